@@ -1,0 +1,141 @@
+"""Writing files so that nothing is lost, and names and paths that cannot escape."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from lib_dsm.errors import InputError, StorageError
+
+_WINDOWS_RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
+_FORBIDDEN_IN_NAME = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
+_NAME_LIMIT_BYTES = 180  # room for suffixes under the 255 bytes most file systems take
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to the disk, and put it in place of `path` at once.
+
+    Whoever reads `path` sees the old content or the new one, never a part; a crash leaves the old one.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; `path` is as it was.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".dsm-", suffix=".part", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        _keep_permissions(path, temporary)
+        temporary.replace(path)
+        temporary = None
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise StorageError(
+            f"{path} could not be written: {error.strerror or error}.",
+            "Free some space or make the folder writable, then try again; the file is as it was before.",
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` atomically; see `write_atomically`."""
+    write_atomically(path, lambda file: file.write(content))
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write `content` as UTF-8 with its newlines as they are, atomically; see `write_atomically`."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented UTF-8 JSON, atomically; see `write_atomically`."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: there is no such file, or it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.", "Check the path.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}.", "Correct the file or make it anew.") from error
+
+
+def _keep_permissions(path: Path, temporary: Path) -> None:
+    if path.exists():
+        temporary.chmod(path.stat().st_mode & 0o7777)
+    else:
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+
+
+def _flush_folder(folder: Path) -> None:
+    # The rename itself must reach the disk too; Windows has no way to flush a folder and does not need one.
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def file_name(name: str, what: str = "name") -> str:
+    """Return `name` stripped if it can be one file's name on every system, and nothing more than that.
+
+    Raises:
+        InputError: it is empty, hidden, too long, reserved, or holds a character such as `/` that would lead elsewhere.
+    """
+    stripped = name.strip()
+    bad = _FORBIDDEN_IN_NAME.search(stripped)
+    if not stripped or stripped.startswith(".") or stripped.endswith("."):
+        raise InputError(f'The {what} "{name}" cannot be a file name.', "Use letters, digits, spaces, - and _.")
+    if bad:
+        raise InputError(
+            f'The {what} "{name}" holds {bad.group()!r}, which a file name cannot have.',
+            "Use letters, digits, spaces, - and _.",
+        )
+    if len(stripped.encode("utf-8")) > _NAME_LIMIT_BYTES:
+        raise InputError(f'The {what} "{stripped[:40]}…" is too long.', f"Use at most {_NAME_LIMIT_BYTES} bytes.")
+    if _WINDOWS_RESERVED.match(stripped):
+        raise InputError(f'The {what} "{stripped}" is reserved by Windows.', "Choose another one.")
+    return stripped
+
+
+def inside(path: Path, folder: Path) -> Path:
+    """Return `path` with all links resolved if it lies in `folder`.
+
+    Raises:
+        InputError: it leads out of `folder`.
+    """
+    resolved, root = path.resolve(), folder.resolve()
+    if resolved != root and root not in resolved.parents:
+        raise InputError(f"{path} lies outside {folder}.", "Open the folder it lies in first.")
+    return resolved
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,100 @@
+"""What a host is: the program whose model is trained, the WebUI or our own studio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from lib_dsm.jobs import Jobs
+from lib_dsm.training.config import PreviewRequest, RunConfig
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from lib_dsm.diffusion.protocol import DiffusionModel
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the host keeps what."""
+
+    embeddings: Path
+    hypernetworks: Path
+    lora: Path
+    checkpoints: Path
+    logs: Path  # run folders go below it
+    taggers: Path  # downloaded tagger models
+    data: Path  # our own: settings, caches
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint the host can train on; `name` is what the person chooses it by."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """The loaded model as it is now and as a training run would use it."""
+
+    checkpoint: str
+    vae: str
+    vae_in_training: str
+    clip_skip: int
+    note: str = ""
+
+
+class TrainingSession(Protocol):
+    """A model made safe for training, for as long as the context that gave it lasts."""
+
+    model: DiffusionModel
+    checkpoint: Checkpoint
+    checkpoint_hash: str  # SHA-256 of the checkpoint's file
+
+    def preview(self, request: PreviewRequest, replacements: Mapping[str, torch.Tensor], clip_skip: int) -> Image:
+        """Generate a picture with the host's own sampling; `request.prompt` has no placeholders left.
+
+        Leaves every random state, and what is being trained, as it was.
+        """
+        ...
+
+
+class Host(Protocol):
+    """What the faces and the training need of the program around them."""
+
+    name: str
+    folders: Folders
+    jobs: Jobs
+
+    def checkpoints(self) -> Sequence[Checkpoint]:
+        """All checkpoints, by name."""
+        ...
+
+    def default_clip_skip(self) -> int:
+        """The CLIP skip that generation uses now."""
+        ...
+
+    def status(self) -> ModelStatus:
+        """What is loaded and what training would use."""
+        ...
+
+    def training_session(self, config: RunConfig) -> AbstractContextManager[TrainingSession]:
+        """The model of `config.checkpoint` fit for training: its own VAE, no stale networks, generation locked out.
+
+        Everything is put back on every way out.
+
+        Raises:
+            ModelError: the checkpoint cannot be loaded or trained on.
+            BusyError: another training holds the model.
+        """
+        ...
+
+    def networks_changed(self) -> None:
+        """Files in the network folders changed: make them usable at once."""
+        ...
