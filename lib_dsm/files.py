@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from lib_dsm.errors import InputError, StorageError
 
 _WINDOWS_RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
-_FORBIDDEN_IN_NAME = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
+_FORBIDDEN_IN_NAME = re.compile(r'[\x00-\x1f\ud800-\udfff<>:"/\\|?*]')
 _NAME_LIMIT_BYTES = 180  # room for suffixes under the 255 bytes most file systems take
 
 
@@ -106,11 +106,12 @@ def file_name(name: str, what: str = "name") -> str:
     """
     stripped = name.strip()
     bad = _FORBIDDEN_IN_NAME.search(stripped)
+    shown = name.encode("utf-8", "replace").decode("utf-8")
     if not stripped or stripped.startswith(".") or stripped.endswith("."):
-        raise InputError(f'The {what} "{name}" cannot be a file name.', "Use letters, digits, spaces, - and _.")
+        raise InputError(f'The {what} "{shown}" cannot be a file name.', "Use letters, digits, spaces, - and _.")
     if bad:
         raise InputError(
-            f'The {what} "{name}" holds {bad.group()!r}, which a file name cannot have.',
+            f'The {what} "{shown}" holds {bad.group()!r}, which a file name cannot have.',
             "Use letters, digits, spaces, - and _.",
         )
     if len(stripped.encode("utf-8")) > _NAME_LIMIT_BYTES:

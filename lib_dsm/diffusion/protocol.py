@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import torch
 
-    Replacements = Mapping[str, torch.Tensor]
+Replacements: TypeAlias = "Mapping[str, torch.Tensor]"
 
 CHUNK = 75  # tokens of a prompt between the start and the end token
 LATENT_FACTOR = 8  # pixels along one side of one latent cell

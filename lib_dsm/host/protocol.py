@@ -56,12 +56,17 @@ class TrainingSession(Protocol):
     model: DiffusionModel
     checkpoint: Checkpoint
     checkpoint_hash: str  # SHA-256 of the checkpoint's file
+    vae_replaced: str  # the external VAE that is set aside meanwhile, "" if none was loaded
 
     def preview(self, request: PreviewRequest, replacements: Mapping[str, torch.Tensor], clip_skip: int) -> Image:
         """Generate a picture with the host's own sampling; `request.prompt` has no placeholders left.
 
         Leaves every random state, and what is being trained, as it was.
         """
+        ...
+
+    def stop_requested(self) -> bool:
+        """Whether the host's own way to interrupt was used; asking forgets it."""
         ...
 
 

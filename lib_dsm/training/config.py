@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from lib_dsm.files import file_name, read_json
 from lib_dsm.options import option
 
 VERSION = 1
+_SPECIAL_IN_PROMPT = re.compile(r"[,.()\[\]{}:|]")
 SAMPLERS = ("Euler a", "Euler", "DDIM", "DPM++ 2M")
 
 
@@ -74,6 +76,12 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         file_name(self.name, "embedding's name")
+        special = _SPECIAL_IN_PROMPT.search(self.name)
+        if special:
+            raise InputError(
+                f'The embedding\'s name "{self.name}" holds "{special.group()}", which prompts read as a sign.',
+                "Use letters, digits, spaces, - and _.",
+            )
         if self.width % 8 or self.height % 8:
             raise InputError(f"The size {self.width}×{self.height} is no multiple of 8.", "Use multiples of 8.")
 

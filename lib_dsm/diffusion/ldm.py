@@ -1,0 +1,257 @@
+"""The WebUI's diffusion model: the ldm objects that AUTOMATIC1111's WebUI v1.10 has loaded, run by its own code.
+
+Prompts go through the WebUI's own encoder and latents through its own `apply_model`, so that training sees the numbers
+that generation will see. The WebUI's `modules` are imported inside functions: they exist in its process only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+
+from lib_dsm.diffusion.protocol import Replacements
+
+Forwards = Mapping[type, Callable[..., Any]]
+_CHECKPOINT_FLAGS = ("use_checkpoint", "checkpoint")  # of ldm's ResBlock and BasicTransformerBlock
+_HYPERTILE_PARAMETERS = "__webui_hypertile_params"
+_MISSING = object()
+
+
+class LdmModel:
+    """`DiffusionModel` (see protocol.py) over the WebUI's `sd_model`; to be used inside `fit_for_training`.
+
+    Autoencoding runs in float32 even where the WebUI keeps the autoencoder in half precision, which costs NaNs.
+    """
+
+    def __init__(self, sd_model: Any) -> None:
+        from modules import devices
+
+        self._sd_model = sd_model
+        self.device: torch.device = devices.device
+        self.dtype: torch.dtype = next(sd_model.model.diffusion_model.parameters()).dtype
+        self.prediction_type: Literal["epsilon", "v_prediction"] = (
+            "v_prediction" if sd_model.parameterization == "v" else "epsilon"
+        )
+        # Settings may have replaced `alphas_cumprod` by a schedule that the model was not trained with.
+        alphas: torch.Tensor = getattr(sd_model, "alphas_cumprod_original", sd_model.alphas_cumprod)
+        self.alphas_cumprod = alphas.detach().float().cpu()
+        self.latent_scale = float(sd_model.scale_factor)
+        self.hidden_size = int(self._token_table().shape[1])
+        self.vae_hash = _weights_hash(sd_model.first_stage_model)
+
+    @torch.no_grad()
+    def encode_images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See protocol.py."""
+        with self._precise_autoencoder() as autoencoder:
+            posterior = autoencoder.encode(pixels.to(self.device, torch.float32))
+        return posterior.mean.float(), posterior.logvar.float()
+
+    @torch.no_grad()
+    def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
+        """See protocol.py."""
+        with self._precise_autoencoder() as autoencoder:
+            pixels: torch.Tensor = autoencoder.decode(latents.to(self.device, torch.float32) / self.latent_scale)
+        return pixels.float().cpu()
+
+    def tokenize(self, text: str) -> list[int]:
+        """See protocol.py."""
+        return list(self._sd_model.cond_stage_model.tokenize([text])[0])
+
+    def token_vectors(self, ids: Sequence[int]) -> torch.Tensor:
+        """See protocol.py."""
+        table = self._token_table()
+        return table[torch.tensor(list(ids), dtype=torch.long, device=table.device)].detach().float().clone()
+
+    def encode_prompts(self, prompts: Sequence[str], replacements: Replacements, clip_skip: int) -> torch.Tensor:
+        """See protocol.py. Float32, whatever the text encoder's precision.
+
+        Prompts are encoded one by one, because the encoder restores the mean of an emphasised prompt over the whole
+        batch and a caption must not depend on its neighbours.
+        """
+        from modules import devices
+
+        with self.prompting(replacements, clip_skip), devices.autocast():
+            encoder = self._sd_model.cond_stage_model
+            encoded = [encoder([prompt]) for prompt in prompts]
+            longest = max(one.shape[1] for one in encoded)
+            if any(one.shape[1] < longest for one in encoded):
+                empty = encoder([""])
+                encoded = [
+                    torch.cat([one, *[empty] * ((longest - one.shape[1]) // empty.shape[1])], dim=1) for one in encoded
+                ]
+        return torch.cat(encoded).float()
+
+    @contextmanager
+    def prompting(self, replacements: Replacements, clip_skip: int) -> Iterator[None]:
+        """While the context lasts, the WebUI's encoder puts `replacements` in the place of their names.
+
+        An embedding of the same name in the WebUI's folder is hidden meanwhile; CLIP skip is `clip_skip`.
+        """
+        from modules import sd_hijack, shared
+
+        hijack = sd_hijack.model_hijack
+        database = hijack.embedding_db
+        hijack.embedding_db = _EmbeddingOverlay(
+            database, [(self.tokenize(name), self._embedding(name, vec)) for name, vec in replacements.items()]
+        )
+        try:
+            with pinned(shared.opts.data, {"CLIP_stop_at_last_layers": clip_skip}):
+                yield
+        finally:
+            hijack.embedding_db = database
+
+    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: torch.Tensor) -> torch.Tensor:
+        """See protocol.py."""
+        from modules import devices
+
+        # As the WebUI samples: `apply_model` casts to the U-Net's type, and does the upcasting itself where it is on.
+        with devices.without_autocast() if devices.unet_needs_upcast else devices.autocast():
+            output: torch.Tensor = self._sd_model.apply_model(
+                noisy.to(self.device), timesteps.to(self.device), {"c_crossattn": [conditioning.to(self.device)]}
+            )
+        return output.float()
+
+    def _embedding(self, name: str, vectors: torch.Tensor) -> Any:
+        from modules.textual_inversion.textual_inversion import Embedding
+
+        embedding = Embedding(vectors.to(self.device), name)
+        embedding.vectors, embedding.shape = vectors.shape
+        return embedding
+
+    def _token_table(self) -> torch.Tensor:
+        from modules import sd_hijack
+
+        modules = self._sd_model.cond_stage_model.modules()
+        layer = next(module for module in modules if isinstance(module, sd_hijack.EmbeddingsWithFixes))
+        table: torch.Tensor = layer.wrapped.weight
+        return table
+
+    @contextmanager
+    def _precise_autoencoder(self) -> Iterator[Any]:
+        from modules import devices
+
+        autoencoder = self._sd_model.first_stage_model
+        dtype = next(autoencoder.parameters()).dtype
+        autoencoder.to(torch.float32)
+        try:
+            with devices.without_autocast():
+                yield autoencoder
+        finally:
+            autoencoder.to(dtype)  # exact: the values came from this type
+
+
+class _EmbeddingOverlay:
+    """The WebUI's embedding database with some embeddings more; everything else is the database's own.
+
+    Nothing is registered in the database itself, so whatever else reloads or changes it meanwhile cannot take the
+    vectors that are being trained out of a prompt, and nothing needs to be put back in it.
+    """
+
+    def __init__(self, database: Any, embeddings: Sequence[tuple[list[int], Any]]) -> None:
+        self._database = database
+        self._embeddings = embeddings
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    def find_embedding_at_position(self, tokens: Sequence[int], offset: int) -> tuple[Any, int | None]:
+        """The embedding whose name's ids begin at `offset`, and how many ids these are; the longest one, ours first."""
+        found, length = self._database.find_embedding_at_position(tokens, offset)
+        for ids, embedding in self._embeddings:
+            if ids and list(tokens[offset : offset + len(ids)]) == ids and len(ids) >= (length or 0):
+                found, length = embedding, len(ids)
+        return found, length
+
+
+@contextmanager
+def pinned(values: MutableMapping[str, Any], changes: Mapping[str, Any]) -> Iterator[None]:
+    """While the context lasts `values` has `changes`; what somebody else sets meanwhile stays as they set it."""
+    before = {key: values.get(key, _MISSING) for key in changes}
+    values.update(changes)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if values.get(key, _MISSING) != changes[key]:
+                continue
+            if value is _MISSING:
+                del values[key]
+            else:
+                values[key] = value
+
+
+@contextmanager
+def fit_for_training(sd_model: Any) -> Iterator[None]:
+    """While the context lasts the model's weights are frozen, in evaluation mode, and nothing of it is recomputed.
+
+    ldm's own recomputation fails on frozen weights, and HyperTile's tiles depend on the last picture's size and on
+    chance; both are switched off.
+    """
+    modules = list(sd_model.modules())
+    trainable = [parameter for parameter in sd_model.parameters() if parameter.requires_grad]
+    training = [module for module in modules if module.training]
+    recomputed = [(module, flag) for module in modules for flag in _CHECKPOINT_FLAGS if vars(module).get(flag) is True]
+    tiles = [tile for module in modules if (tile := vars(module).get(_HYPERTILE_PARAMETERS)) and tile.enabled]
+
+    def switch(on: bool) -> None:
+        for parameter in trainable:
+            parameter.requires_grad_(on)
+        for module in training:
+            module.training = on
+        for module, flag in recomputed:
+            setattr(module, flag, on)
+        for tile in tiles:
+            tile.enabled = on
+
+    try:
+        switch(False)
+        yield
+    finally:
+        switch(True)
+
+
+def attention_forwards() -> dict[type, Callable[..., Any]]:
+    """The functions that compute attention now, by the class that uses them."""
+    from modules import sd_hijack_optimizations as optimizations
+
+    # The WebUI patches both packages it has models from.
+    classes: list[Any] = []
+    for package in (optimizations.ldm, optimizations.sgm):
+        classes += [package.modules.attention.CrossAttention, package.modules.diffusionmodules.model.AttnBlock]
+    return {cls: cls.forward for cls in classes}
+
+
+@contextmanager
+def attention(forwards: Forwards) -> Iterator[None]:
+    """While the context lasts attention is computed by `forwards`."""
+    before = attention_forwards()
+    try:
+        _set_forwards(forwards)
+        yield
+    finally:
+        _set_forwards(before)
+
+
+def scaled_dot_product_forwards() -> Forwards:
+    """PyTorch's own attention: some of the WebUI's choices give wrong gradients or cost much memory in training."""
+    from modules import sd_hijack_optimizations as optimizations
+
+    forwards = (optimizations.scaled_dot_product_attention_forward, optimizations.sdp_attnblock_forward) * 2
+    return dict(zip(attention_forwards(), forwards, strict=True))
+
+
+def _set_forwards(forwards: Forwards) -> None:
+    for cls, forward in forwards.items():
+        cls.forward = forward  # type: ignore[attr-defined]
+
+
+def _weights_hash(module: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

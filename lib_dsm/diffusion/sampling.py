@@ -1,0 +1,109 @@
+"""Generating pictures in the studio, with diffusers' samplers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+)
+from PIL import Image
+
+from lib_dsm.diffusion.protocol import LATENT_FACTOR, DiffusionModel
+
+_SAMPLERS: dict[str, type[Any]] = {
+    "Euler a": EulerAncestralDiscreteScheduler,
+    "Euler": EulerDiscreteScheduler,
+    "DDIM": DDIMScheduler,
+    "DPM++ 2M": DPMSolverMultistepScheduler,
+}
+
+
+class Request(Protocol):
+    """What is asked for; sizes in pixels, multiples of 8."""
+
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def negative(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def cfg(self) -> float: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def sampler(self) -> str: ...
+
+
+@torch.no_grad()
+def generate(
+    model: DiffusionModel, request: Request, replacements: Mapping[str, torch.Tensor], clip_skip: int
+) -> Image.Image:
+    """The RGB picture of a request, from the prompt to the pixels."""
+    latents = sample(
+        model,
+        model.encode_prompts([request.prompt], replacements, clip_skip),
+        model.encode_prompts([request.negative], replacements, clip_skip),
+        width=request.width,
+        height=request.height,
+        steps=request.steps,
+        cfg=request.cfg,
+        sampler=request.sampler,
+        seed=request.seed,
+    )
+    pixels = ((model.decode_latents(latents)[0] + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
+def sample(
+    model: DiffusionModel,
+    conditioning: torch.Tensor,
+    unconditional: torch.Tensor,
+    *,
+    width: int,
+    height: int,
+    steps: int,
+    cfg: float,
+    sampler: str,
+    seed: int,
+) -> torch.Tensor:
+    """Latents 1×4×height/8×width/8, scaled, for one conditioning 1×77k×D under classifier-free guidance (Ho 2022).
+
+    Noise comes from a generator of its own, so no global random state is read or moved.
+    """
+    alphas = model.alphas_cumprod.cpu().double()
+    betas = 1.0 - alphas / torch.cat([torch.ones(1, dtype=torch.float64), alphas[:-1]])
+    scheduler = _SAMPLERS[sampler](
+        trained_betas=betas.float().numpy(), prediction_type=model.prediction_type, timestep_spacing="leading",
+        steps_offset=1,
+    )  # fmt: skip
+    scheduler.set_timesteps(steps)
+    noise = torch.Generator("cpu").manual_seed(seed)
+    shape = (1, 4, height // LATENT_FACTOR, width // LATENT_FACTOR)
+    latents: torch.Tensor = torch.randn(shape, generator=noise).to(model.device) * scheduler.init_noise_sigma
+    longest = max(conditioning.shape[1], unconditional.shape[1])
+    both = torch.cat([_lengthen(unconditional, longest), _lengthen(conditioning, longest)])
+    extra = {"generator": noise} if sampler in ("Euler a", "DDIM") else {}
+    for timestep in scheduler.timesteps:
+        scaled = scheduler.scale_model_input(latents, timestep)
+        moment = timestep.reshape(1).expand(2).to(model.device)
+        without, with_prompt = model.predict(torch.cat([scaled, scaled]), moment, both).chunk(2)
+        guided = without + cfg * (with_prompt - without)
+        latents = scheduler.step(guided, timestep, latents, **extra).prev_sample
+    return latents
+
+
+def _lengthen(conditioning: torch.Tensor, length: int) -> torch.Tensor:
+    """Repeat the last chunk until both sides of the guidance are equally long."""
+    missing = (length - conditioning.shape[1]) // 77
+    return torch.cat([conditioning, *[conditioning[:, -77:]] * missing], dim=1)

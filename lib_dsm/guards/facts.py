@@ -1,0 +1,26 @@
+"""What the guards look at before a run starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lib_dsm.training.config import RunConfig
+from lib_dsm.training.pictures import Plan
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run's settings and what is known of its pictures, its model and, when resumed, its past."""
+
+    config: RunConfig
+    plan: Plan
+    token_counts: Mapping[str, int] = field(default_factory=dict)  # of the name, the init text and every caption
+    foreign_embeddings: frozenset[str] = frozenset()  # names in the embeddings folder that are not this run's
+    record: Mapping[str, Any] | None = None  # run.json of the run that is resumed
+    saved_step: int = 0
+    checkpoint_hash: str = ""
+    vae_hash: str = ""
+    fingerprint: str = ""
+    vae_replaced: str = ""  # name of an external VAE that was loaded and is set aside for the training

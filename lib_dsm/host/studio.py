@@ -1,0 +1,144 @@
+"""The studio: a host of our own, where there is no WebUI. It works on a folder and loads checkpoints by itself."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib_dsm.errors import BusyError, InputError, ModelError
+from lib_dsm.files import sha256
+from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
+from lib_dsm.jobs import Jobs
+from lib_dsm.training.config import PreviewRequest, RunConfig
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from lib_dsm.diffusion.diffusers import DiffusersModel
+
+MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
+MICRO = MODELS / "micro.safetensors"
+_SUFFIXES = (".safetensors", ".ckpt")
+
+
+@dataclass
+class StudioSession:
+    """`TrainingSession` (see protocol.py) on a model that the studio loaded for it."""
+
+    model: DiffusersModel
+    checkpoint: Checkpoint
+    checkpoint_hash: str
+    vae_replaced: str = ""
+
+    def preview(self, request: PreviewRequest, replacements: Mapping[str, torch.Tensor], clip_skip: int) -> Image:
+        """See protocol.py."""
+        from lib_dsm.diffusion.sampling import generate
+
+        return generate(self.model, request, replacements, clip_skip)
+
+    def stop_requested(self) -> bool:
+        """The studio has no interrupt but the job's own."""
+        return False
+
+
+class StudioHost:
+    """`Host` (see protocol.py) over one folder. Constructing it loads nothing."""
+
+    name = "studio"
+
+    def __init__(self, folder: Path) -> None:
+        root = folder.resolve()
+        self.folders = Folders(
+            embeddings=root / "embeddings",
+            hypernetworks=root / "hypernetworks",
+            lora=root / "lora",
+            checkpoints=root / "checkpoints",
+            logs=root / "runs",
+            taggers=root / "taggers",
+            data=root / "data",
+        )
+        self.jobs = Jobs()
+        self._lock = threading.Lock()
+
+    def checkpoints(self) -> Sequence[Checkpoint]:
+        """See protocol.py; the demo world's own checkpoint comes last."""
+        folder = self.folders.checkpoints
+        found = (
+            sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES) if folder.is_dir() else []
+        )
+        own = [Checkpoint(path.relative_to(folder).as_posix(), path) for path in found]
+        return [*own, Checkpoint(MICRO.name, MICRO)] if MICRO.is_file() else own
+
+    def default_clip_skip(self) -> int:
+        """See protocol.py."""
+        return 1
+
+    def status(self) -> ModelStatus:
+        """See protocol.py; the studio loads a model only for a training."""
+        return ModelStatus("none loaded", "none", "the checkpoint's own", 1)
+
+    @contextmanager
+    def training_session(self, config: RunConfig) -> Iterator[StudioSession]:
+        """See protocol.py."""
+        checkpoint = self._find(config.checkpoint)
+        if not self._lock.acquire(blocking=False):
+            raise BusyError("Another training is running.", "Stop it or wait for its end.")
+        try:
+            yield StudioSession(load_model(checkpoint.path), checkpoint, sha256(checkpoint.path))
+        finally:
+            self._lock.release()
+            gc.collect()
+
+    def networks_changed(self) -> None:
+        """Nothing to do: the studio looks into its folders each time."""
+
+    def _find(self, name: str) -> Checkpoint:
+        for checkpoint in self.checkpoints():
+            if checkpoint.name == name or checkpoint.path.stem == name:
+                return checkpoint
+        path = Path(name)
+        if path.is_file():
+            return Checkpoint(path.name, path.resolve())
+        known = ", ".join(checkpoint.name for checkpoint in self.checkpoints()) or "none"
+        raise InputError(f'There is no checkpoint "{name}".', f"Give a file's path, or one of: {known}.")
+
+
+def load_model(path: Path) -> DiffusersModel:
+    """Load a Stable Diffusion 1 checkpoint (`.safetensors` or `.ckpt`, nothing in it is executed) for training.
+
+    A yaml of the same name beside it gives other sizes than Stable Diffusion 1.5's. On an NVIDIA GPU the U-Net runs in
+    half precision.
+
+    Raises:
+        ModelError: the file is no checkpoint, or one of another kind.
+    """
+    import torch
+
+    from lib_dsm.diffusion import ldm_layout
+    from lib_dsm.diffusion.diffusers import DiffusersModel
+    from lib_dsm.networks.tensor_files import open_tensors
+
+    with open_tensors(path) as file:
+        state = {name: file.read(name) for name in file.shapes}
+    sizes = ldm_layout.sizes_of(path)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    try:
+        return DiffusersModel.from_state(state, sizes, tokenizer_folder(path), device, dtype)
+    except ValueError as error:
+        raise ModelError(
+            f"{path.name} is not a Stable Diffusion 1 checkpoint of the sizes its yaml says: {error}.",
+            "Use an SD1.5-based checkpoint; SD2, SDXL and inpainting models cannot be trained on yet.",
+        ) from error
+
+
+def tokenizer_folder(checkpoint: Path) -> Path:
+    """The folder with CLIP's vocabulary: beside the checkpoint, or the one the demo world ships, which is the same."""
+    beside = checkpoint.parent / "clip"
+    return beside if (beside / "vocab.json").is_file() else MODELS / "clip"

@@ -1,0 +1,142 @@
+"""The pictures of a run, made ready for training: sizes, tags, latents; what cannot be used is reported by name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib_dsm.dataset.captions import read_caption, shared_captions
+from lib_dsm.dataset.listing import list_pictures
+from lib_dsm.dataset.pictures import picture_size, read_picture
+from lib_dsm.errors import InputError, PictureError
+from lib_dsm.files import sha256
+from lib_dsm.training.buckets import Size, training_size
+from lib_dsm.training.config import RunConfig
+from lib_dsm.training.latents import LatentCache, Posterior
+
+
+@dataclass(frozen=True)
+class PlannedPicture:
+    """What training will make of one picture."""
+
+    path: Path
+    source: Size
+    size: Size
+    tags: tuple[str, ...]
+    has_caption: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The usable pictures of a folder in a fixed order, and a sentence for each that is not."""
+
+    pictures: tuple[PlannedPicture, ...]
+    skipped: tuple[tuple[Path, str], ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingPicture:
+    """A picture with its posterior."""
+
+    path: Path
+    size: Size
+    tags: tuple[str, ...]
+    content_hash: str
+    posterior: Posterior
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """All that is shown to the model, in a fixed order."""
+
+    pictures: tuple[TrainingPicture, ...]
+
+    @property
+    def sizes(self) -> list[Size]:
+        """The training size of each picture."""
+        return [picture.size for picture in self.pictures]
+
+    def fingerprint(self) -> str:
+        """Identifies contents, sizes, captions and order, 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for picture in self.pictures:
+            digest.update(f"{picture.content_hash}/{picture.size}/{picture.tags}\n".encode())
+        return digest.hexdigest()[:16]
+
+
+def plan_pictures(config: RunConfig) -> Plan:
+    """Look at every picture's header and caption and decide its training size, without decoding any.
+
+    Raises:
+        InputError: the folder is missing, or holds no usable picture.
+    """
+    paths, others = list_pictures(Path(config.dataset))
+    planned: list[PlannedPicture] = []
+    skipped: list[tuple[Path, str]] = []
+    notes = [f"{note.path.name}: {note.text}" for note in [*others, *shared_captions(paths)]]
+    for path in paths:
+        try:
+            source = picture_size(path)
+        except PictureError as error:
+            skipped.append((path, str(error)))
+            continue
+        size = training_size(
+            source, (config.width, config.height), config.size_step, config.variable_aspect, config.enlarge
+        )
+        if size is None:
+            wanted = (
+                f"{config.size_step} pixels a side" if config.variable_aspect else f"{config.width}×{config.height}"
+            )
+            skipped.append(
+                (
+                    path,
+                    f"{path.name} is {source[0]}×{source[1]}, smaller than {wanted}. Allow enlarging, or leave it out.",
+                )
+            )
+            continue
+        try:
+            caption = read_caption(path)
+        except InputError as error:
+            skipped.append((path, str(error)))
+            continue
+        if caption.note:
+            notes.append(f"{caption.path.name}: {caption.note}")
+        planned.append(PlannedPicture(path, source, size, tuple(caption.tags), caption.exists))
+    if not planned:
+        reason = f" {skipped[0][1]}" if skipped else ""
+        raise InputError(
+            f"{config.dataset} holds no picture that can be trained on.{reason}",
+            "Add pictures, or choose another folder.",
+        )
+    return Plan(tuple(planned), tuple(skipped), tuple(notes))
+
+
+def load_pictures(
+    plan: Sequence[PlannedPicture], cache: LatentCache, progress: Callable[[int, int], None]
+) -> tuple[TrainingSet, list[tuple[Path, str]]]:
+    """Read and encode each planned picture; also return those that turn out broken, with a sentence each.
+
+    `progress` gets done and total, and may raise to stop.
+
+    Raises:
+        InputError: none could be read.
+    """
+    pictures: list[TrainingPicture] = []
+    broken: list[tuple[Path, str]] = []
+    for done, planned in enumerate(plan):
+        progress(done, len(plan))
+        try:
+            image = read_picture(planned.path).image
+        except PictureError as error:
+            broken.append((planned.path, str(error)))
+            continue
+        content_hash = sha256(planned.path)
+        posterior = cache.get(image, content_hash, planned.size)
+        pictures.append(TrainingPicture(planned.path, planned.size, planned.tags, content_hash, posterior))
+    progress(len(plan), len(plan))
+    if not pictures:
+        raise InputError(f"None of the {len(plan)} pictures can be read. {broken[0][1]}", "Replace them.")
+    return TrainingSet(tuple(pictures)), broken

@@ -1,0 +1,17 @@
+import os
+import sys
+from pathlib import Path
+
+from hypothesis import settings
+
+# Before anything imports torch or a hub: few threads, and nothing that asks the network.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "2")
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", GRADIO_ANALYTICS_ENABLED="False")
+
+settings.register_profile("dsm", deadline=None, print_blob=True)
+settings.load_profile("dsm")
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+pytest_plugins = ["tests.micro"]

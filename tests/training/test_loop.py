@@ -1,0 +1,177 @@
+import hashlib
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lib_dsm.errors import GuardError
+from lib_dsm.networks.textual_inversion import TextualInversion, initial_vectors
+from lib_dsm.training.loop import Callbacks, Commands, Trainer, held_out_losses
+from lib_dsm.training.run_folder import RunFolder
+from tests.micro import training_set
+
+NEVER = Commands(stop=lambda: False, save=lambda: False, preview=lambda: False)
+QUIET = Callbacks(
+    stepped=lambda report: None,
+    preview=lambda step: None,
+    write_network=lambda step, folder: None,
+    saved=lambda step, path: None,
+)
+
+
+def trainer(config, model, folder, pictures, callbacks=QUIET, commands=NEVER) -> Trainer:
+    vectors = initial_vectors(model, config.init_text, config.vectors)
+    network = TextualInversion(config.name, vectors, model.device)
+    return Trainer(config, model, network, pictures, RunFolder(folder), callbacks, commands)
+
+
+def trained(config, model, folder, pictures, **more) -> Trainer:
+    run = trainer(config, model, folder, pictures, **more)
+    run.resume()
+    run.run()
+    return run
+
+
+def weights(model) -> str:
+    digest = hashlib.sha256()
+    for module in (model.unet, model.text_encoder, model.autoencoder):
+        for tensor in module.state_dict().values():
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture
+def pictures(run_config, micro, tmp_path):
+    return training_set(run_config(), micro, tmp_path / "latents")
+
+
+def test_the_vectors_change_and_nothing_else(run_config, micro, pictures, tmp_path):
+    before = weights(micro)
+    config = run_config(max_steps=2)
+    run = trained(config, micro, tmp_path / "run", pictures)
+    assert weights(micro) == before
+    assert not torch.equal(run.trainable.state()["vectors"], initial_vectors(micro, "solo", 4))
+    assert all(p.grad is None for m in (micro.unet, micro.text_encoder, micro.autoencoder) for p in m.parameters())
+
+
+def test_one_picture_is_learned_better_than_its_true_caption_tells_it(run_config, micro, pictures, tmp_path):
+    one = type(pictures)(pictures.pictures[:1])
+    config = run_config(
+        max_steps=100, batch_size=4, learning_rate="0.01", vectors=8, save_every=0, template=("[name]",)
+    )
+    run = trainer(config, micro, tmp_path / "run", one)
+    before = held_out_losses(micro, run.trainable, one, config, 16)
+    told = held_out_losses(micro, run.trainable, one, replace(config, template=("[filewords]",)), 16)
+    run.resume()
+    run.run()
+    after = held_out_losses(micro, run.trainable, one, config, 16)
+    assert after.mean() < before.mean() and after.mean() < told.mean()
+    assert (after < before).float().mean() >= 0.7
+
+
+def test_a_stopped_and_resumed_run_has_the_same_bits(run_config, micro, pictures, tmp_path):
+    config = run_config(max_steps=5, latent_sampling="random", tag_dropout=0.2)
+    whole = trained(config, micro, tmp_path / "whole", pictures)
+    reports = []
+    stop_after_three = Commands(stop=lambda: len(reports) == 3, save=lambda: False, preview=lambda: False)
+    listening = Callbacks(reports.append, lambda step: torch.manual_seed(0), lambda s, f: None, lambda s, f: None)
+    stopped = trained(config, micro, tmp_path / "cut", pictures, callbacks=listening, commands=stop_after_three)
+    assert stopped.step == 3
+    torch.manual_seed(123)
+    resumed = trained(config, micro, tmp_path / "cut", pictures)
+    assert resumed.step == 5
+    assert torch.equal(whole.trainable.state()["vectors"], resumed.trainable.state()["vectors"])
+    assert (tmp_path / "whole" / "losses.csv").read_bytes() == (tmp_path / "cut" / "losses.csv").read_bytes()
+
+
+def test_previews_do_not_disturb_the_run(run_config, micro, pictures, tmp_path):
+    config = run_config(max_steps=3, preview_every=1)
+
+    def preview(step):
+        torch.manual_seed(7)
+        torch.randn(3)
+
+    disturbing = Callbacks(lambda report: None, preview, lambda s, f: None, lambda s, f: None)
+    first = trained(config, micro, tmp_path / "a", pictures, callbacks=disturbing)
+    second = trained(config, micro, tmp_path / "b", pictures)
+    assert torch.equal(first.trainable.state()["vectors"], second.trainable.state()["vectors"])
+
+
+def test_a_step_averages_over_the_same_pictures_however_they_are_batched(run_config, micro, pictures, tmp_path):
+    gradients = []
+    for batch, accumulation in ((4, 1), (1, 4)):
+        config = run_config(batch_size=batch, gradient_accumulation=accumulation, max_steps=1)
+        run = trainer(config, micro, tmp_path / f"{batch}", pictures)
+        seen = []
+        run.optimizer.register_step_pre_hook(
+            lambda optimizer, args, kwargs, run=run, seen=seen: seen.append(run.trainable.vectors.grad.clone())
+        )
+        run.resume()
+        run.run()
+        gradients.append(seen[0])
+    assert torch.allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-9)
+
+
+def test_saves_and_previews_come_when_asked_and_when_due(run_config, micro, pictures, tmp_path):
+    previews, wishes = [], iter([False, True, False, False, False])
+    commands = Commands(stop=lambda: False, save=lambda: next(wishes), preview=lambda: False)
+    callbacks = Callbacks(lambda report: None, previews.append, lambda s, f: None, lambda s, f: None)
+    config = run_config(max_steps=5, save_every=4, preview_every=3)
+    run = trained(config, micro, tmp_path / "run", pictures, callbacks=callbacks, commands=commands)
+    assert run.folder.saved_steps() == [2, 4, 5]
+    assert previews == [3, 5]
+
+
+def test_neither_saving_nor_previewing_in_between_works(run_config, micro, pictures, tmp_path):
+    run = trained(run_config(max_steps=2, save_every=0, preview_every=0), micro, tmp_path / "run", pictures)
+    assert run.folder.saved_steps() == [2]
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_state(run_config, micro, pictures, tmp_path):
+    config = run_config(max_steps=4, save_every=0)
+    run = trainer(config, micro, tmp_path / "run", pictures)
+    run.resume()
+    good = []
+
+    def poison(report):
+        if report.step == 2:
+            good.append(run.trainable.state()["vectors"])
+            run.model = Poisoned(micro)
+
+    run.callbacks = Callbacks(poison, lambda step: None, lambda s, f: None, lambda s, f: None)
+    with pytest.raises(GuardError, match="not a number"):
+        run.run()
+    step, tensors = run.folder.load_latest()
+    assert step == 2 and torch.equal(tensors["network.vectors"], good[0])
+
+
+def test_a_template_that_cuts_the_gradient_is_noticed_at_once(run_config, micro, pictures, tmp_path):
+    run = trainer(run_config(template=("[filewords]",)), micro, tmp_path / "run", pictures)
+    run.resume()
+    with pytest.raises(GuardError, match="no gradient"):
+        run.run()
+
+
+class Poisoned:
+    """The model with a U-Net that overflows."""
+
+    def __init__(self, model):
+        self._model = model
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def predict(self, *arguments):
+        return self._model.predict(*arguments) * float("inf")
+
+
+@pytest.mark.parametrize("sampling", ["once", "random"])
+def test_drawn_latents_follow_the_posterior(micro, pictures, sampling):
+    from lib_dsm.training.latents import draw_latent
+
+    posterior = pictures.pictures[0].posterior
+    drawn = torch.stack([draw_latent(posterior, sampling, 0, index, index) for index in range(200)])
+    deviation = torch.exp(0.5 * posterior.logvar)
+    assert float(((drawn.mean(0) - posterior.mean) / deviation).abs().mean()) < 0.1
+    same_picture = [draw_latent(posterior, sampling, 0, 1, place) for place in (1, 2)]
+    assert torch.equal(*same_picture) == (sampling == "once")

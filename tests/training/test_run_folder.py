@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from lib_dsm.errors import BusyError, StorageError
+from lib_dsm.training.run_folder import RunFolder
+
+
+def state(value: float) -> dict[str, torch.Tensor]:
+    return {"network.vectors": torch.full((2, 3), value)}
+
+
+def test_a_damaged_state_is_passed_over(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.save_state(10, state(1), lambda path: None)
+    folder.save_state(20, state(2), lambda path: None)
+    (folder.checkpoints / "step-000020" / "state.safetensors").write_bytes(b"cut short")
+    step, tensors = folder.load_latest()
+    assert step == 10 and torch.equal(tensors["network.vectors"], state(1)["network.vectors"])
+
+
+def test_a_state_that_could_not_be_completed_leaves_no_trace_under_its_name(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.save_state(10, state(1), lambda path: None)
+
+    def full_disk(path):
+        (path / "half").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StorageError, match="No space left"):
+        folder.save_state(20, state(2), full_disk)
+    assert folder.saved_steps() == [10] and folder.load_latest()[0] == 10
+    folder.save_state(20, state(2), lambda path: None)
+    assert folder.load_latest()[0] == 20
+
+
+def test_the_same_step_can_be_saved_again(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    for value in (1, 2):
+        folder.save_state(10, state(value), lambda path: None)
+    assert float(folder.load_latest()[1]["network.vectors"][0, 0]) == 2
+
+
+def test_losses_after_the_saved_step_are_dropped_and_a_cut_row_is_passed_over(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.keep_losses_until(0)
+    for step in range(1, 6):
+        folder.add_loss(step, step / 3, 0.1, 0.2, 0.3)
+    with (tmp_path / "losses.csv").open("a") as file:
+        file.write("6,0.1")
+    assert [row[0] for row in folder.losses()] == [1, 2, 3, 4, 5]
+    folder.keep_losses_until(3)
+    assert [row[:2] for row in folder.losses()] == [(1, 1 / 3), (2, 2 / 3), (3, 1.0)]
+
+
+def test_a_run_is_trained_in_one_place_only(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked(), pytest.raises(BusyError), RunFolder(tmp_path / "run").locked():
+        pass
+    with folder.locked():
+        pass
+
+
+def test_an_old_run_is_kept(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    for _ in range(2):
+        folder.save_state(1, state(1), lambda path: None)
+        folder.move_aside()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.old-1", "run.old-2"]
