@@ -53,16 +53,35 @@ class ModelStatus:
 class TrainingSession(Protocol):
     """A model made safe for training, for as long as the context that gave it lasts."""
 
-    model: DiffusionModel
-    checkpoint: Checkpoint
-    checkpoint_hash: str  # SHA-256 of the checkpoint's file
-    vae_replaced: str  # the external VAE that is set aside meanwhile, "" if none was loaded
+    @property
+    def model(self) -> DiffusionModel:
+        """The model to train on."""
+        ...
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint it was loaded from."""
+        ...
+
+    @property
+    def checkpoint_hash(self) -> str:
+        """The SHA-256 of that file."""
+        ...
+
+    @property
+    def vae_replaced(self) -> str:
+        """The external VAE that is set aside meanwhile, "" if none was loaded."""
+        ...
 
     def preview(self, request: PreviewRequest, replacements: Mapping[str, torch.Tensor], clip_skip: int) -> Image:
         """Generate a picture with the host's own sampling; `request.prompt` has no placeholders left.
 
         Leaves every random state, and what is being trained, as it was.
         """
+        ...
+
+    def progress(self, done: int, total: int, text: str = "") -> None:
+        """Show `done` of `total` steps in the host's own progress, where it has one."""
         ...
 
     def stop_requested(self) -> bool:

@@ -205,7 +205,9 @@ class _Run:
         def stepped(report: StepReport) -> None:
             self.losses.append([report.step, report.loss])
             self.job.data["losses"] = _thinned(self.losses)
-            self.job.progress(report.step, text=f"loss {report.loss:.4f}, rate {report.learning_rate:g}")
+            text = f"loss {report.loss:.4f}, rate {report.learning_rate:g}"
+            self.job.progress(report.step, text=text)
+            self.session.progress(report.step, self.job.total, text)
 
         return Callbacks(
             stepped=stepped,

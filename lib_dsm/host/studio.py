@@ -42,6 +42,9 @@ class StudioSession:
 
         return generate(self.model, request, replacements, clip_skip)
 
+    def progress(self, done: int, total: int, text: str = "") -> None:
+        """The studio shows the job itself."""
+
     def stop_requested(self) -> bool:
         """The studio has no interrupt but the job's own."""
         return False

@@ -66,7 +66,7 @@ def test_each_epoch_shows_each_picture_exactly_once(pictures, repeats, per_step,
     assert [item.place for item in sequence] == list(range(steps * per_step))
     for epoch in range(epochs + 1):
         shown = Counter(item.index for item in sequence[epoch * length : (epoch + 1) * length])
-        assert shown == {index: repeats for index in range(pictures)}
+        assert shown == dict.fromkeys(range(pictures), repeats)
 
 
 @given(st.lists(st.sampled_from([(64, 64), (64, 96), (96, 64)]), min_size=1, max_size=20), st.integers(1, 5))

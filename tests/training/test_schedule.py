@@ -21,7 +21,9 @@ def test_the_last_rate_may_be_open():
         assert parse_learning_rate(text).at(10**6) == 1e-4
 
 
-@pytest.mark.parametrize("text", ["", "abc", "0.1:x", "0.1:10, 0.2:10", "0.1, 0.2:5", "-1", "0:5", "nan", "inf:3", "0.1:0"])
+@pytest.mark.parametrize(
+    "text", ["", "abc", "0.1:x", "0.1:10, 0.2:10", "0.1, 0.2:5", "-1", "0:5", "nan", "inf:3", "0.1:0"]
+)
 def test_wrong_schedules_are_named(text):
     with pytest.raises(InputError) as error:
         parse_learning_rate(text)

@@ -1,0 +1,65 @@
+"""A trained embedding as a LoRA file: its vectors bundled under its own name, no layer changed.
+
+The WebUI's Lora extension registers bundled vectors while `<lora:FILE:1>` is in the prompt; the name, which must be in
+the prompt too, then works as if the embedding lay in the embeddings folder. (If one of that name does lie there, the
+extension uses that and says so.) So that one click on the file's card puts both into the prompt, the name is written
+as "activation text" into the sidecar `FILE.json` that the WebUI keeps for a card.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib_dsm.errors import ModelError
+from lib_dsm.extraction.lora_file import LoraFile, base_metadata, check_output
+from lib_dsm.files import write_json
+from lib_dsm.networks.embedding import load_embedding
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_SDXL_WIDTHS = (1280, 2048)
+_SD2_WIDTH = 1024
+
+
+@dataclass(frozen=True)
+class BundledEmbedding:
+    """The file that was written; `prompt` is what to write to use it."""
+
+    path: Path
+    name: str
+    vectors: int
+    prompt: str
+
+
+def embedding_to_lora(
+    embedding_path: Path, out: Path, *, name: str = "", cover: Image | None = None, overwrite: bool = False
+) -> BundledEmbedding:
+    """Bundle an embedding file (`.pt`, `.safetensors`, PNG) into the LoRA file `out`.
+
+    `name` is the word for the prompt, the embedding's own if empty. `cover` becomes the card's picture. A sidecar that
+    exists already is left as it is.
+
+    Raises:
+        InputError: a file is missing, `out` cannot be used, or the name holds a dot.
+        ModelError: the file is no embedding for SD1 or SD2.
+    """
+    check_output(out, {"embedding": embedding_path}, overwrite)
+    embedding = load_embedding(embedding_path)
+    if name:
+        embedding = replace(embedding, name=name)
+    width = embedding.vectors.shape[1]
+    if width in _SDXL_WIDTHS:
+        raise ModelError(f"{embedding_path} has {width} numbers a vector, which is part of SDXL.", "Use one for SD1.")
+    family = "SD2" if width == _SD2_WIDTH else "SD1"
+    lora = LoraFile(metadata=base_metadata(embedding.checkpoint_name, family, embedding.clip_skip))
+    lora.add_embedding(embedding)
+    if cover is not None:
+        lora.add_cover(cover)
+    lora.save(out)
+    sidecar = out.with_suffix(".json")
+    if not sidecar.exists():
+        write_json(sidecar, {"sd version": family, "activation text": embedding.name})
+    return BundledEmbedding(out, embedding.name, len(embedding.vectors), f"<lora:{out.stem}:1> {embedding.name}")

@@ -1,0 +1,105 @@
+"""Writing a LoRA file with the names and metadata that kohya's scripts use and the WebUI reads.
+
+A module M has `M.lora_up.weight`, `M.lora_down.weight` and `M.alpha`; the loader adds alpha / rank · up @ down to its
+weight, and alpha = rank here. Linear layers: up out×r, down r×in. Convolutions: down r×in×k×k, up out×r×1×1.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from lib_dsm.errors import InputError
+from lib_dsm.files import file_name
+from lib_dsm.networks.embedding import Embedding
+from lib_dsm.networks.safetensors_files import data_sha256, save_tensors
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32}
+_COVER_SIZE = 512  # pixels of the longer side at most
+
+
+@dataclass
+class LoraFile:
+    """What goes into one LoRA file; `save` writes it."""
+
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def add_module(self, name: str, up: torch.Tensor, down: torch.Tensor, shape: tuple[int, ...]) -> None:
+        """Add a module by its factors out×r and r×(in·k·k); `shape` is the shape of the weight it belongs to."""
+        rank = down.shape[0]
+        kernel = shape[2:]
+        self.tensors[f"{name}.lora_up.weight"] = up.reshape(shape[0], rank, *(1 for _ in kernel)).contiguous()
+        self.tensors[f"{name}.lora_down.weight"] = down.reshape(rank, *shape[1:]).contiguous()
+        self.tensors[f"{name}.alpha"] = torch.tensor(rank, dtype=up.dtype)
+
+    def add_embedding(self, embedding: Embedding) -> None:
+        """Bundle an embedding: while the LoRA is in the prompt, the embedding's name stands for its vectors.
+
+        Raises:
+            InputError: the name holds a dot, at which the loader would cut it.
+        """
+        if "." in embedding.name or not embedding.name.strip():
+            raise InputError(
+                f'The embedding\'s name "{embedding.name}" cannot be used inside a LoRA file.',
+                "Give it a name without a dot.",
+            )
+        self.tensors[f"bundle_emb.{embedding.name}.string_to_param.*"] = embedding.vectors.detach().float().cpu()
+
+    def add_cover(self, picture: Image) -> None:
+        """Put a picture into the metadata, which the WebUI shows on the file's card."""
+        cover = picture.convert("RGB")
+        cover.thumbnail((_COVER_SIZE, _COVER_SIZE))
+        buffer = BytesIO()
+        cover.save(buffer, "JPEG", quality=90)
+        self.metadata["ssmd_cover_images"] = json.dumps([base64.b64encode(buffer.getvalue()).decode("ascii")])
+
+    def save(self, path: Path) -> None:
+        """Write the file atomically, with its hash and its own name as the alias; equal content gives equal bytes.
+
+        Raises:
+            InputError: the path does not end in `.safetensors`.
+            StorageError: the file cannot be written.
+        """
+        hashes = {"ss_output_name": path.stem, "sshs_model_hash": data_sha256(self.tensors)}
+        save_tensors(path, self.tensors, {**self.metadata, **hashes})
+
+
+def base_metadata(base_model: str, family: str, clip_skip: int | None = None) -> dict[str, str]:
+    """The metadata that say for which model a file is; `family` is "SD1" or "SD2"."""
+    result = {
+        "ss_base_model_version": "sd_v2" if family == "SD2" else "sd_v1",
+        "ss_v2": str(family == "SD2"),
+        "ss_network_module": "networks.lora",
+    }
+    if base_model:
+        result["ss_sd_model_name"] = base_model
+    if clip_skip is not None:
+        result["ss_clip_skip"] = str(clip_skip)
+    return result
+
+
+def check_output(out: Path, sources: Mapping[str, Path], overwrite: bool) -> None:
+    """Refuse a path that a LoRA file must not be written to, before any work is done.
+
+    Raises:
+        InputError: no `.safetensors` name, a file that is a source, or one that exists and is not to be replaced.
+    """
+    if out.suffix.lower() != ".safetensors":
+        raise InputError(f"{out} is no name for a LoRA file.", "Let it end in .safetensors.")
+    file_name(out.stem, "LoRA's name")
+    for what, source in sources.items():
+        if out.exists() and source.exists() and out.samefile(source):
+            raise InputError(f"{out} is the {what} itself.", "Choose another name for the LoRA file.")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists already.", "Choose another name, or allow to replace it.")

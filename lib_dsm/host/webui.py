@@ -1,0 +1,97 @@
+"""The WebUI as host: AUTOMATIC1111's v1.10, in whose process this runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from lib_dsm.host import webui_session
+from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
+from lib_dsm.host.webui_session import WebUISession
+from lib_dsm.jobs import Jobs
+from lib_dsm.training.config import RunConfig
+
+_BAKED_IN = "baked into the checkpoint"
+_jobs = Jobs()  # one for the process: "Reload UI" makes a new host, and running jobs must be found by it
+
+
+class WebUIHost:
+    """`Host` (see protocol.py) over the WebUI's `modules`."""
+
+    name = "webui"
+
+    def __init__(self) -> None:
+        from modules import paths, shared
+
+        options, models, data = shared.cmd_opts, Path(paths.models_path), Path(paths.data_path)
+
+        def folder(option: str, default: Path) -> Path:
+            return Path(getattr(options, option, None) or default)
+
+        self.jobs = _jobs
+        self.folders = Folders(
+            embeddings=folder("embeddings_dir", data / "embeddings"),
+            hypernetworks=folder("hypernetwork_dir", models / "hypernetworks"),
+            lora=folder("lora_dir", models / "Lora"),
+            checkpoints=folder("ckpt_dir", models / "Stable-diffusion"),
+            logs=data / "dsm" / "runs",
+            taggers=models / "taggers",
+            data=data / "dsm",
+        )
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """Passwords by user of the WebUI's own API (`--api-auth user:password,…`); empty where it has none."""
+        from modules import shared
+
+        pairs = (entry.partition(":") for entry in (shared.cmd_opts.api_auth or "").split(","))
+        return {user.strip(): password.strip() for user, colon, password in pairs if colon}
+
+    def checkpoints(self) -> Sequence[Checkpoint]:
+        """See protocol.py."""
+        from modules import sd_models
+
+        found = (Checkpoint(info.name, Path(info.filename)) for info in list(sd_models.checkpoints_list.values()))
+        return sorted(found, key=lambda checkpoint: checkpoint.name.lower())
+
+    def default_clip_skip(self) -> int:
+        """See protocol.py."""
+        from modules import shared
+
+        return int(shared.opts.CLIP_stop_at_last_layers)
+
+    def status(self) -> ModelStatus:
+        """See protocol.py. Loads nothing."""
+        from modules import sd_models, sd_vae
+
+        sd_model = sd_models.model_data.sd_model
+        reason = webui_session.why_not_trainable(sd_model) if sd_model is not None else None
+        return ModelStatus(
+            checkpoint=sd_model.sd_checkpoint_info.name if sd_model is not None else "",
+            vae=sd_vae.get_loaded_vae_name() or _BAKED_IN,
+            vae_in_training=_BAKED_IN,
+            clip_skip=self.default_clip_skip(),
+            note=" ".join(reason) if reason else "",
+        )
+
+    def training_session(self, config: RunConfig) -> AbstractContextManager[WebUISession]:
+        """See protocol.py. Waits for a running generation; later ones wait in the WebUI's queue until it ends."""
+        return webui_session.training_session(config.checkpoint)
+
+    def networks_changed(self) -> None:
+        """See protocol.py."""
+        from modules import sd_hijack, sd_models, shared
+        from modules.processing import StableDiffusionProcessing, StableDiffusionProcessingTxt2Img
+
+        if sd_models.model_data.sd_model is not None:  # otherwise they are read when the model is loaded
+            sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
+        # The WebUI remembers the last prompts' conditioning by their text, with the vectors of then.
+        StableDiffusionProcessing.cached_c, StableDiffusionProcessing.cached_uc = [None, None], [None, None]
+        StableDiffusionProcessingTxt2Img.cached_hr_c = [None, None]
+        StableDiffusionProcessingTxt2Img.cached_hr_uc = [None, None]
+        shared.reload_hypernetworks()
+        list_lora = getattr(sys.modules.get("networks"), "list_available_networks", None)
+        if list_lora is not None:
+            list_lora()

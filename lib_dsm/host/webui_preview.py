@@ -1,0 +1,100 @@
+"""One picture by the WebUI's own generation, without a trace in its state."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from lib_dsm.training.config import PreviewRequest
+
+_STATE_KEPT = ("job", "job_no", "job_count", "sampling_step", "sampling_steps", "textinfo", "current_latent")
+
+
+def generate(request: PreviewRequest, checkpoint_title: str) -> Image | None:
+    """Generate `request` as txt2img would with no script, LoRA or hypernetwork; embeddings are looked up as usual.
+
+    To be called by whoever holds the WebUI's queue lock. Random states, the progress and the remembered prompt of the
+    last generation are left as they were. None if the WebUI was interrupted before there was a picture.
+    """
+    from modules import shared
+    from modules.processing import StableDiffusionProcessingTxt2Img, process_images
+
+    from lib_dsm.diffusion.ldm import pinned
+
+    options = {
+        # Without this a checkpoint chosen meanwhile would be loaded under the trainer.
+        "sd_model_checkpoint": checkpoint_title,
+        "sd_unet": "None",
+    }
+    flags = {"no_prompt_history": True}  # the prompt that "read last generation" gives back stays the person's own
+    processing = StableDiffusionProcessingTxt2Img(
+        sd_model=shared.sd_model,
+        do_not_save_samples=True,
+        do_not_save_grid=True,
+        do_not_reload_embeddings=True,
+        disable_extra_networks=True,
+        prompt=request.prompt,
+        negative_prompt=request.negative,
+        seed=request.seed,
+        subseed=0,
+        steps=request.steps,
+        cfg_scale=request.cfg,
+        width=request.width,
+        height=request.height,
+        sampler_name=request.sampler,  # ours are the WebUI's names
+        restore_faces=False,
+        tiling=False,
+    )
+    processing.scheduler = "Automatic"  # what txt2img takes for a sampler's name alone
+    # The prompt's conditioning is remembered from picture to picture, but the vectors it names have moved.
+    processing.cached_c, processing.cached_uc = [None, None], [None, None]
+    with (
+        closing(processing),
+        pinned(shared.opts.data, options),
+        pinned(vars(shared.cmd_opts), flags),
+        _random_states_kept(),
+        _state_kept(),
+    ):
+        images = process_images(processing).images
+    if not images:
+        return None
+    image: Image = images[0]
+    shared.state.assign_current_image(image)
+    return image
+
+
+@contextmanager
+def _random_states_kept() -> Iterator[None]:
+    import numpy as np
+    import torch
+
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+@contextmanager
+def _state_kept() -> Iterator[None]:
+    from modules import shared
+
+    state: Any = shared.state
+    before = {name: getattr(state, name) for name in _STATE_KEPT}
+    state.job_count = 1
+    try:
+        yield
+    finally:
+        shared.total_tqdm.clear()
+        for name, value in before.items():
+            setattr(state, name, value)

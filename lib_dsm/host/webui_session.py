@@ -1,0 +1,290 @@
+"""The WebUI's model lent for training: made safe, generation locked out, and everything put back on every way out."""
+
+from __future__ import annotations
+
+import html
+import logging
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib_dsm.errors import BusyError, ModelError
+from lib_dsm.files import sha256
+from lib_dsm.host import webui_preview
+from lib_dsm.host.protocol import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from lib_dsm.diffusion.ldm import Forwards, LdmModel
+    from lib_dsm.training.config import PreviewRequest
+
+logger = logging.getLogger("dsm")
+_training = threading.Lock()
+_INTERRUPT_POLL = 0.2  # seconds
+
+
+class WebUISession:
+    """See `TrainingSession` in protocol.py; it also ties the run to the WebUI's progress and Interrupt button."""
+
+    def __init__(
+        self,
+        model: LdmModel,
+        info: Any,
+        vae_replaced: str,
+        generation_attention: Forwards,
+        interrupted: threading.Event,
+    ) -> None:
+        self.model = model
+        self.vae_replaced = vae_replaced
+        self.checkpoint = Checkpoint(info.name, Path(info.filename))
+        # The WebUI does not hash where it was started with --no-hashing.
+        self.checkpoint_hash: str = info.sha256 or sha256(Path(info.filename))
+        self._title = info.title
+        self._generation_attention = generation_attention
+        self._interrupted = interrupted
+
+    def preview(self, request: PreviewRequest, replacements: Mapping[str, torch.Tensor], clip_skip: int) -> Image:
+        """See protocol.py; the picture is the one that txt2img gives for the same settings.
+
+        Interrupt ends it early, with the picture as far as it has come.
+        """
+        from lib_dsm.diffusion.ldm import attention
+
+        with self.model.prompting(replacements, clip_skip), attention(self._generation_attention):
+            while True:
+                # An interrupt from before would leave the WebUI without any picture; the trainer learns of it itself.
+                self._take_interrupt()
+                image = webui_preview.generate(request, self._title)
+                if image is not None:
+                    return image
+
+    def stop_requested(self) -> bool:
+        """See protocol.py; it is the WebUI's Interrupt button."""
+        self._take_interrupt()
+        requested = self._interrupted.is_set()
+        self._interrupted.clear()
+        return requested
+
+    def _take_interrupt(self) -> None:
+        from modules import shared
+
+        if _interrupt_pressed():
+            self._interrupted.set()
+            shared.state.interrupted = shared.state.stopping_generation = False
+
+    def progress(self, done: int, total: int, text: str = "") -> None:
+        """Show `done` of `total` steps and a line of text in the WebUI's own progress."""
+        from modules import shared
+
+        shared.state.job_no = done
+        shared.state.job_count = total
+        shared.state.textinfo = html.escape(text)
+
+
+@contextmanager
+def training_session(wanted: str) -> Iterator[WebUISession]:
+    """The model of checkpoint `wanted`, fit for training, for as long as the context lasts.
+
+    Waits for a running generation to end. Must not be called by a thread that holds the WebUI's queue lock.
+
+    Raises:
+        BusyError: another training holds the model.
+        ModelError: the checkpoint is unknown, cannot be loaded, or cannot be trained on.
+    """
+    if not _training.acquire(blocking=False):
+        raise BusyError("Another training is running.", "Wait for it to end, or stop it.")
+    try:
+        with ExitStack() as stack:
+            yield _open(wanted, stack)
+    finally:
+        _training.release()
+
+
+def _open(wanted: str, stack: ExitStack) -> WebUISession:
+    from modules import call_queue, sd_models, sd_unet, sd_vae, shared
+
+    from lib_dsm.diffusion.ldm import (
+        LdmModel,
+        attention,
+        attention_forwards,
+        fit_for_training,
+        scaled_dot_product_forwards,
+    )
+
+    info = find_checkpoint(wanted)
+    stack.enter_context(call_queue.queue_lock)
+    interrupted = stack.enter_context(_announced())
+    stack.enter_context(_model_put_back())
+    _load(info)
+    sd_model = shared.sd_model
+    reason = why_not_trainable(sd_model)
+    if reason:
+        raise ModelError(*reason)
+    sd_models.send_model_to_device(sd_model)  # it may have been unloaded to the memory
+    vae_replaced = sd_vae.get_loaded_vae_name() or ""
+    if vae_replaced:
+        sd_vae.reload_vae_weights(vae_file=None)
+    sd_unet.apply_unet("None")
+    _remove_networks(sd_model)
+    stack.enter_context(_without_tiling())
+    stack.enter_context(fit_for_training(sd_model))
+    generation_attention = attention_forwards()
+    stack.enter_context(attention(scaled_dot_product_forwards()))
+    return WebUISession(LdmModel(sd_model), info, vae_replaced, generation_attention, interrupted)
+
+
+def find_checkpoint(wanted: str) -> Any:
+    """The WebUI's record of the checkpoint of this name, title or file.
+
+    Raises:
+        ModelError: it has none.
+    """
+    from modules import sd_models
+
+    for refresh in (False, True):
+        if refresh:
+            sd_models.list_models()
+        if wanted in sd_models.checkpoint_aliases:
+            return sd_models.checkpoint_aliases[wanted]
+        path = Path(wanted)
+        if path.is_absolute():
+            for info in sd_models.checkpoints_list.values():
+                if Path(info.filename).resolve() == path.resolve():
+                    return info
+    raise ModelError(
+        f'The WebUI has no checkpoint "{wanted}".', "Choose one of the list; put the file into its models folder first."
+    )
+
+
+def why_not_trainable(sd_model: Any) -> tuple[str, str] | None:
+    """Problem and remedy where this model cannot be trained on, else None."""
+    from modules import devices
+
+    if sd_model is None:
+        return "The WebUI has no model loaded.", "Choose a checkpoint that loads."
+    if getattr(sd_model, "cond_stage_model", None) is None and not hasattr(sd_model, "conditioner"):
+        return "This WebUI keeps its model in a form that cannot be trained.", "Train in AUTOMATIC1111's WebUI."
+    name = sd_model.sd_checkpoint_info.name
+    other = "Choose a Stable Diffusion 1 checkpoint."
+    if getattr(sd_model, "is_sdxl", False) or getattr(sd_model, "is_sd3", False):
+        kind = "SD3" if getattr(sd_model, "is_sd3", False) else "SDXL"
+        return f"{name} is an {kind} model, which cannot be trained on yet.", other
+    key = sd_model.model.conditioning_key
+    if key != "crossattn" or sd_model.cond_stage_key == "edit":
+        return f"{name} is an inpainting, depth or other model that wants more than a prompt.", other
+    if sd_model.parameterization not in ("eps", "v"):
+        return f'{name} predicts "{sd_model.parameterization}", which cannot be trained on.', other
+    if getattr(sd_model, "lowvram", False):
+        return (
+            "The WebUI runs with --medvram or --lowvram, which moves the model away between the passes of a step.",
+            "Start it without these.",
+        )
+    if getattr(devices, "fp8", False):
+        return "The WebUI keeps the weights in 8 bits, too coarse for training.", 'Set "FP8 weight" to Disable.'
+    return None
+
+
+def _load(info: Any) -> None:
+    from modules import sd_models
+
+    try:
+        # The checkpoint that the person chose in the WebUI stays chosen there.
+        with sd_models.SkipWritingToConfig():
+            sd_models.reload_model_weights(info=info)
+    except Exception as error:
+        raise ModelError(
+            f"The checkpoint {info.name} cannot be loaded: {type(error).__name__}: {error}.", "Choose another one."
+        ) from error
+
+
+@contextmanager
+def _announced() -> Iterator[threading.Event]:
+    """Training is a job of the WebUI: its progress shows it; gives the event that its Interrupt button sets."""
+    from modules import shared
+
+    interrupted, ended = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        # Some calls of the WebUI clear its flags at any time, so they are looked at more often than once a step.
+        while not ended.wait(_INTERRUPT_POLL):
+            if _interrupt_pressed():
+                interrupted.set()
+
+    shared.state.begin(job="DSM training")
+    watcher = threading.Thread(target=watch, name="dsm-interrupt", daemon=True)
+    watcher.start()
+    try:
+        yield interrupted
+    finally:
+        ended.set()
+        watcher.join()
+        shared.state.end()
+        shared.state.interrupted = shared.state.stopping_generation = False
+
+
+def _interrupt_pressed() -> bool:
+    from modules import shared
+
+    return bool(shared.state.interrupted or shared.state.stopping_generation)
+
+
+@contextmanager
+def _model_put_back() -> Iterator[None]:
+    """Afterwards the checkpoint and the VAE are loaded that were loaded before."""
+    from modules import sd_vae, shared
+
+    before = shared.sd_model  # waits where the WebUI is just loading it
+    info = before.sd_checkpoint_info if before is not None else None
+    vae = sd_vae.loaded_vae_file
+    try:
+        yield
+    finally:
+        try:
+            if info is not None:
+                _load(info)
+                # The WebUI is left with half a model where it is told to load a file that is not there.
+                if vae is not None and not Path(vae).is_file():
+                    raise ModelError(f"The VAE {vae} has gone.", "Generation uses the checkpoint's own.")
+                if sd_vae.loaded_vae_file != vae:
+                    sd_vae.reload_vae_weights(vae_file=vae)
+        except Exception as error:
+            # Nothing that the training did may be lost because a file of the WebUI has gone meanwhile.
+            logger.warning("The WebUI's model could not be put back as it was: %s", error)
+
+
+def _remove_networks(sd_model: Any) -> None:
+    """Take off the LoRA and hypernetworks that the last generation left; the next one puts its own on."""
+    import torch
+    from modules import extra_networks, shared
+    from modules.processing import StableDiffusionProcessingTxt2Img
+
+    from lib_dsm.diffusion.ldm import pinned
+
+    with pinned(shared.opts.data, {"sd_lora": "None", "sd_hypernetwork": "None"}):
+        extra_networks.activate(StableDiffusionProcessingTxt2Img(), {})
+    # The built-in Lora extension changes weights when a layer runs; here, before they are looked at.
+    apply = getattr(sys.modules.get("networks"), "network_apply_weights", None)
+    if apply is not None:
+        with torch.no_grad():
+            for module in sd_model.modules():
+                if getattr(module, "network_current_names", ()):
+                    apply(module)
+
+
+@contextmanager
+def _without_tiling() -> Iterator[None]:
+    """Convolutions do not wrap around, even if the last generation was a tiling one."""
+    from modules import sd_hijack
+
+    hijack = sd_hijack.model_hijack
+    before = hijack.circular_enabled
+    hijack.apply_circular(False)
+    try:
+        yield
+    finally:
+        hijack.apply_circular(before)
