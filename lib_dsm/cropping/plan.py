@@ -1,0 +1,179 @@
+"""What to crop and how: a plan that can be looked at, changed, saved, and written later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib_dsm.cropping.boxes import (
+    Box,
+    center_box,
+    elongation,
+    inside_box,
+    output_size,
+    padded_box,
+    split_boxes,
+)
+from lib_dsm.cropping.colors import AUTO, parse_color
+from lib_dsm.dataset.listing import require_folder, require_pictures
+from lib_dsm.dataset.pictures import picture_size
+from lib_dsm.errors import DsmError, InputError
+from lib_dsm.files import read_json, sha256, write_json
+from lib_dsm.jobs import Job
+from lib_dsm.options import from_json, option, to_json
+
+_VERSION = 1
+_MODES = ("center", "pad", "split", "keep")
+
+
+@dataclass(frozen=True)
+class CropOptions:
+    """How pictures are cropped."""
+
+    mode: str = option(
+        "center",
+        "center cuts the middle out, pad adds colour at the sides, split cuts both ends of a long picture, keep copies",
+        choices=_MODES,
+    )
+    width: int = option(512, "Width of the finished pictures in pixels", minimum=16, maximum=8192, step=64)
+    height: int = option(512, "Height of the finished pictures in pixels", minimum=16, maximum=8192, step=64)
+    shrink: bool = option(True, "Shrink to width × height; otherwise they only give the proportions")
+    enlarge: bool = option(False, "Enlarge pictures that have fewer pixels")
+    split_from: float = option(
+        1.5, "Split pictures at least this many times longer than wanted; cut out the middle of others", minimum=1.05
+    )
+    color: str = option(AUTO, "Padding: a name, #rrggbb, or auto for that of a uniform edge (white where it is not)")
+    format: str = option("png", "File format of the finished pictures", choices=("png", "jpeg", "webp"))
+    quality: int = option(95, "Quality of JPEG and WebP", minimum=1, maximum=100)
+    recursive: bool = option(False, "Include the folders inside")
+
+
+@dataclass(frozen=True)
+class CropItem:
+    """One finished picture to be: a box of a source, or with mode "keep" the source's file as it is.
+
+    `source` is the path in the source folder, with `/`. `box` is (left, top, right, bottom) in the upright source, and
+    is padded with `color` where it reaches beyond it. `width` and `height` are the finished size in pixels. `part`
+    becomes part of the name, such as "left". Where `sha256` is given, a source that has changed since is refused.
+    """
+
+    source: str = option(help="Path in the source folder")
+    mode: str = option(help="What made the box", choices=(*_MODES, "free"))
+    box: tuple[int, ...] = option(help="Left, top, right, bottom in pixels")
+    width: int = option(help="Finished width", minimum=1, maximum=32768)
+    height: int = option(help="Finished height", minimum=1, maximum=32768)
+    color: str = option(AUTO, "Padding")
+    part: str = option("", "What to add to the name")
+    sha256: str = option("", "The source's SHA-256 when the plan was made")
+
+
+@dataclass(frozen=True)
+class CropPlan:
+    """What a folder's crops shall be. `notes` are sentences on pictures that could not be planned."""
+
+    version: int = option(_VERSION, minimum=_VERSION, maximum=_VERSION)
+    items: tuple[CropItem, ...] = option(())
+    notes: tuple[str, ...] = option(())
+
+    def save(self, path: Path) -> None:
+        """Write the plan as JSON.
+
+        Raises:
+            StorageError: the disk does not take it.
+        """
+        write_json(path, to_json(self))
+
+    @classmethod
+    def load(cls, path: Path) -> CropPlan:
+        """Read a plan from JSON.
+
+        Raises:
+            InputError: it is not one; the key at fault is named.
+        """
+        plan = from_json(cls, read_json(path), "crop plan")
+        for item in plan.items:
+            check_item(item)
+        return plan
+
+
+def check_item(item: CropItem) -> Box:
+    """The item's box, if it is one.
+
+    Raises:
+        InputError: it is not four numbers or is empty, or the colour is none.
+    """
+    if len(item.box) != 4 or item.box[0] >= item.box[2] or item.box[1] >= item.box[3]:
+        raise InputError(
+            f"The box {list(item.box)} of {item.source} is not a box.", "It is left, top, right, bottom in pixels."
+        )
+    parse_color(item.color)
+    left, top, right, bottom = item.box
+    return left, top, right, bottom
+
+
+def plan_crops(
+    source: Path, options: CropOptions, out: Path | None = None, hashes: bool = False, job: Job | None = None
+) -> CropPlan:
+    """Plan the crops of a folder's pictures from their headers alone. What lies in `out` is passed over.
+
+    With `hashes` the plan knows its sources by content.
+
+    Raises:
+        InputError: there is no such folder, it holds no pictures, or the colour is none.
+        Cancelled: the job was stopped.
+    """
+    parse_color(options.color)
+    require_folder(source)
+    notes = []
+    items: list[CropItem] = []
+    pictures = require_pictures(source, options.recursive)
+    if out is not None:
+        pictures = [path for path in pictures if out.resolve() not in path.resolve().parents]
+    for number, picture in enumerate(pictures, 1):
+        if job is not None:
+            job.check()
+        name = picture.relative_to(source).as_posix()
+        try:
+            digest = sha256(picture) if hashes else ""
+            items += plan_picture(name, picture_size(picture), options, digest)
+        except DsmError as error:
+            notes.append(str(error))
+        if job is not None:
+            job.progress(number, len(pictures), name)
+    return CropPlan(items=tuple(items), notes=tuple(notes))
+
+
+def plan_picture(name: str, size: tuple[int, int], options: CropOptions, digest: str = "") -> list[CropItem]:
+    """The crops of one picture of that upright size."""
+    shape = options.width, options.height
+    boxes: dict[str, Box]
+    mode = options.mode
+    if mode == "split" and elongation(size, shape) < options.split_from:
+        mode = "center"
+    if mode == "keep":
+        boxes = {"": (0, 0, *size)}
+    elif mode == "pad":
+        boxes = {"": padded_box(size, shape)}
+    elif mode == "split":
+        boxes = split_boxes(size, shape)
+    else:
+        boxes = {"": center_box(size, shape)}
+    items = []
+    for part, box in boxes.items():
+        own = box[2] - box[0], box[3] - box[1]
+        width, height = output_size(box, shape, options.enlarge) if options.shrink and mode != "keep" else own
+        # A picture that is as wanted already keeps its file: nothing is lost by saving it once more.
+        needs_nothing = own == size and inside_box(box, size) and (width, height) == size
+        items.append(
+            CropItem(
+                source=name,
+                mode="keep" if needs_nothing else mode,
+                box=box,
+                width=width,
+                height=height,
+                color=options.color,
+                part=part,
+                sha256=digest,
+            )
+        )
+    return items

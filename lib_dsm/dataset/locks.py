@@ -1,0 +1,62 @@
+"""One writer at a time in a folder, across windows and processes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from lib_dsm.errors import BusyError, StorageError
+
+METADATA_FOLDER = ".dsm"
+_WAIT_SECONDS = 5.0
+_RETRY_SECONDS = 0.05
+_HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+
+
+@contextlib.contextmanager
+def writing_in(folder: Path, wait: float = _WAIT_SECONDS) -> Iterator[None]:
+    """Be the only one who changes captions in `folder` meanwhile. The system lets go of it when a process dies.
+
+    Raises:
+        BusyError: somebody else still had it after `wait` seconds.
+        StorageError: the folder cannot be written to.
+    """
+    path = folder / METADATA_FOLDER / "lock"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise StorageError(
+            f"{folder} cannot be written to: {error.strerror or error}.", "Give yourself the right to write there."
+        ) from error
+    try:
+        deadline = time.monotonic() + wait
+        while not _lock(handle):
+            if time.monotonic() >= deadline:
+                raise BusyError(
+                    f"Another window or job is changing captions in {folder}.", "Wait until it has ended or stop it."
+                )
+            time.sleep(_RETRY_SECONDS)
+        yield
+    finally:
+        os.close(handle)  # which gives the lock back
+
+
+def _lock(handle: int) -> bool:
+    """Whether the lock could be had now; a file system that knows no locks gives it to everybody."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _HELD
+    return True

@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib_dsm.dataset.captions import caption_path, join_tags, read_caption, shared_captions, split_tags
+from lib_dsm.errors import InputError
+
+TAGS = st.lists(
+    st.text(st.characters(exclude_characters=",\r\n", exclude_categories=("Cs",))).map(str.strip).filter(bool)
+)
+TEXTS = st.text(st.characters(exclude_categories=("Cs",)))
+
+
+@given(TAGS)
+def test_tags_survive_the_round_trip(tags: list[str]) -> None:
+    assert split_tags(join_tags(tags)) == tags
+
+
+@given(TEXTS)
+def test_splitting_loses_nothing_but_what_separates(text: str) -> None:
+    tags = split_tags(text)
+    assert all(tag == tag.strip() and tag for tag in tags)
+    assert "".join("".join(tags).split()) == "".join(text.replace(",", " ").split())
+    assert split_tags(join_tags(tags)) == tags
+
+
+def test_inner_text_is_kept() -> None:
+    assert split_tags(" 1girl,Blue  Hair ,, a \\(b\\)\r\nsolo,solo,") == [
+        "1girl", "Blue  Hair", "a \\(b\\)", "solo", "solo",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "caption"),
+    [
+        ("a.jpg", "a.txt"),
+        ("a.b.c.PNG", "a.b.c.txt"),
+        ('it\'s "q".webp', 'it\'s "q".txt'),
+        ("日本 語 🦊.png", "日本 語 🦊.txt"),
+        ("name.txt.png", "name.txt.txt"),
+    ],
+)
+def test_where_a_caption_lies(tmp_path: Path, name: str, caption: str) -> None:
+    assert caption_path(tmp_path / name) == tmp_path / caption
+    (tmp_path / caption).write_text("1girl", encoding="utf-8")
+    assert read_caption(tmp_path / name).tags == ["1girl"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "text", "encoding", "guessed"),
+    [
+        ("猫, cat".encode(), "猫, cat", "utf-8", False),
+        ("猫, cat".encode("utf-8-sig"), "猫, cat", "utf-8-sig", False),
+        ("猫, cat".encode("utf-16"), "猫, cat", "utf-16", False),
+        (b"\xfe\xff" + "猫, cat".encode("utf-16-be"), "猫, cat", "utf-16", False),
+        ("猫耳, 青い髪".encode("cp932"), "猫耳, 青い髪", "cp932", True),
+        ("café, cat".encode("cp1252"), "café, cat", "cp1252", True),
+        (b"", "", "utf-8", False),
+    ],
+)
+def test_encodings(tmp_path: Path, raw: bytes, text: str, encoding: str, guessed: bool) -> None:
+    (tmp_path / "a.txt").write_bytes(raw)
+    caption = read_caption(tmp_path / "a.png")
+    assert (caption.text, caption.encoding, bool(caption.note), caption.raw) == (text, encoding, guessed, raw)
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xfea", b"\x89PNG\0\0"])
+def test_what_is_no_text_is_refused(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(raw)
+    with pytest.raises(InputError, match=r"a\.txt is not text"):
+        read_caption(tmp_path / "a.png")
+
+
+def test_missing_caption(tmp_path: Path) -> None:
+    caption = read_caption(tmp_path / "a.png")
+    assert (caption.exists, caption.tags, caption.digest) == (False, [], "")
+    assert caption.bytes_with(["a"]) == b"a"
+
+
+@pytest.mark.parametrize(("raw", "after"), [(b"a, b\n", b"x\n"), (b"a, b\r\n\r\n", b"x\r\n"), (b"a\nb", b"x")])
+def test_a_line_end_at_the_end_stays(tmp_path: Path, raw: bytes, after: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(raw)
+    assert read_caption(tmp_path / "a.png").bytes_with(["x"]) == after
+
+
+def test_shared_captions_are_reported() -> None:
+    notes = shared_captions([Path("a.jpg"), Path("a.png"), Path("b.png"), Path("sub/a.png")])
+    assert [note.path for note in notes] == [Path("a.png")] and "a.jpg" in notes[0].text

@@ -1,0 +1,73 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib_dsm.errors import InputError, ModelError
+from lib_dsm.tagging.preprocess import prepare
+from lib_dsm.tagging.registry import MODELS, find_model
+from lib_dsm.tagging.session import Tagger
+from tests.tagging.tiny_tagger import SIDE, TAGS, write_tagger
+
+
+def test_preparing_pads_with_white_in_the_middle_as_bgr() -> None:
+    pixels = prepare(Image.new("RGB", (400, 200), (200, 100, 50)), 16)
+    assert pixels.shape == (16, 16, 3) and pixels.dtype == np.float32 and pixels.flags["C_CONTIGUOUS"]
+    assert (pixels[4:12] == [50, 100, 200]).all()
+    assert (pixels[:4] == 255).all() and (pixels[12:] == 255).all()
+
+
+@pytest.mark.parametrize("size", [(10_000, 10), (3, 4000), (1, 1), (7, 5)])
+def test_any_shape_is_prepared(size: tuple[int, int]) -> None:
+    pixels = prepare(Image.new("RGB", size, "black"), 16)
+    assert pixels.min() == 0 and pixels.shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("batch", ["N", 1, 3])
+def test_scores_are_those_of_the_pictures(make_tagger: Callable[..., Path], batch: int | str) -> None:
+    tagger = Tagger(make_tagger(batch=batch))
+    assert tagger.side == SIDE and tagger.batch == (None if batch == "N" else batch) and tagger.device == "CPU"
+    colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (10, 20, 30)]
+    scores = tagger.scores(np.stack([prepare(Image.new("RGB", (20, 20), color), SIDE) for color in colors]))
+    names = [name for name, _, _ in TAGS]
+    measured = scores[:, [names.index(name) for name in ("red_tint", "green_tint", "blue_tint")]]
+    assert np.allclose(measured * 255, colors, atol=0.01)
+
+
+def test_files_that_do_not_belong_together(make_tagger: Callable[..., Path]) -> None:
+    with pytest.raises(ModelError, match=r"13 scores, but .* lists 12 tags"):
+        Tagger(make_tagger(tags=TAGS[:-1]))
+
+
+def test_a_model_that_is_none(tagger_folder: Path) -> None:
+    (tagger_folder / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        Tagger(tagger_folder)
+
+
+def test_another_layout_is_refused(tmp_path: Path) -> None:
+    import onnx
+
+    folder = write_tagger(tmp_path)
+    model = onnx.load(str(folder / "model.onnx"))
+    sizes = model.graph.input[0].type.tensor_type.shape.dim
+    sizes[1].dim_value, sizes[3].dim_value = 3, SIDE
+    onnx.save(model, str(folder / "model.onnx"))
+    with pytest.raises(ModelError):
+        Tagger(folder)
+
+
+def test_finding_models(tagger_folder: Path, tmp_path: Path) -> None:
+    assert find_model(str(tagger_folder)) == tagger_folder
+    for name in ("wd14-convnext", "wd14-convnext-v2", "SmilingWolf/wd-v1-4-convnext-tagger-v2"):
+        assert find_model(name) is MODELS[0]
+    assert find_model("wd-eva02-large-tagger-v3") is MODELS[-1]
+    assert len({model.name for model in MODELS}) == len({model.repository for model in MODELS}) == len(MODELS)
+    for name in ("wd15", "", str(tmp_path / "no")):
+        with pytest.raises(InputError, match="wd-swinv2-v3"):
+            find_model(name)
+    (tagger_folder / "selected_tags.csv").unlink()
+    with pytest.raises(InputError, match=r"lacks selected_tags\.csv"):
+        find_model(str(tagger_folder))
