@@ -109,14 +109,20 @@ def check(spec: Spec, value: Any, what: str = "settings") -> Any:
         raise InputError(f'{spec.label} of the {what} is "{value}".', f"Choose one of: {choices}.")
     if isinstance(converted, (int, float)) and not isinstance(converted, bool):
         if spec.minimum is not None and converted < spec.minimum:
-            raise InputError(f"{spec.label} is {converted:g}, below {spec.minimum:g}.", "Raise it.")
+            raise InputError(f"{spec.label} is {_short(converted)}, below {_short(spec.minimum)}.", "Raise it.")
         if spec.maximum is not None and converted > spec.maximum:
-            raise InputError(f"{spec.label} is {converted:g}, above {spec.maximum:g}.", "Lower it.")
+            raise InputError(f"{spec.label} is {_short(converted)}, above {_short(spec.maximum)}.", "Lower it.")
     return converted
 
 
+def _short(value: Any) -> str:
+    """A value as a sentence quotes it: numbers in full, nothing longer than a line."""
+    text = f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
 def _convert(kind: Any, value: Any, spec: Spec, what: str) -> Any:
-    wrong = InputError(f"{spec.label} of the {what} is {value!r}.", f"It must be {_kind_name(kind)}.")
+    wrong = InputError(f"{spec.label} of the {what} is {_short(value)}.", f"It must be {_kind_name(kind)}.")
     origin = typing.get_origin(kind)
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in typing.get_args(kind):

@@ -1,0 +1,1 @@
+"""The HTTP routes below /dsm/v1/."""

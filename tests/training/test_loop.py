@@ -1,5 +1,4 @@
 import hashlib
-from dataclasses import replace
 
 import pytest
 import torch
@@ -7,6 +6,7 @@ import torch
 from lib_dsm.errors import GuardError
 from lib_dsm.networks.textual_inversion import TextualInversion, initial_vectors
 from lib_dsm.training.loop import Callbacks, Commands, Trainer, held_out_losses
+from lib_dsm.training.pictures import TrainingSet
 from lib_dsm.training.run_folder import RunFolder
 from tests.micro import training_set
 
@@ -54,19 +54,22 @@ def test_the_vectors_change_and_nothing_else(run_config, micro, pictures, tmp_pa
     assert all(p.grad is None for m in (micro.unet, micro.text_encoder, micro.autoencoder) for p in m.parameters())
 
 
-def test_one_picture_is_learned_better_than_its_true_caption_tells_it(run_config, micro, pictures, tmp_path):
-    one = type(pictures)(pictures.pictures[:1])
+@pytest.mark.parametrize(
+    ("count", "rate", "batch", "steps"), [(1, "0.02", 8, 80), (12, "0.01", 4, 100)], ids=["one picture", "a character"]
+)
+def test_the_held_out_loss_falls_clearly(run_config, micro, pictures, tmp_path, count, rate, batch, steps):
+    shown = TrainingSet(pictures.pictures[:count])
     config = run_config(
-        max_steps=100, batch_size=4, learning_rate="0.01", vectors=8, save_every=0, template=("[name]",)
+        max_steps=steps, batch_size=batch, learning_rate=rate, vectors=16, save_every=0, template=("[name]",)
     )
-    run = trainer(config, micro, tmp_path / "run", one)
-    before = held_out_losses(micro, run.trainable, one, config, 16)
-    told = held_out_losses(micro, run.trainable, one, replace(config, template=("[filewords]",)), 16)
+    run = trainer(config, micro, tmp_path / "run", shown)
+    before = held_out_losses(micro, run.trainable, shown, config)
     run.resume()
     run.run()
-    after = held_out_losses(micro, run.trainable, one, config, 16)
-    assert after.mean() < before.mean() and after.mean() < told.mean()
-    assert (after < before).float().mean() >= 0.7
+    after = held_out_losses(micro, run.trainable, shown, config)
+    print(f"held-out loss, {count} pictures: {before.mean():.4f} before, {after.mean():.4f} after")
+    assert after.mean() < 0.95 * before.mean()
+    assert torch.all(after.mean(dim=1) < before.mean(dim=1))
 
 
 def test_a_stopped_and_resumed_run_has_the_same_bits(run_config, micro, pictures, tmp_path):

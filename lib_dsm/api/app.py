@@ -1,0 +1,50 @@
+"""Putting the routes into a FastAPI or Starlette app."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.routing import Route as StarletteRoute
+
+from lib_dsm.api import (
+    crop_routes,
+    job_routes,
+    picture_routes,
+    project_routes,
+    prune_routes,
+    system_routes,
+    train_routes,
+)
+from lib_dsm.api.http import Route, endpoint
+from lib_dsm.api.security import Gate
+from lib_dsm.api.service import Service
+
+PREFIX = "/dsm/v1/"
+_MODULES = (
+    system_routes, job_routes, project_routes, picture_routes, prune_routes, crop_routes, train_routes,
+)  # fmt: skip
+
+
+def routes() -> list[Route]:
+    """All routes, the list of them included."""
+
+    def schema(service: Service, call: Any) -> Any:
+        """The list of all routes."""
+        return {
+            "prefix": PREFIX,
+            "routes": [{"method": route.method, "path": route.path, "summary": route.summary} for route in found],
+        }
+
+    found = [route for module in _MODULES for route in module.ROUTES]
+    found.append(Route("GET", "schema", schema))
+    return found
+
+
+def mount(app: Any, service: Service, token: str, credentials: Mapping[str, str] | None = None) -> None:
+    """Add the routes to `app`: pages are let in by `token`, programs by HTTP Basic with `credentials` (by user)."""
+    gate = Gate(token, dict(credentials or {}))
+    for route in routes():
+        app.router.routes.append(
+            StarletteRoute(PREFIX + route.path, endpoint(route, service, gate), methods=[route.method])
+        )

@@ -1,0 +1,72 @@
+"""What the routes work on: the host, and the folders that the person opened."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from lib_dsm.errors import DsmError, InputError
+from lib_dsm.host.protocol import Host
+
+
+class ForbiddenError(DsmError):
+    """A path outside of what the person opened."""
+
+
+class MissingError(InputError):
+    """There is no such thing."""
+
+
+class ConflictError(DsmError):
+    """What was to be changed is no longer what the caller saw."""
+
+
+class Service:
+    """The host and the opened folders, shared by the tabs and the routes of one process."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._opened: set[Path] = set()
+        self._lock = threading.Lock()
+
+    def open(self, folder: Path) -> Path:
+        """Let the routes read and write below `folder`, an existing folder; returns it with links resolved.
+
+        Raises:
+            InputError: there is no such folder.
+        """
+        if not str(folder).strip() or not folder.is_dir():
+            raise InputError(f'There is no folder "{folder}".', "Check the path, or make it as a new project.")
+        resolved = folder.resolve()
+        with self._lock:
+            self._opened.add(resolved)
+        return resolved
+
+    def path(self, text: str) -> Path:
+        """The path with links resolved, if it lies in an opened folder or in one of the host's.
+
+        Raises:
+            ForbiddenError: it lies elsewhere.
+            MissingError: it lies there but does not exist.
+        """
+        path = Path(text)
+        try:
+            resolved = path.resolve()
+        except (OSError, ValueError, RuntimeError):
+            raise ForbiddenError(f'"{text}" is no path.', "Check it.") from None
+        with self._lock:
+            roots = set(self._opened)
+        folders = self.host.folders
+        roots |= {root.resolve() for root in (folders.embeddings, folders.hypernetworks, folders.lora, folders.logs)}
+        if not path.is_absolute() or not any(resolved == root or root in resolved.parents for root in roots):
+            raise ForbiddenError(f'"{text}" lies outside of the opened folders.', "Open its folder as a project first.")
+        if not resolved.exists():
+            raise MissingError(f'There is no "{text}".', "It may have been moved; reload the list.")
+        return resolved
+
+    def folder(self, text: str) -> Path:
+        """Like `path`, for a folder."""
+        path = self.path(text)
+        if not path.is_dir():
+            raise InputError(f'"{text}" is no folder.', "Name the folder that holds the pictures.")
+        return path

@@ -1,0 +1,1 @@
+"""The command line: `main.py` reads it, `commands.py` does it."""

@@ -1,0 +1,281 @@
+"""What the commands do; each returns its result as data and as text."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib_dsm.cli.flags import read_flags
+from lib_dsm.cli.main import FAILED, STOPPED, Result
+from lib_dsm.cli.progress import run_job
+from lib_dsm.errors import InputError
+
+if TYPE_CHECKING:
+    from lib_dsm.dataset.history import Outcome
+    from lib_dsm.host.protocol import Host
+    from lib_dsm.training.config import RunConfig
+
+
+def demo(arguments: argparse.Namespace) -> Result:
+    """The whole way on the demo world, then the page with its result."""
+    from lib_dsm.cli.progress import Terminal
+    from lib_dsm.demo.walk import STEPS, summary, walk
+
+    with Terminal() as terminal:
+        result = walk(arguments.out.resolve(), arguments.steps or STEPS, terminal.new_job)
+    if arguments.no_serve:
+        return Result(dataclasses.asdict(result), summary(result))
+    print(summary(result), flush=True)
+    arguments.data, arguments.project = arguments.out / "studio", result.project
+    return studio(arguments)
+
+
+def studio(arguments: argparse.Namespace) -> Result:
+    """Serve the page until Ctrl-C."""
+    from lib_dsm.host.studio import StudioHost
+    from lib_dsm.ui.studio import serve
+
+    project = arguments.project.resolve() if arguments.project else None
+    serve(StudioHost(arguments.data), arguments.host, arguments.port, project, arguments.password)
+    return Result({}, "")
+
+
+def new(arguments: argparse.Namespace) -> Result:
+    """Make a project folder."""
+    from lib_dsm.dataset.project import create_project
+
+    project = create_project(arguments.folder)
+    return Result(
+        {"project": str(project.root), "imgs": str(project.imgs)},
+        f"{project.root} is ready. Put pictures into {project.imgs}.",
+    )
+
+
+def tag(arguments: argparse.Namespace) -> Result:
+    """Tag a folder."""
+    from lib_dsm.host.studio import StudioHost
+    from lib_dsm.tagging.options import TagOptions
+    from lib_dsm.tagging.run import tag_folder
+
+    chosen = read_flags(arguments, TagOptions)
+    taggers = StudioHost(arguments.data).folders.taggers
+    report = run_job("Tagging", "pictures", lambda job: tag_folder(arguments.folder, chosen, taggers, job))
+    lines = [f"{path}: {text}" for path, text in report.failed]
+    lines.append(f"{len(report.written)} tagged, {len(report.skipped)} had a caption, {len(report.failed)} failed.")
+    return Result(
+        {
+            "written": _names(report.written),
+            "skipped": _names(report.skipped),
+            "failed": {str(path): text for path, text in report.failed},
+            "act": report.act,
+        },
+        "\n".join(lines),
+        FAILED if report.failed and not report.written and not report.skipped else 0,
+    )
+
+
+def tags(arguments: argparse.Namespace) -> Result:
+    """Count tags."""
+    from lib_dsm.dataset.tag_index import TagIndex
+    from lib_dsm.pruning.query import parse
+
+    means = parse(arguments.where)
+    index = TagIndex.read(arguments.folder, arguments.recursive)
+    kept = {picture for picture, caption in index.captions.items() if means(caption.tags)}
+    counts = {tag: sum(picture in kept for picture in pictures) for tag, pictures in index.pictures.items()}
+    counts = {tag: count for tag, count in sorted(counts.items(), key=lambda item: -item[1]) if count}
+    notes = [f"{note.path.name}: {note.text}" for note in index.notes]
+    text = "\n".join(f"{count:6} {tag}" for tag, count in counts.items())
+    return Result({"pictures": len(kept), "tags": counts, "notes": notes}, text or "There are no tags.")
+
+
+def prune(arguments: argparse.Namespace) -> Result:
+    """Edit many captions."""
+    from lib_dsm.dataset.matching import literal
+    from lib_dsm.dataset.tag_index import TagIndex
+    from lib_dsm.pruning.character import character_tags
+    from lib_dsm.pruning.prune import PruneOptions, plan_prune
+
+    chosen = read_flags(arguments, PruneOptions)
+    if arguments.character:
+        found = character_tags(TagIndex.read(arguments.folder, chosen.recursive))
+        if not found:
+            raise InputError(f"No frequent tag in {arguments.folder} looks like the character's own.", "Name some.")
+        chosen = dataclasses.replace(chosen, remove=(*chosen.remove, *(literal(item.tag) for item in found)))
+    plan = plan_prune(arguments.folder, chosen)
+    data: dict[str, Any] = {"title": plan.title, "matched": plan.matched, "changes": len(plan.changes)}
+    if arguments.dry_run:
+        lines = [f"Would change {len(plan.changes)} of {plan.matched} captions: {plan.title}.", *plan.examples()]
+        return Result({**data, "dry_run": True, "examples": plan.examples()}, "\n".join(lines))
+    outcome = run_job("Pruning", "captions", plan.apply)
+    told = _told(outcome, "changed")
+    return Result({**data, **told.data}, told.text)
+
+
+def undo(arguments: argparse.Namespace) -> Result:
+    """Take the last act back."""
+    from lib_dsm.pruning.history import undo as take_back
+
+    outcome = run_job("Undoing", "captions", lambda job: take_back(arguments.folder, job))
+    return _told(outcome, "put back")
+
+
+def redo(arguments: argparse.Namespace) -> Result:
+    """Do the act undone last once more."""
+    from lib_dsm.pruning.history import redo as do_again
+
+    outcome = run_job("Redoing", "captions", lambda job: do_again(arguments.folder, job))
+    return _told(outcome, "changed again")
+
+
+def history(arguments: argparse.Namespace) -> Result:
+    """The acts of a folder."""
+    from lib_dsm.pruning.history import history as read
+
+    acts = [
+        {"id": act.id, "time": act.time, "title": act.title, "captions": len(act.changes), "state": act.state}
+        for act in read(arguments.folder)
+    ]
+    lines = [f"{act['id']:4}  {act['time']}  {act['captions']:5}  {act['state']:8}  {act['title']}" for act in acts]
+    return Result({"acts": acts}, "\n".join(lines) or "Nothing was edited yet.")
+
+
+def crop(arguments: argparse.Namespace) -> Result:
+    """Crop a folder."""
+    from lib_dsm.cropping.plan import CropOptions, CropPlan, plan_crops
+    from lib_dsm.cropping.write import write_plan
+
+    size = dict(zip(("width", "height"), arguments.size, strict=True)) if arguments.size else {}
+    chosen = read_flags(arguments, CropOptions, **size)
+    if arguments.plan:
+        plan = CropPlan.load(arguments.plan)
+    else:
+        plan = plan_crops(arguments.folder, chosen, arguments.out, hashes=bool(arguments.save_plan))
+    if arguments.save_plan:
+        plan.save(arguments.save_plan)
+        return Result(
+            {"plan": str(arguments.save_plan), "crops": len(plan.items), "notes": list(plan.notes)},
+            "\n".join([*plan.notes, f"{len(plan.items)} crops are planned in {arguments.save_plan}."]),
+        )
+    report = run_job("Cropping", "pictures", lambda job: write_plan(plan, arguments.folder, arguments.out, chosen, job))
+    lines = [f"{path.name}: {text}" for path, text in report.failed]
+    lines += [f"{note.path.name}: {note.text}" for note in report.notes]
+    lines.append(f"{len(report.written)} written, {len(report.skipped)} were there, {len(report.failed)} failed.")
+    return Result(
+        {
+            "written": _names(report.written),
+            "skipped": _names(report.skipped),
+            "failed": {str(path): text for path, text in report.failed},
+        },
+        "\n".join(lines),
+        FAILED if report.failed and not report.written and not report.skipped else 0,
+    )
+
+
+def check(arguments: argparse.Namespace) -> Result:
+    """The guards."""
+    from lib_dsm.guards.finding import Severity
+    from lib_dsm.host.run import check_run
+
+    config, host = _run(arguments)
+    findings = check_run(host, config, arguments.resume)
+    blocked = [item for item in findings if item.severity is Severity.BLOCK and item.id not in config.override]
+    lines = [f"[{item.severity.value}] {item.id}: {item.problem} {item.remedy}".rstrip() for item in findings]
+    return Result(
+        {"findings": [item.to_json() for item in findings], "may_start": not blocked},
+        "\n".join(lines) or "Nothing to object to.",
+        FAILED if blocked else 0,
+    )
+
+
+def train(arguments: argparse.Namespace) -> Result:
+    """Train to the end, or until Ctrl-C, which saves."""
+    from lib_dsm.host.run import train as run_training
+
+    config, host = _run(arguments)
+    result = run_job(f"Training {config.name}", "steps", lambda job: run_training(host, config, job, arguments.resume))
+    state = "Stopped" if result.stopped else "Finished"
+    lines = [f"{state} after step {result.step}; the run is in {result.folder}.", *map(str, result.files)]
+    return Result(
+        {
+            "folder": str(result.folder),
+            "step": result.step,
+            "stopped": result.stopped,
+            "files": _names(result.files),
+            "published": str(result.published) if result.published else None,
+        },
+        "\n".join(lines),
+        STOPPED if result.stopped else 0,
+    )
+
+
+def extract_checkpoint(arguments: argparse.Namespace) -> Result:
+    """The difference of two checkpoints as a LoRA."""
+    from lib_dsm.extraction.checkpoint import extract_checkpoint as extract
+    from lib_dsm.extraction.options import ExtractionOptions
+
+    chosen = read_flags(arguments, ExtractionOptions)
+    report = run_job(
+        "Extracting", "layers", lambda job: extract(arguments.base, arguments.tuned, arguments.out, chosen, job)
+    )
+    return Result(
+        {
+            "file": str(report.path),
+            "layers": len(report.modules),
+            "error": report.error,
+            "total_error": report.total_error,
+            "left_out": [{"key": item.key, "reason": item.reason} for item in report.left_out],
+        },
+        report.text(),
+    )
+
+
+def extract_embedding(arguments: argparse.Namespace) -> Result:
+    """An embedding bundled in a LoRA file."""
+    from lib_dsm.extraction.embedding_lora import embedding_to_lora
+
+    made = embedding_to_lora(arguments.file, arguments.out, name=arguments.name, overwrite=arguments.overwrite)
+    return Result(
+        {"file": str(made.path), "name": made.name, "vectors": made.vectors, "prompt": made.prompt},
+        f"{made.path} holds {made.name}. In a prompt: {made.prompt}",
+    )
+
+
+def inspect(arguments: argparse.Namespace) -> Result:
+    """What a file is."""
+    from lib_dsm.networks.inspect import describe, describe_text
+
+    found = describe(arguments.file)
+    return Result(found, describe_text(found))
+
+
+def _run(arguments: argparse.Namespace) -> tuple[RunConfig, Host]:
+    from lib_dsm.host.studio import StudioHost
+    from lib_dsm.training.config import read_config
+
+    return read_config(arguments.settings, dict(map(_setting, arguments.set))), StudioHost(arguments.data)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise InputError(f'"{text}" is not of the form KEY=VALUE.', "Write for example --set max_steps=500.")
+    try:
+        return key.strip(), json.loads(value)
+    except ValueError:
+        return key.strip(), value
+
+
+def _told(outcome: Outcome, verb: str) -> Result:
+    conflicts = [f"{note.path.name}: {note.text}" for note in outcome.conflicts]
+    return Result(
+        {"title": outcome.title, "changed": len(outcome.changed), "conflicts": conflicts},
+        "\n".join([*conflicts, f"{outcome.title}: {len(outcome.changed)} captions {verb}."]),
+    )
+
+
+def _names(paths: list[Path]) -> list[str]:
+    return [str(path) for path in paths]

@@ -1,0 +1,228 @@
+"""Reading the command line: every command is declared here and done in `commands.py`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib_dsm import __version__
+from lib_dsm.errors import Cancelled, DsmError
+
+logger = logging.getLogger("dsm")
+DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
+STUDIO = Path(__file__).resolve().parents[2] / "studio"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command did: plain data for `--json`, text for a person, and the exit code."""
+
+    data: dict[str, Any]
+    text: str
+    code: int = DONE
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do one command; returns the exit code: 0 done, 1 refused or failed, 2 usage, 130 stopped."""
+    try:
+        parsed = _parser(arguments).parse_args(arguments)
+    except SystemExit as leave:
+        return int(leave.code or 0)
+    try:
+        result: Result = parsed.run(parsed)
+        if parsed.json:
+            print(json.dumps(result.data, ensure_ascii=False, default=str))
+        elif result.text:
+            print(result.text)
+        sys.stdout.flush()
+    except (Cancelled, KeyboardInterrupt) as stop:
+        print(f"dsm: {str(stop) or 'Stopped on request.'}", file=sys.stderr)
+        return STOPPED
+    except DsmError as error:
+        print(f"dsm: {error}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:  # whoever read the output has seen enough; what is still buffered has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        logger.debug("The command failed unexpectedly", exc_info=True)
+        print(f"dsm: Something unexpected went wrong: {type(error).__name__}: {error}", file=sys.stderr)
+        return FAILED
+    return result.code
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib_dsm", description="Datasets, embeddings and LoRAs for Stable Diffusion."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), "")
+    for name, (text, declare) in _COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        # Some options live beside heavy code, so that only the chosen command's flags are made.
+        if name == chosen:
+            declare(command)
+    return parser
+
+
+def _ready(parser: argparse.ArgumentParser, name: str) -> None:
+    def run(parsed: argparse.Namespace) -> Result:
+        from lib_dsm.cli import commands
+
+        act: Callable[[argparse.Namespace], Result] = getattr(commands, name)
+        return act(parsed)
+
+    parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
+    parser.set_defaults(run=run)
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=STUDIO.with_name("demo"), help="where everything goes (demo)")
+    parser.add_argument("--steps", type=int, default=None, help="training steps")
+    parser.add_argument("--no-serve", action="store_true", help="end when it is done instead of showing the page")
+    _listening(parser)
+    _ready(parser, "demo")
+
+
+def _studio(parser: argparse.ArgumentParser) -> None:
+    _listening(parser)
+    parser.add_argument("--project", type=Path, help="the project to open")
+    _data(parser)
+    _ready(parser, "studio")
+
+
+def _listening(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=7870, help="port, 0 for a free one (7870)")
+    parser.add_argument("--password", help="what user dsm must give; needed where others can reach the address")
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", type=Path, default=STUDIO, help="the studio's folder with checkpoints, embeddings and runs (studio)"
+    )
+
+
+def _new(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path)
+    _ready(parser, "new")
+
+
+def _tag(parser: argparse.ArgumentParser) -> None:
+    from lib_dsm.cli.flags import add_flags
+    from lib_dsm.tagging.options import TagOptions
+
+    parser.add_argument("folder", type=Path)
+    add_flags(parser, TagOptions)
+    _data(parser)
+    _ready(parser, "tag")
+
+
+def _tags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--where", default="", metavar="QUERY", help="count only in captions that it means")
+    parser.add_argument("--recursive", action="store_true", help="include the folders inside")
+    _ready(parser, "tags")
+
+
+def _prune(parser: argparse.ArgumentParser) -> None:
+    from lib_dsm.cli.flags import add_flags
+    from lib_dsm.pruning.prune import PruneOptions
+
+    parser.add_argument("folder", type=Path)
+    add_flags(parser, PruneOptions)
+    parser.add_argument("--character", action="store_true", help="remove the tags that describe the character itself")
+    parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
+    _ready(parser, "prune")
+
+
+def _folder_act(name: str) -> Callable[[argparse.ArgumentParser], None]:
+    def declare(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("folder", type=Path)
+        _ready(parser, name)
+
+    return declare
+
+
+def _crop(parser: argparse.ArgumentParser) -> None:
+    from lib_dsm.cli.flags import add_flags
+    from lib_dsm.cropping.plan import CropOptions
+
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the crops")
+    parser.add_argument("--size", metavar="WxH", type=_size, help="width and height in one")
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="do as this plan says")
+    parser.add_argument("--save-plan", type=Path, metavar="FILE", help="write the plan and crop nothing")
+    add_flags(parser, CropOptions)
+    _ready(parser, "crop")
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        width, height = (int(part) for part in text.lower().replace("×", "x").split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" is not of the form 512x512') from None
+    return width, height
+
+
+def _run(name: str) -> Callable[[argparse.ArgumentParser], None]:
+    def declare(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("settings", type=Path, metavar="RUN.json")
+        parser.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a key of the file; may be repeated"
+        )
+        parser.add_argument("--resume", action="store_true", help="go on with the run of this name")
+        _data(parser)
+        _ready(parser, name)
+
+    return declare
+
+
+def _extract(parser: argparse.ArgumentParser) -> None:
+    from lib_dsm.cli.flags import add_flags
+    from lib_dsm.extraction.options import ExtractionOptions
+
+    sources = parser.add_subparsers(metavar="SOURCE", required=True)
+    checkpoint = sources.add_parser("checkpoint", help="the difference of two checkpoints as a LoRA")
+    checkpoint.add_argument("--base", type=Path, required=True, help="the checkpoint it was tuned from")
+    checkpoint.add_argument("--tuned", type=Path, required=True, help="the fine-tuned checkpoint")
+    checkpoint.add_argument("--out", type=Path, required=True, help="the LoRA file to write")
+    add_flags(checkpoint, ExtractionOptions)
+    _ready(checkpoint, "extract_checkpoint")
+    embedding = sources.add_parser("embedding", help="a trained embedding bundled in a LoRA file")
+    embedding.add_argument("file", type=Path)
+    embedding.add_argument("--out", type=Path, required=True, help="the LoRA file to write")
+    embedding.add_argument("--name", default="", help="the word for the prompt; the embedding's own if not given")
+    embedding.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    _ready(embedding, "extract_embedding")
+
+
+def _inspect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path)
+    _ready(parser, "inspect")
+
+
+_COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "demo": ("the whole way on the demo world", _demo),
+    "studio": ("the page in the browser", _studio),
+    "new": ("make a project folder", _new),
+    "tag": ("write captions with a tagger", _tag),
+    "tags": ("count the tags of the captions", _tags),
+    "prune": ("edit the tags of many captions", _prune),
+    "undo": ("take the last edit of the captions back", _folder_act("undo")),
+    "redo": ("do the edit undone last once more", _folder_act("redo")),
+    "history": ("the edits of a folder's captions", _folder_act("history")),
+    "crop": ("crop pictures into another folder", _crop),
+    "check": ("the guards, without training", _run("check")),
+    "train": ("train an embedding", _run("train")),
+    "extract": ("make a LoRA file", _extract),
+    "inspect": ("what a .pt, .safetensors or PNG file is", _inspect),
+}

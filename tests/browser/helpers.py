@@ -1,0 +1,41 @@
+"""What a person does with the mouse and the keyboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def tab(page, label: str) -> None:
+    page.locator("#dsm_tabs").get_by_role("tab", name=label, exact=True).click()
+
+
+def fill(page, elem_id: str, value: object) -> None:
+    field = page.locator(f"#{elem_id} textarea, #{elem_id} input[type=number], #{elem_id} input[type=text]").first
+    field.fill(str(value))
+    field.press("Tab")
+
+
+def choose(page, elem_id: str, value: str) -> None:
+    """Pick or write a dropdown's value."""
+    field = page.locator(f"#{elem_id} input").first
+    field.click()
+    field.fill(value)
+    option = page.get_by_role("option", name=value, exact=True)
+    page.wait_for_timeout(200)
+    if option.count():
+        option.first.click()
+    else:
+        field.press("Enter")
+    field.press("Tab")
+
+
+def open_project(page, folder: Path, new: bool = False) -> None:
+    fill(page, "dsm_project_path", folder)
+    page.click("#dsm_project_new" if new else "#dsm_project_open")
+    page.wait_for_function("name => DSM.state.project && DSM.state.project.path === name", arg=str(folder))
+
+
+def ended(page, panel: str) -> str:
+    """Wait for the end of the job in a panel and return its state."""
+    page.wait_for_selector(f"#{panel} .dsm-job-panel:not([data-state=running])")
+    return page.locator(f"#{panel} .dsm-job-panel").get_attribute("data-state")

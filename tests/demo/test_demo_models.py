@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from lib_dsm.demo.install import CHECKPOINT, CLIP, MODELS, TAGGER, install_checkpoint
+from lib_dsm.diffusion import ldm_layout
+
+SCHEDULE = {
+    "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
+    "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod",
+    "posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2",
+}  # fmt: skip
+
+
+def test_the_checkpoint_has_the_keys_of_every_stable_diffusion_1_checkpoint() -> None:
+    sizes = ldm_layout.sizes_of(CHECKPOINT)
+    weights = {*ldm_layout.unet_key_map(sizes), *ldm_layout.vae_key_map(sizes), *ldm_layout.text_key_map(sizes)}
+    with safe_open(CHECKPOINT, "pt") as file:
+        assert set(file.keys()) == weights | SCHEDULE | {f"{ldm_layout.TEXT_PREFIX}embeddings.position_ids"}
+        assert {file.get_slice(key).get_dtype() for key in weights} == {"F16"}
+        assert {file.get_slice(key).get_dtype() for key in SCHEDULE} == {"F32"}
+
+
+def test_the_weights_are_numbers_that_half_precision_can_hold() -> None:
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(CHECKPOINT).values())
+
+
+def test_the_models_stay_small() -> None:
+    assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) < 33_000_000
+    assert sum(path.stat().st_size for path in TAGGER.iterdir()) < 3_000_000
+
+
+def test_the_installed_yaml_finds_the_vocabulary(tmp_path: Path) -> None:
+    installed = install_checkpoint(tmp_path / "Stable-diffusion")
+    assert installed.read_bytes() == CHECKPOINT.read_bytes()
+    sizes = ldm_layout.sizes_of(installed)
+    assert Path(sizes.text_version) == CLIP.resolve()
+    assert sizes == ldm_layout.sizes_of(CHECKPOINT)
+
+
+def test_installing_again_leaves_the_checkpoint_alone_and_mends_a_broken_one(tmp_path: Path) -> None:
+    installed = install_checkpoint(tmp_path)
+    before = installed.stat().st_mtime_ns, installed.stat().st_ino
+    install_checkpoint(tmp_path)
+    assert (installed.stat().st_mtime_ns, installed.stat().st_ino) == before
+    installed.write_bytes(b"half")
+    install_checkpoint(tmp_path)
+    assert installed.read_bytes() == CHECKPOINT.read_bytes()

@@ -1,0 +1,186 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lib_dsm import options
+from lib_dsm.cli.main import main
+from lib_dsm.cli.progress import _new_lines, describe
+from lib_dsm.demo.install import CHECKPOINT, TAGGER
+from lib_dsm.jobs import Job
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Three pictures with captions."""
+    for name, caption in {"a": "1girl, blue eyes, hat", "b": "1girl, blue eyes", "c": "1girl, smile"}.items():
+        Image.new("RGB", (96, 64), "teal").save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(caption, encoding="utf-8")
+    return tmp_path
+
+
+def data(capsys, *arguments: object) -> dict:
+    assert main([*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_new_makes_a_project(capsys, tmp_path):
+    assert data(capsys, "new", tmp_path / "x")["project"] == str(tmp_path / "x")
+    assert (tmp_path / "x" / "SET").is_dir()
+
+
+def test_tags_prune_undo_history(capsys, folder):
+    assert data(capsys, "tags", folder)["tags"] == {"1girl": 3, "blue eyes": 2, "hat": 1, "smile": 1}
+    assert data(capsys, "tags", folder, "--where", "NOT hat")["tags"] == {"1girl": 2, "blue eyes": 1, "smile": 1}
+    assert data(capsys, "prune", folder, "--remove", "blue eyes, smile", "--dry-run")["changes"] == 3
+    assert (folder / "a.txt").read_text() == "1girl, blue eyes, hat"
+    assert (
+        data(capsys, "prune", folder, "--remove", "blue eyes", "--where", "hat", "--add", "x", "--add", "y")["changed"]
+        == 1
+    )
+    assert (folder / "a.txt").read_text() == "1girl, hat, x, y"
+    assert data(capsys, "history", folder)["acts"][0]["state"] == "done"
+    assert data(capsys, "undo", folder)["changed"] == 1
+    assert (folder / "a.txt").read_text() == "1girl, blue eyes, hat"
+    assert data(capsys, "redo", folder)["changed"] == 1
+    assert data(capsys, "undo", folder)["changed"] == 1
+    assert data(capsys, "prune", folder, "--character")["changed"] == 2
+    assert (folder / "b.txt").read_text() == "1girl"
+
+
+def test_crop_by_options_and_by_plan(capsys, folder, tmp_path):
+    made = data(
+        capsys, "crop", folder, "--out", tmp_path / "out", "--size", "64x64", "--mode", "pad", "--color", "white"
+    )
+    assert len(made["written"]) == 3
+    with Image.open(tmp_path / "out" / "a.png") as crop:
+        assert crop.size in ((96, 96), (64, 64))
+    plan = tmp_path / "plan.json"
+    assert data(capsys, "crop", folder, "--out", tmp_path / "two", "--save-plan", plan)["crops"] == 3
+    assert not (tmp_path / "two").exists()
+    assert len(data(capsys, "crop", folder, "--out", tmp_path / "two", "--plan", plan)["written"]) == 3
+
+
+def test_tag(capsys, folder):
+    (folder / "a.txt").unlink()
+    made = data(capsys, "tag", folder, "--model", TAGGER, "--threshold", "0.1")
+    assert ([Path(path).name for path in made["written"]], len(made["skipped"])) == (["a.png"], 2)
+
+
+def test_check_and_train_and_bundle_and_inspect(capsys, run_config, tmp_path, monkeypatch):
+    settings = tmp_path / "RUN.json"
+    config = dataclasses.replace(run_config(), output="runs")
+    settings.write_text(json.dumps(options.to_json(config)), encoding="utf-8")
+    where = ("--data", tmp_path / "studio")
+    assert data(capsys, "check", settings, *where)["may_start"] is True
+    assert main(["check", str(settings), "--set", 'template=["no name"]', *map(str, where)]) == 1
+    assert "template-without-name" in capsys.readouterr().out
+    made = data(capsys, "train", settings, "--set", "max_steps=2", *where)
+    assert (made["step"], made["stopped"]) == (2, False)
+    assert (tmp_path / "runs" / "zorgle.safetensors").is_file()
+    assert main(["train", str(settings), *map(str, where)]) == 1
+    assert "zorgle" in capsys.readouterr().err
+    assert data(capsys, "train", settings, "--resume", *where)["step"] == 4
+    lora = data(capsys, "extract", "embedding", tmp_path / "runs" / "zorgle.pt", "--out", tmp_path / "z.safetensors")
+    assert lora["prompt"] == "<lora:z:1> zorgle"
+    assert data(capsys, "inspect", tmp_path / "z.safetensors")["kind"] == "lora"
+
+
+def test_extract_checkpoint_refuses_equal_ones(capsys, tmp_path):
+    call = [
+        "extract",
+        "checkpoint",
+        "--base",
+        str(CHECKPOINT),
+        "--tuned",
+        str(CHECKPOINT),
+        "--out",
+        str(tmp_path / "x.safetensors"),
+    ]
+    assert main(call) == 1
+    assert "nothing to extract" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["tags", "/nowhere"], 1), (["inspect", "/nowhere"], 1), (["undo", "{folder}"], 1), (["prune", "{folder}"], 1),
+        (["check", "/nowhere.json"], 1), (["tags", "{folder}", "--where", "("], 1),
+        ([], 2), (["dance"], 2), (["tags"], 2), (["tag", "{folder}", "--threshold", "2"], 2),
+        (["tag", "{folder}", "--sort", "never"], 2), (["crop", "{folder}"], 2),
+        (["--help"], 0), (["train", "--help"], 0),
+    ],
+)  # fmt: skip
+def test_exit_codes_and_one_line_of_error(capsys, folder, arguments, code):
+    assert main([argument.format(folder=folder) for argument in arguments]) == code
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    if code == 1:
+        assert said.err.startswith("dsm: ") and said.err.count("\n") == 1
+
+
+def test_the_flags_are_those_of_the_options(capsys, folder):
+    from lib_dsm.tagging.options import TagOptions
+
+    main(["tag", "--help"])
+    text = capsys.readouterr().out
+    assert all("--" + name.replace("_", "-") in text for name in options.specs(TagOptions))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signal there")
+def test_ctrl_c_saves_and_can_be_resumed(run_config, tmp_path):
+    settings = tmp_path / "RUN.json"
+    config = run_config(max_steps=100_000, save_every=0)
+    settings.write_text(json.dumps(options.to_json(config)), encoding="utf-8")
+    call = [sys.executable, "-m", "lib_dsm", "train", str(settings), "--data", str(tmp_path / "studio"), "--json"]
+    with subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        losses = Path(config.output) / "zorgle" / "losses.csv"
+        for _ in range(1200):
+            if losses.is_file() and losses.read_text().count("\n") > 2:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        made = json.loads(process.communicate(timeout=60)[0])
+    assert process.returncode == 130
+    assert made["stopped"] is True and made["step"] >= 1
+    assert (
+        main(
+            [
+                "train",
+                str(settings),
+                "--resume",
+                "--set",
+                f"max_steps={made['step'] + 1}",
+                "--data",
+                str(tmp_path / "s"),
+            ]
+        )
+        == 0
+    )
+
+
+def test_the_bar_tells_what_is_known():
+    job = Job("Cropping", "pictures")
+    assert describe(job.snapshot()) == "Cropping"
+    job.progress(6, 12, "a.png")
+    assert "6/12 pictures" in describe(job.snapshot()) and "████████████░" in describe(job.snapshot())
+
+
+def test_log_lines_are_told_once():
+    assert _new_lines(["a", "b"], ["a", "b", "c"]) == ["c"]
+    assert _new_lines(["a", "b", "c"], ["b", "c", "d"]) == ["d"]
+    assert _new_lines(["a"], ["a"]) == []
+    assert _new_lines([], ["a"]) == ["a"]

@@ -1,0 +1,121 @@
+"""The tabs as a whole, and what their handlers say."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from lib_dsm import options
+from lib_dsm.api.service import Service
+from lib_dsm.errors import InputError
+from lib_dsm.tagging.options import TagOptions
+from lib_dsm.training.config import PreviewRequest, RunConfig
+
+pytest.importorskip("gradio")
+from lib_dsm.ui import messages, tabs
+from lib_dsm.ui.studio import is_loopback, serve
+
+INTERACTIVE = {"Textbox", "Number", "Slider", "Checkbox", "Dropdown", "Radio", "Button", "File"}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def page(studio):
+    return tabs.build(Service(studio), 'to"ken', "/a <project>")
+
+
+def widgets(page):
+    return [block for block in page.blocks.values() if type(block).__name__ in INTERACTIVE]
+
+
+def test_every_widget_has_an_id_of_its_own(page):
+    ids = [block.elem_id for block in widgets(page)]
+    assert all(name and name.startswith("dsm_") for name in ids), [b.label for b in widgets(page) if not b.elem_id]
+    assert len(ids) == len(set(ids))
+
+
+def test_labels_differ_where_the_webui_saves_by_them(page):
+    saved = [block for block in widgets(page) if not getattr(block, "do_not_save_to_config", False)]
+    labels = [block.value if type(block).__name__ == "Button" else block.label for block in saved]
+    assert len(labels) == len(set(labels)), sorted(label for label in labels if labels.count(label) > 1)
+
+
+def test_every_option_can_be_set(page):
+    ids = {block.elem_id for block in widgets(page)}
+    elsewhere = {"dsm_train_version", "dsm_train_kind", "dsm_train_dataset", "dsm_train_previews"}
+    kinds = {"train": RunConfig, "tag": TagOptions, "preview": PreviewRequest}
+    wanted = {f"dsm_{tab}_{name}" for tab, kind in kinds.items() for name in options.specs(kind)}
+    assert wanted - ids - elsewhere == set()
+
+
+def test_the_token_and_paths_are_escaped(page):
+    root = next(block.value for block in page.blocks.values() if 'data-dsm="root"' in str(getattr(block, "value", "")))
+    assert html.unescape(re.search('data-token="(.*?)"', root)[1]) == 'to"ken'
+    assert "<project>" not in root
+
+
+def test_what_a_handler_raises_becomes_a_line_and_leaves_the_rest():
+    def fails(*_):
+        raise InputError("This <b>is</b> wrong.", "Do that.")
+
+    said, rest = messages.guarded("tag", 2, fails)("x")
+    assert "&lt;b&gt;" in said and "<b>" not in said
+    assert 'data-tab="tag"' in said and "Do that." in said
+    assert "value" not in rest
+
+
+def test_a_surprise_becomes_a_line_too():
+    said = messages.guarded("tag", 1, lambda: 1 / 0)()
+    assert "ZeroDivisionError" in said and "Traceback" not in said
+
+
+def test_the_scripts_know_every_place(page):
+    places = set(re.findall(r'data-dsm="(\w+)"', " ".join(str(getattr(b, "value", "")) for b in page.blocks.values())))
+    scripts = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "javascript").glob("*.js"))
+    assert places == set(re.findall(r"widgets\.(\w+) = ", scripts))
+
+
+def test_the_scripts_and_the_style_name_no_foreign_address():
+    for path in [*(ROOT / "javascript").glob("*.js"), ROOT / "style.css"]:
+        found = set(re.findall(r"https?://[^\s\"']+", path.read_text(encoding="utf-8")))
+        assert found <= {"http://www.w3.org/2000/svg"}, path
+
+
+@pytest.mark.parametrize(
+    ("address", "own"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
+     ("192.168.1.5", False), ("example.org", False)],
+)  # fmt: skip
+def test_which_addresses_are_this_machines_own(address, own):
+    assert is_loopback(address) is own
+
+
+def test_others_are_let_in_only_with_a_password(studio):
+    with pytest.raises(InputError, match="--password"):
+        serve(studio, "0.0.0.0", 0)
+
+
+def test_a_taken_port_is_a_sentence(studio):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InputError, match="--port"):
+        serve(studio, port=taken.getsockname()[1])
+
+
+def test_a_tampered_host_name_is_refused(studio):
+    from starlette.testclient import TestClient
+
+    from lib_dsm.ui.studio import make_app
+
+    app = make_app(studio)
+    assert TestClient(app, base_url="http://127.0.0.1").get("/").status_code == 200
+    assert TestClient(app, base_url="http://evil.example").get("/").status_code == 400
+    locked = TestClient(make_app(studio, password="open", local=False), base_url="http://10.0.0.1")
+    assert "data-token" not in locked.get("/").text
+    assert "data-token" not in json.dumps(locked.get("/config").json())
+    assert locked.get("/dsm/v1/status").status_code == 403
+    assert locked.get("/dsm/v1/status", auth=("dsm", "open")).status_code == 200

@@ -1,0 +1,307 @@
+"""What the tests do inside the WebUI's process, each function reachable as POST /dsm-checks/<name>; see conftest.py.
+
+It runs in the WebUI's Python with the WebUI's torch; tensors travel in safetensors files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fastapi import Body
+from modules import call_queue, devices, script_callbacks, sd_hijack, sd_models, sd_vae, shared
+from modules.textual_inversion.textual_inversion import Embedding
+from safetensors.torch import load_file, save_file
+
+from lib_dsm.errors import DsmError
+from lib_dsm.host.webui import WebUIHost
+from lib_dsm.training.config import PreviewRequest, RunConfig
+
+WORD = "zorgle"
+
+
+def mount(app: Any) -> None:
+    """Add the route."""
+
+    @app.post("/dsm-checks/{name}")
+    def check(name: str, arguments: dict = Body(default={})) -> dict:  # noqa: B008 - FastAPI's way
+        try:
+            return {"result": FUNCTIONS[name](**arguments)}
+        except Exception:
+            return {"error": traceback.format_exc()}
+
+
+def modules() -> list[str]:
+    """Names of all modules that are loaded."""
+    return sorted(sys.modules)
+
+
+def snapshot() -> dict[str, Any]:
+    """All of the WebUI's state that a training could change."""
+    model = shared.sd_model
+    attention = sd_hijack.ldm.modules.attention.CrossAttention.forward
+    return {
+        "checkpoint": model.sd_checkpoint_info.name,
+        "vae": sd_vae.loaded_vae_file,
+        "weights": _weights_hash(model),
+        "autoencoder": _weights_hash(model.first_stage_model),
+        "trainable": sum(parameter.requires_grad for parameter in model.parameters()),
+        "gradients": sum(parameter.grad is not None for parameter in model.parameters()),
+        "attention": attention.__name__,
+        "circular": sd_hijack.model_hijack.circular_enabled,
+        "embeddings": sorted(sd_hijack.model_hijack.embedding_db.word_embeddings),
+        "database": type(sd_hijack.model_hijack.embedding_db).__name__,
+        "options": {key: value for key, value in shared.opts.data.items() if key != "sd_checkpoint_hash"},
+        "job": shared.state.job,
+        "locked": call_queue.queue_lock._lock.locked(),
+    }
+
+
+def encode(checkpoint: str, prompts: list[str], vectors: str, clip_skips: list[int], out: str) -> list[bool]:
+    """Encode each prompt by our model and by the WebUI's encoder alone, with the embeddings of the file `vectors`.
+
+    Writes ours, prompt by prompt for each CLIP skip; tells where the two are the same bits.
+    """
+    replacements = load_file(vectors)
+    ours, same = [], []
+    with _session(checkpoint) as session, torch.no_grad():
+        for clip_skip in clip_skips:
+            for prompt in prompts:
+                ours.append(session.model.encode_prompts([prompt], replacements, clip_skip))
+                same.append(bool(torch.equal(ours[-1], _encode_without_us(prompt, replacements, clip_skip))))
+    save_file({f"{index:03d}": tensor.contiguous() for index, tensor in enumerate(ours)}, out)
+    return same
+
+
+def encode_together(checkpoint: str, prompts: list[str]) -> float:
+    """The greatest difference between our encoding of a batch and the WebUI's of the same batch."""
+    with _session(checkpoint) as session, torch.no_grad():
+        ours = session.model.encode_prompts(prompts, {}, 1)
+        return float((ours - shared.sd_model.cond_stage_model(prompts)).abs().max())
+
+
+def run_model(checkpoint: str, inputs: str, out: str) -> None:
+    """Write what the autoencoder and the U-Net make of pixels, noisy latents, timesteps and conditioning of a file."""
+    given = load_file(inputs)
+    with _session(checkpoint) as session, torch.no_grad():
+        model = session.model
+        mean, logvar = model.encode_images(given["pixels"])
+        predicted = model.predict(given["noisy"], given["timesteps"], given["conditioning"])
+        decoded = model.decode_latents(mean * model.latent_scale)
+        made = {"mean": mean, "logvar": logvar, "predicted": predicted, "decoded": decoded}
+    save_file({**{name: tensor.contiguous() for name, tensor in made.items()}, "alphas": model.alphas_cumprod}, out)
+
+
+def train(checkpoint: str | None = None, steps: int = 3, fail: bool = False, vectors: str = "") -> dict[str, Any]:
+    """Some optimiser steps on two vectors, a preview among them; what was seen inside. `fail` ends it by an error."""
+    seen: dict[str, Any] = {}
+    try:
+        with _session(checkpoint) as session:
+            seen["begin"] = snapshot()
+            seen["vae_replaced"] = session.vae_replaced
+            parameter = torch.nn.Parameter(torch.full((2, session.model.hidden_size), 0.01))
+            optimizer = torch.optim.AdamW([parameter], lr=0.01)
+            generator = torch.Generator().manual_seed(0)
+            for step in range(steps):
+                conditioning = session.model.encode_prompts([f"solo, {WORD}"], {WORD: parameter}, 2)
+                noise = torch.randn(1, 4, 8, 8, generator=generator)
+                predicted = session.model.predict(noise, torch.tensor([100 * step]), conditioning)
+                (predicted - noise).square().mean().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            seen["moved"] = float((parameter.detach() - 0.01).abs().min())
+            before = _random_states()
+            session.preview(PreviewRequest(prompt=WORD, width=64, height=64, steps=3), {WORD: parameter.detach()}, 2)
+            seen["random states kept"] = _same_states(before, _random_states())
+            seen["end"] = snapshot()
+            if vectors:
+                save_file({WORD: parameter.detach()}, vectors)
+            if fail:
+                raise KeyError("on purpose")
+    except KeyError:
+        seen["failed"] = True
+    return seen
+
+
+def preview(prompt: str, negative: str, sampler: str, clip_skip: int, vectors: str, out: str) -> None:
+    """Write the preview's picture, drawn with the vectors of a file."""
+    request = PreviewRequest(prompt=prompt, negative=negative, sampler=sampler, width=64, height=64, steps=4, seed=1)
+    with _session() as session:
+        session.preview(request, load_file(vectors), clip_skip).save(out)
+
+
+def publish(vectors: str) -> None:
+    """Put the vectors of a file into the WebUI's folder as an embedding and tell the host."""
+    from lib_dsm.networks import embedding
+
+    host = WebUIHost()
+    trained = embedding.Embedding(WORD, load_file(vectors)[WORD])
+    embedding.save_safetensors(trained, host.folders.embeddings / f"{WORD}.safetensors")
+    host.networks_changed()
+
+
+def wait_for_interrupt(seconds: float) -> dict[str, bool]:
+    """Hold a session until the WebUI's Interrupt is pressed."""
+    with _session() as session:
+        first = session.stop_requested()
+        end = time.monotonic() + seconds
+        while not (stopped := session.stop_requested()) and time.monotonic() < end:
+            session.progress(3, 10, "step <3>")
+            time.sleep(0.05)
+        return {"at once": first, "stopped": stopped, "again": session.stop_requested()}
+
+
+def interrupted_preview() -> dict[str, Any]:
+    """Previews that are interrupted at their second step, before they begin, and not at all."""
+    request = PreviewRequest(prompt="solo", width=64, height=64, steps=10, seed=1)
+
+    def interrupt(params: Any) -> None:
+        if params.sampling_step == 1:
+            shared.state.interrupt()
+
+    with _session() as session:
+        whole = session.preview(request, {}, 1).tobytes()
+        script_callbacks.on_cfg_denoised(interrupt)
+        try:
+            early = session.preview(request, {}, 1).tobytes()
+        finally:
+            script_callbacks.remove_callbacks_for_function(interrupt)
+        known = session.stop_requested()
+        shared.state.interrupt()
+        after = session.preview(request, {}, 1).tobytes()
+        return {
+            "ended early": early != whole,
+            "known": known,
+            "drawn all the same": after == whole,
+            "known again": session.stop_requested(),
+            "forgotten": not session.stop_requested(),
+        }
+
+
+def checkpoint_chosen_meanwhile(title: str) -> dict[str, str]:
+    """The person moves the checkpoint dropdown while a training runs: the checkpoint in a preview, and afterwards."""
+    with _session() as session:
+        choosing = threading.Thread(target=lambda: shared.opts.set("sd_model_checkpoint", title))
+        choosing.start()
+        while shared.opts.sd_model_checkpoint != title:
+            time.sleep(0.01)
+        session.preview(PreviewRequest(prompt="solo", width=64, height=64, steps=1), {}, 1)
+        inside, chosen = shared.sd_model.sd_checkpoint_info.name, shared.opts.sd_model_checkpoint
+    choosing.join()
+    return {"inside": inside, "chosen": chosen, "after": shared.sd_model.sd_checkpoint_info.name}
+
+
+def embeddings_refreshed_meanwhile() -> bool:
+    """Whether the vectors in training still count when the embeddings are reloaded while a prompt is being encoded."""
+    with _session() as session, torch.no_grad():
+        vectors = {WORD: torch.ones(2, session.model.hidden_size)}
+        expected = session.model.encode_prompts([WORD], vectors, 1)
+        with session.model.prompting(vectors, 1):
+            sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
+            return bool(torch.equal(shared.sd_model.cond_stage_model([WORD]), expected))
+
+
+def refusals() -> dict[str, str]:
+    """What the host says to what it cannot train on."""
+    said = {}
+    with _session():
+        said["second session"] = _refusal(None)
+    said["no such checkpoint"] = _refusal("nothing.safetensors")
+    model = shared.sd_model
+    for name, holder, attribute, value in (
+        ("SDXL", model, "is_sdxl", True),
+        ("inpainting", model.model, "conditioning_key", "hybrid"),
+        ("--medvram", model, "lowvram", True),
+    ):
+        before = getattr(holder, attribute)
+        setattr(holder, attribute, value)
+        try:
+            said[name] = _refusal(None)
+        finally:
+            setattr(holder, attribute, before)
+    return said
+
+
+def stale_networks() -> dict[str, bool]:
+    """Whether the weights hold the last generation's LoRA, before a session and in it."""
+    loaded = _weights_hash(shared.sd_model)
+    with _session():
+        inside = _weights_hash(shared.sd_model)
+    on_disk = sd_models.read_state_dict(shared.sd_model.sd_checkpoint_info.filename)
+    key = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    weight = shared.sd_model.state_dict()[key]
+    return {"changed": loaded != inside, "as on disk": bool(torch.equal(weight.cpu(), on_disk[key].to(weight.dtype)))}
+
+
+FUNCTIONS = {
+    function.__name__: function
+    for function in (
+        modules,
+        snapshot,
+        encode,
+        encode_together,
+        run_model,
+        train,
+        preview,
+        publish,
+        wait_for_interrupt,
+        interrupted_preview,
+        checkpoint_chosen_meanwhile,
+        embeddings_refreshed_meanwhile,
+        refusals,
+        stale_networks,
+    )
+}
+
+
+def _session(checkpoint: str | None = None) -> Any:
+    name = checkpoint or shared.sd_model.sd_checkpoint_info.name
+    return WebUIHost().training_session(RunConfig(name=WORD, checkpoint=name, dataset=str(Path.cwd())))
+
+
+def _refusal(checkpoint: str | None) -> str:
+    try:
+        with _session(checkpoint):
+            return ""
+    except DsmError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _encode_without_us(prompt: str, replacements: dict[str, torch.Tensor], clip_skip: int) -> torch.Tensor:
+    database = sd_hijack.model_hijack.embedding_db
+    for name, vectors in replacements.items():
+        embedding = Embedding(vectors, name)
+        embedding.vectors, embedding.shape = vectors.shape
+        database.register_embedding(embedding, shared.sd_model)
+    before = shared.opts.CLIP_stop_at_last_layers
+    shared.opts.CLIP_stop_at_last_layers = clip_skip
+    try:
+        with devices.autocast():
+            return shared.sd_model.cond_stage_model([prompt])
+    finally:
+        shared.opts.CLIP_stop_at_last_layers = before
+        for name in replacements:
+            database.register_embedding_by_name(None, shared.sd_model, name)
+
+
+def _weights_hash(module: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for _, tensor in sorted(module.state_dict().items()):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _random_states() -> tuple[Any, ...]:
+    return torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+
+
+def _same_states(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    return bool(torch.equal(one[0], other[0]) and (one[1] == other[1]).all() and one[2] == other[2])
