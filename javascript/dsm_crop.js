@@ -54,10 +54,19 @@
         const stored = () => `dsm.crop:${DSM.state.project.path}`;
 
         // ---- proposals -----------------------------------------------------------------------------------------------
-        async function propose(names) {
+        let serial = 0;
+        let settled = Promise.resolve(); // what is decided waits for the newest proposal
+
+        function propose(names) {
+            settled = ask(names);
+            return settled;
+        }
+
+        async function ask(names) {
             if (!DSM.state.project) return;
-            const answer = await attempt(() => post("crop/propose", {project: DSM.state.project.path, options, names: names || []}));
-            if (!answer) return;
+            const mine = names ? serial : ++serial;
+            const answer = await attempt(() => post("crop/propose", {project: DSM.state.project.path, options: {...options}, names: names || []}));
+            if (!answer || mine !== serial) return; // a later proposal is on its way
             const earlier = new Map(pictures.map((picture) => [picture.path + picture.stamp, picture]));
             if (names) {
                 for (const picture of answer.pictures) {
@@ -322,7 +331,8 @@
             if (!page.contains(document.activeElement)) page.focus({preventScroll: true});
         }
 
-        function take() {
+        async function take() {
+            await settled;
             if (!current()) return;
             current().state = "done";
             touched(current());
@@ -361,16 +371,16 @@
             touched(picture);
         }
 
-        async function single(mode) {
+        function single(mode) {
             const before = options.mode;
             options.mode = mode;
             const picture = current();
-            const ask = picture && propose([picture.name]);
+            if (picture) propose([picture.name]); // it takes the options as they are now
             options.mode = before;
-            await ask;
         }
 
         async function write() {
+            await settled;
             const items = pictures.filter((picture) => picture.state !== "skip").flatMap((picture) => picture.items);
             const answer = await attempt(() => post("crop/write", {project: DSM.state.project.path, plan: {items}, options}));
             if (!answer) return;

@@ -195,6 +195,11 @@
         return {element, update};
     }
 
+    // What a training leaves behind can be chosen at once.
+    DSM.on("ended", (job) => {
+        if (job.data.kind === "training") for (const id of ["dsm_lora_refresh", "dsm_train_runs_refresh"]) DSM.press(id);
+    });
+
     // ---- the place in a tab ----------------------------------------------------------------------------------------
 
     // data-tab: whose jobs; data-job: the one just started; else the tab's newest, so that a reload finds it again.

@@ -53,7 +53,7 @@ def write(file):
     file.flush()
     if sys.argv[2] == "while writing":
         wait()
-os.replace = lambda *a: wait()
+os.replace = Path.replace = lambda *a: wait()
 files.write_atomically(Path(sys.argv[1]), write)
 """
     with python(code, path, moment) as process:

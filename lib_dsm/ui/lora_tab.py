@@ -121,11 +121,12 @@ def _target(service: Service, name: str) -> Path:
 
 
 def _embeddings(service: Service) -> dict[str, Path]:
-    """The host's embeddings, and the states that the runs saved, by what the list shows."""
+    """The host's embeddings, the newest first, and the states that the runs saved, by what the list shows."""
     found = {}
     folder = service.host.folders.embeddings
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-        if path.suffix.lower() in EMBEDDINGS and not path.name.startswith("."):
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in EMBEDDINGS] if folder.is_dir() else []
+    for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
+        if not path.name.startswith("."):
             found[path.relative_to(folder).as_posix()] = path
     for run in runs(service):
         for path in sorted(run.glob(f"checkpoints/*/{run.name}.safetensors"), reverse=True):

@@ -15,17 +15,16 @@ def fill(page, elem_id: str, value: object) -> None:
     field.press("Tab")
 
 
-def choose(page, elem_id: str, value: str) -> None:
-    """Pick or write a dropdown's value."""
+def choose(page, elem_id: str, value: str, own: bool = False) -> None:
+    """Pick a dropdown's value, or write one of one's own."""
     field = page.locator(f"#{elem_id} input").first
     field.click()
     field.fill(value)
     option = page.get_by_role("option", name=value, exact=True)
-    page.wait_for_timeout(200)
-    if option.count():
-        option.first.click()
-    else:
+    if own:
         field.press("Enter")
+    else:
+        option.first.click()
     field.press("Tab")
 
 

@@ -52,7 +52,7 @@ def test_mistakes_are_told_in_sentences(open_page, tmp_path, project):
     page.wait_for_selector("#dsm_train_panel [data-state=failed]")
     page.wait_for_selector("#dsm_train_panel .dsm-error:has-text('[name]')")
     tab(page, "Tag")
-    choose(page, "dsm_tag_model", "no such tagger")
+    choose(page, "dsm_tag_model", "no such tagger", own=True)
     page.locator("#dsm_tag_more button").first.click()
     choose(page, "dsm_tag_on_existing", "replace")
     page.click("#dsm_tag_start")

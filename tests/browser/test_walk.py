@@ -100,13 +100,13 @@ def test_from_pictures_to_an_embedding(open_page, pictures, tmp_path, shots):
     # The embedding becomes a LoRA file.
     tab(page, "LoRA")
     page.click("#dsm_lora_refresh")
-    page.wait_for_function("document.querySelector('#dsm_lora_embedding input').value.includes('zorgle')")
+    choose(page, "dsm_lora_embedding", "zorgle.safetensors")
     fill(page, "dsm_lora_bundle_name", "zorgle-lora")
     page.click("#dsm_lora_bundle")
     page.wait_for_selector("#dsm_lora_panel .dsm-ok")
     page.screenshot(path=shots / "walk-6-lora.png")
     path = page.inner_text("#dsm_lora_panel .dsm-ok b").removesuffix(" is ready.")
     assert describe(Path(path))["embeddings"] == ["zorgle"]
-    choose(page, "dsm_lora_file", path)
+    choose(page, "dsm_lora_file", path, own=True)
     page.click("#dsm_lora_inspect")
     page.wait_for_selector("#dsm_lora_facts :text('zorgle')")

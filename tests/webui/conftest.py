@@ -54,9 +54,7 @@ PICTURE = {
     "height": 64,
     "seed": 1,
 }
-_TROUBLE = re.compile(
-    r"Traceback \(most recent call last\)|\*\*\* Error|.*(?:WARN|ERROR|Error|warn).*dsm.*", re.IGNORECASE
-)
+_TROUBLE = re.compile(r"\s*Traceback|\*\*\* |.*(?:WARN|ERROR).*dsm", re.IGNORECASE)  # "***": the WebUI's own reports
 
 
 class WebUI:
@@ -112,8 +110,7 @@ def webui(tmp_path_factory):
         pytest.skip("DSM_WEBUI names no WebUI")
     app = Path(folder).resolve()
     data = tmp_path_factory.mktemp("webui")
-    (data / "extensions").mkdir()
-    (data / "extensions" / "dsm").symlink_to(ROOT)
+    _add_extension(data / "extensions" / "dsm")
     _add_checks(data / "extensions" / "dsm-checks" / "scripts")
     checkpoint = _add_models(data / "models")
     port, log = _free_port(), data / "log.txt"
@@ -162,6 +159,14 @@ def _interpreter(app: Path) -> Path:
     named = os.environ.get("DSM_WEBUI_PYTHON")
     places = [Path(named)] if named else [place / "venv" / "bin" / "python" for place in (app.parent, app)]
     return next((place for place in places if place.exists()), places[-1])
+
+
+def _add_extension(folder: Path) -> None:
+    # Without .git: the WebUI complains of a repository that has no remote.
+    folder.mkdir(parents=True)
+    for name in ("scripts", "javascript", "lib_dsm", "style.css", "install.py"):
+        if (ROOT / name).exists():
+            (folder / name).symlink_to(ROOT / name)
 
 
 def _add_checks(scripts: Path) -> None:
