@@ -176,11 +176,7 @@ class Jobs:
     def start(self, title: str, work: Callable[[Job], Any], unit: str = "") -> Job:
         """Do `work` in a thread of its own and return its job at once."""
         job = Job(title, unit)
-        with self._lock:
-            finished = [key for key, other in self._jobs.items() if other.state != "running"]
-            for key in finished[:-_FINISHED_KEPT]:
-                del self._jobs[key]
-            self._jobs[job.id] = job
+        self.add(job)
 
         def body() -> None:
             # Noted in the job, where the faces read it.
@@ -189,6 +185,14 @@ class Jobs:
 
         threading.Thread(target=body, name=f"dsm-{job.id}", daemon=True).start()
         return job
+
+    def add(self, job: Job) -> None:
+        """List a job that runs, or ran, elsewhere."""
+        with self._lock:
+            finished = [key for key, other in self._jobs.items() if other.state != "running"]
+            for key in finished[:-_FINISHED_KEPT]:
+                del self._jobs[key]
+            self._jobs[job.id] = job
 
     def get(self, job_id: str) -> Job:
         """The job of that id.

@@ -204,6 +204,25 @@ def open_project(folder: Path) -> Project:
     return Project(folder)
 
 
+def behind(folder: Path) -> str:
+    """A sentence if `folder` is a project's SET and its DATASET_IMGS has gone on since it was filled, else ""."""
+    project = Project(folder.parent)
+    if folder != project.set or not has_pictures(project.dataset_imgs):
+        return ""
+    missing = other = 0
+    for picture in list_pictures(project.dataset_imgs)[0]:
+        if not (folder / picture.name).is_file():
+            missing += 1
+        elif _bytes_or_none(caption_path(picture)) != _bytes_or_none(caption_path(folder / picture.name)):
+            other += 1
+    if not missing and not other:
+        return ""
+    return (
+        f"SET is behind DATASET_IMGS: {missing} pictures are missing and {other} captions differ. "
+        "Copy to SET again if it should be trained on what you see there."
+    )
+
+
 def _same_content(one: Path, other: Path) -> bool:
     return one.stat().st_size == other.stat().st_size and sha256(one) == sha256(other)
 

@@ -43,6 +43,7 @@ SNR_LIMIT = 5.0
 READING_WEIGHT = 0.05
 READING_STEPS = 400  # before the first step of all
 CLIP_SKIP_2_SHARE = 0.2
+CONDITIONING_MEAN = -0.1  # about that of CLIP's text encoder
 SAVE_EVERY = 300.0  # seconds
 LOG_EVERY = 20  # steps
 
@@ -236,11 +237,28 @@ class Training:
         text = {name.removeprefix("text."): value for name, value in average.items() if name.startswith("text.")}
         trained = ldm_layout.to_ldm(unet, ldm_layout.unet_key_map(self.sizes))
         trained |= ldm_layout.to_ldm(text, ldm_layout.text_key_map(self.sizes))
+        centre_conditioning(trained)
         return self.start | {name: value.to(self.start[name].dtype).contiguous() for name, value in trained.items()}
 
     def say(self, line: str) -> None:
         """One line for whoever watches."""
         print(time.strftime("%H:%M:%S"), line, flush=True)
+
+
+def centre_conditioning(state: dict[str, torch.Tensor], mean: float = CONDITIONING_MEAN) -> None:
+    """Move the mean of the text encoder's output to `mean` without changing what the U-Net predicts.
+
+    The WebUI's emphasis divides by that mean, which lies near zero in this small model, where a rounding error turns
+    prompts inside out; CLIP's own lies well away from it. A constant added to the conditioning adds the same to all
+    tokens' logits, which the softmax cancels, and a constant to the attention's output, which its bias takes back.
+    """
+    bias = f"{ldm_layout.TEXT_PREFIX}final_layer_norm.bias"
+    added = mean - state[bias].float().mean()
+    state[bias] = state[bias].float() + added
+    for name in [name for name in state if name.endswith(".attn2.to_v.weight")]:
+        block = name.removesuffix("to_v.weight")
+        through = state[f"{block}to_out.0.weight"].float() @ state[name].float().sum(dim=1)
+        state[f"{block}to_out.0.bias"] = state[f"{block}to_out.0.bias"].float() - added * through
 
 
 @contextmanager

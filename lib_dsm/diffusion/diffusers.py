@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from lib_dsm.diffusion import ldm_layout
+from lib_dsm.diffusion.fingerprint import autoencoder_hash
 from lib_dsm.diffusion.prompts import Chunk, SpecialTokens, chunk_prompt, empty_chunk, words_of
 from lib_dsm.diffusion.protocol import Replacements
 
@@ -33,6 +33,7 @@ class DiffusersModel:
         alphas_cumprod: torch.Tensor,
         latent_scale: float,
         prediction_type: Literal["epsilon", "v_prediction"] = "epsilon",
+        vae_hash: str = "",
     ) -> None:
         self.unet = unet
         self.autoencoder = autoencoder
@@ -46,7 +47,7 @@ class DiffusersModel:
         self.hidden_size = int(text_encoder.config.hidden_size)
         self.dtype = unet.dtype
         self.device = unet.device
-        self.vae_hash = _weights_hash(autoencoder)
+        self.vae_hash = vae_hash
         self.special = SpecialTokens(
             start=tokenizer.bos_token_id,
             end=tokenizer.eos_token_id,
@@ -77,6 +78,8 @@ class DiffusersModel:
         text_encoder = CLIPTextModel(CLIPTextConfig(**ldm_layout.text_config(sizes)))
         _load(unet, ldm_layout.unet_state(state, sizes))
         _load(autoencoder, ldm_layout.vae_state(state, sizes))
+        prefix = ldm_layout.VAE_PREFIX
+        named = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
         _load(text_encoder, ldm_layout.text_state(state, sizes))
         if device.type == "cpu":
             # Convolutions on the CPU are about twice as fast in this layout.
@@ -92,6 +95,7 @@ class DiffusersModel:
             ldm_layout.alphas_cumprod(sizes),
             sizes.latent_scale,
             sizes.prediction_type,
+            autoencoder_hash(named),
         )
 
     @torch.no_grad()
@@ -185,11 +189,3 @@ def _load(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     if missing or wrong:
         raise ValueError(f"{len(missing)} tensors missing, {len(wrong)} of another shape: {(missing + wrong)[0]}")
     module.load_state_dict({key: state[key].float() for key in wanted}, strict=True)
-
-
-def _weights_hash(module: torch.nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -6,13 +6,13 @@ that generation will see. The WebUI's `modules` are imported inside functions: t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 
+from lib_dsm.diffusion.fingerprint import autoencoder_hash
 from lib_dsm.diffusion.protocol import Replacements
 
 Forwards = Mapping[type, Callable[..., Any]]
@@ -41,7 +41,7 @@ class LdmModel:
         self.alphas_cumprod = alphas.detach().float().cpu()
         self.latent_scale = float(sd_model.scale_factor)
         self.hidden_size = int(self._token_table().shape[1])
-        self.vae_hash = _weights_hash(sd_model.first_stage_model)
+        self.vae_hash = autoencoder_hash(sd_model.first_stage_model.state_dict())
 
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -247,11 +247,3 @@ def scaled_dot_product_forwards() -> Forwards:
 def _set_forwards(forwards: Forwards) -> None:
     for cls, forward in forwards.items():
         cls.forward = forward  # type: ignore[attr-defined]
-
-
-def _weights_hash(module: torch.nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

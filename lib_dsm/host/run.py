@@ -169,7 +169,7 @@ class _Run:
         )
         begun = trainer.resume()
         self.losses = [list(row[:2]) for row in self.folder.losses()]
-        self.previews = self._earlier_previews()
+        self.previews = _saved_previews(self.folder)
         job.data.update(losses=_thinned(self.losses), previews=list(self.previews))
         if self.resume:
             job.say(f"Going on after step {begun}.")
@@ -283,9 +283,38 @@ class _Run:
         negative = fill(request.negative, self.config.name, words)
         return dataclasses.replace(request, prompt=fill(prompt, self.config.name, words), negative=negative)
 
-    def _earlier_previews(self) -> list[dict[str, Any]]:
-        found = sorted(self.folder.images.glob("step-*.png")) if self.folder.images.is_dir() else []
-        return [{"step": int(path.stem.split("-")[1]), "path": str(path), "prompt": ""} for path in found]
+
+def past_run(host: Host, path: Path) -> Job:
+    """A run of an earlier time as a finished job, so that a page can show its curve, previews and files.
+
+    Raises:
+        InputError: the folder is no run's, or its record is damaged.
+    """
+    from lib_dsm.training.run_folder import RunFolder
+
+    folder = RunFolder(path)
+    config = options.from_json(RunConfig, folder.read_record().get("config"), "run settings")
+    losses = [list(row[:2]) for row in folder.losses()]
+    done = max([*folder.saved_steps(), *(int(step) for step, _ in losses)], default=0)
+    published = host.folders.embeddings / f"{config.name}.safetensors"
+    job = Job(f"Training {config.name}", "steps")
+    job.data.update(
+        kind="training",
+        name=config.name,
+        run_folder=str(path),
+        clip_skip=config.clip_skip,
+        losses=_thinned(losses),
+        previews=_saved_previews(folder),
+        published=str(published) if published.is_file() else None,
+        stopped=done < config.max_steps,
+    )
+    job.run(lambda job: job.progress(done, config.max_steps))
+    return job
+
+
+def _saved_previews(folder: RunFolder) -> list[dict[str, Any]]:
+    found = sorted(folder.images.glob("step-*.png")) if folder.images.is_dir() else []
+    return [{"step": int(path.stem.split("-")[1]), "path": str(path), "prompt": ""} for path in found]
 
 
 def _facts(host: Host, config: RunConfig, plan: Plan, session: TrainingSession, folder: RunFolder, resume: bool) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from lib_dsm.dataset.captions import read_caption, shared_captions
 from lib_dsm.dataset.listing import list_pictures
 from lib_dsm.dataset.pictures import picture_size, read_picture
+from lib_dsm.dataset.project import behind
 from lib_dsm.errors import InputError, PictureError
 from lib_dsm.files import sha256
 from lib_dsm.training.buckets import Size, training_size
@@ -77,6 +78,8 @@ def plan_pictures(config: RunConfig) -> Plan:
     planned: list[PlannedPicture] = []
     skipped: list[tuple[Path, str]] = []
     notes = [f"{note.path.name}: {note.text}" for note in [*others, *shared_captions(paths)]]
+    if outdated := behind(Path(config.dataset)):
+        notes.append(outdated)
     for path in paths:
         try:
             source = picture_size(path)

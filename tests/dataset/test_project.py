@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from lib_dsm.dataset.history import undo
-from lib_dsm.dataset.project import create_project, open_project
+from lib_dsm.dataset.project import behind, create_project, open_project
 from lib_dsm.dataset.tag_index import TagIndex
 from lib_dsm.errors import InputError
 
@@ -94,3 +94,17 @@ def test_fill_set(tmp_path: Path) -> None:
     assert (project.set / "a.txt").read_text() == "better" and (project.set / "b.txt").read_text() == "tags of b"
     undo(project.set)
     assert (project.set / "a.txt").read_text() == "tags of a"
+
+
+def test_a_set_that_was_left_behind_is_noticed(tmp_path):
+    project = create_project(tmp_path / "p")
+    for name in ("1", "2"):
+        Image.new("RGB", (8, 8)).save(project.dataset_imgs / f"{name}.png")
+        (project.dataset_imgs / f"{name}.txt").write_text("smile")
+    project.fill_set()
+    assert behind(project.set) == behind(project.dataset_imgs) == ""
+    (project.dataset_imgs / "1.txt").write_text("frown")
+    Image.new("RGB", (9, 9)).save(project.dataset_imgs / "3.png")
+    assert "1 pictures are missing and 1 captions differ" in behind(project.set)
+    project.fill_set()
+    assert behind(project.set) == ""

@@ -7,7 +7,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lib_dsm.demo.install import CHECKPOINT, CLIP, MODELS, TAGGER, install_checkpoint
+from lib_dsm.demo.train_diffusion import CONDITIONING_MEAN, centre_conditioning
 from lib_dsm.diffusion import ldm_layout
+from lib_dsm.diffusion.diffusers import DiffusersModel
 
 SCHEDULE = {
     "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
@@ -50,3 +52,22 @@ def test_installing_again_leaves_the_checkpoint_alone_and_mends_a_broken_one(tmp
     installed.write_bytes(b"half")
     install_checkpoint(tmp_path)
     assert installed.read_bytes() == CHECKPOINT.read_bytes()
+
+
+def test_moving_the_mean_of_the_conditioning_changes_no_prediction() -> None:
+    state, sizes = load_file(CHECKPOINT), ldm_layout.sizes_of(CHECKPOINT)
+    noise, moment = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([500])
+    predictions, means = [], []
+    for mean in (0.3, CONDITIONING_MEAN):
+        centre_conditioning(state, mean)
+        model = DiffusersModel.from_state(state, sizes, CLIP, torch.device("cpu"), torch.float32)
+        conditioning = model.encode_prompts(["solo, red hair"], {}, 1)
+        predictions.append(model.predict(noise, moment, conditioning))
+        means.append(float(conditioning.mean()))
+    assert abs(means[0] - 0.3) < 0.02 and abs(means[1] - CONDITIONING_MEAN) < 0.02
+    assert torch.allclose(*predictions, atol=1e-4)
+
+
+def test_the_mean_of_the_conditioning_is_no_rounding_error(micro: DiffusersModel) -> None:
+    # The WebUI's emphasis divides by it.
+    assert abs(float(micro.encode_prompts(["solo, red hair"], {}, 1).mean()) - CONDITIONING_MEAN) < 0.02

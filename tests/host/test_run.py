@@ -8,7 +8,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lib_dsm.errors import BusyError, GuardError, InputError, ModelError
-from lib_dsm.host.run import check_run, start_training, train
+from lib_dsm.host.run import check_run, past_run, start_training, train
 from lib_dsm.host.studio import load_model
 from lib_dsm.jobs import Job
 from lib_dsm.networks.embedding import load_embedding
@@ -156,3 +156,15 @@ def test_bad_pictures_are_left_out_by_name_and_the_rest_is_trained(studio, run_c
 def test_names_that_cannot_be_used_are_refused(run_config, name):
     with pytest.raises(InputError):
         run_config(name=name)
+
+
+def test_an_earlier_run_can_be_looked_at(studio, run_config):
+    job = Job("test")
+    result = train(studio, run_config(preview_every=2), job)
+    past = past_run(studio, result.folder)
+    assert past.state == "done" and past.done == 4
+    assert past.data["losses"] == job.data["losses"]
+    assert [item["path"] for item in past.data["previews"]] == [item["path"] for item in job.data["previews"]]
+    assert past.data["published"] == str(result.published)
+    with pytest.raises(InputError):
+        past_run(studio, result.folder.parent)

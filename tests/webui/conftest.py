@@ -190,9 +190,6 @@ def _add_models(models: Path) -> Path:
     checkpoint = install_checkpoint(checkpoints)
     state = load_file(checkpoint)
     changed = {key: value * 1.02 if key.startswith("model.") else value for key, value in state.items()}
-    # Weighing divides by the mean of the encoding, which is about -0.1 in Stable Diffusion 1; in the demo's it is so
-    # near to zero that only three of its digits are certain.
-    changed["cond_stage_model.transformer.text_model.final_layer_norm.bias"] -= 0.1
     save_file(changed, checkpoints / OTHER_CHECKPOINT)
     (checkpoints / OTHER_CHECKPOINT).with_suffix(".yaml").write_bytes(checkpoint.with_suffix(".yaml").read_bytes())
     random, prefix = torch.Generator().manual_seed(0), "first_stage_model."
