@@ -47,16 +47,20 @@ class Job:
         self._cancel = threading.Event()
         self._wishes: set[str] = set()
         self._finished = threading.Event()
-        self._began = time.monotonic()
+        self._began = self._counted_from = time.monotonic()
         self._ended: float | None = None
-        self._first_done: int | None = None
+        self._first_done = 0
+
+    def begin(self, done: int, total: int, text: str = "") -> None:
+        """Say that the counting begins here: what was done before, or took time before, is not in the rate."""
+        with self._lock:
+            self._first_done = done
+            self._counted_from = time.monotonic()
+        self.progress(done, total, text)
 
     def progress(self, done: int, total: int | None = None, text: str | None = None) -> None:
         """Say how far the work is; `text` is one short line about the present item."""
         with self._lock:
-            if self._first_done is None:
-                # A resumed run begins at a count that cost no time here.
-                self._first_done = min(done, max(done - 1, 0))
             self.done = done
             if total is not None:
                 self.total = total
@@ -131,9 +135,10 @@ class Job:
     def snapshot(self) -> dict[str, Any]:
         """All a face shows, as plain data; seconds for times, `rate` in units a second."""
         with self._lock:
-            elapsed = (self._ended or time.monotonic()) - self._began
-            counted = self.done - (self._first_done or 0)
-            rate = counted / elapsed if elapsed > 0 and counted > 0 else 0.0
+            now = self._ended or time.monotonic()
+            elapsed, counting = now - self._began, now - self._counted_from
+            counted = self.done - self._first_done
+            rate = counted / counting if counting > 0 and counted > 0 else 0.0
             left = (self.total - self.done) / rate if rate and self.total and self.state == "running" else None
             return {
                 "id": self.id,

@@ -21,7 +21,7 @@ def micro():
 
 @pytest.fixture(scope="session")
 def character_folder(tmp_path_factory) -> Path:
-    """Twelve pictures of one character no model has seen, in three shapes, with true tags."""
+    """Twelve pictures of one character that was held out, in three shapes, with true tags."""
     folder = tmp_path_factory.mktemp("character")
     world.draw_dataset(folder, world.character_of(10), count=12, seed=1)
     return folder

@@ -34,12 +34,18 @@ def test_nothing_is_promised_before_the_first_progress() -> None:
     assert shot["picture"] is None
 
 
-def test_a_resumed_run_counts_only_what_it_did_itself() -> None:
+def test_the_rate_counts_from_where_the_work_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("lib_dsm.jobs.time.monotonic", lambda: clock[0])
     job = Job("Training", "steps")
-    job.progress(5000, 6000)
-    job.progress(5001)
+    job.progress(0, 6000, "loading the model")
+    clock[0] += 30
+    job.begin(5000, 6000)
+    assert (job.snapshot()["rate"], job.snapshot()["left"]) == (0, None)
+    clock[0] += 10
+    job.progress(5020)
     shot = job.snapshot()
-    assert shot["rate"] * shot["elapsed"] == pytest.approx(2, rel=0.01)  # steps 5000 and 5001
+    assert (shot["rate"], shot["left"], shot["elapsed"]) == (2, 490, 40)
 
 
 def test_the_log_keeps_the_newest_lines() -> None:

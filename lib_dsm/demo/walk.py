@@ -1,4 +1,4 @@
-"""The whole way on the demo world: from pictures of a character no model has seen to its embedding and a LoRA file."""
+"""The whole way on the demo world: from pictures of a character that was held out to its embedding and a LoRA file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lib_dsm.demo import world
 from lib_dsm.demo.install import CHECKPOINT, TAGGER
-from lib_dsm.files import read_json, write_bytes, write_json
+from lib_dsm.files import read_json, sha256, write_bytes, write_json
 from lib_dsm.host.studio import StudioHost
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import PreviewRequest, RunConfig
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lib_dsm.dataset.project import Project
 
 NAME = "zorgle"
-CHARACTER = 40  # a number that ends in 0: no model was trained on this one
+CHARACTER = 40  # ends in 0: held out from training (world.py)
 PICTURES = 24
 SHEETS = 2  # long pictures with the character twice, to be split
 STEPS = 300
@@ -113,17 +113,19 @@ def _pictures(out: Path, character: world.Character, new_job: NewJob) -> Project
 
         for index in range(PICTURES + SHEETS):
             job.check()
+            job.progress(index + 1, PICTURES + SHEETS)
             rng = random.Random(f"{CHARACTER}/{index}")
             count = 1 if index < PICTURES else 2
+            target = project.imgs / (f"{index + 1:02d}.png" if count == 1 else f"sheet {index + 1:02d}.png")
+            if target.exists():
+                continue
             size = rng.choice(world.SIZES) if count == 1 else world.SIZES[0]
             sheet = Image.new("RGB", (size[0] * count, size[1]))
             for column in range(count):
                 sheet.paste(world.render(world.vary(character, rng), *size, rng), (column * size[0], 0))
             content = io.BytesIO()
             sheet.save(content, "PNG")
-            name = f"{index + 1:02d}.png" if count == 1 else f"sheet {index + 1:02d}.png"
-            write_bytes(project.imgs / name, content.getvalue())
-            job.progress(index + 1, PICTURES + SHEETS, name)
+            write_bytes(target, content.getvalue())
 
     def crop(job: Job) -> None:
         keep = CropOptions(mode="keep")
@@ -134,15 +136,14 @@ def _pictures(out: Path, character: world.Character, new_job: NewJob) -> Project
             items += plan_picture(sheet.name, picture_size(sheet), split)
         write_plan(replace(plan, items=tuple(items)), project.imgs, project.dataset_imgs, keep, job)
 
-    if not any(project.imgs.iterdir()):
-        new_job("Drawing a character no model has seen", "pictures").run(draw)
+    new_job("Drawing a character that was held out", "pictures").run(draw)
     new_job("Cropping: long pictures are split in two", "pictures").run(crop)
     return project
 
 
 def _captions(project: Project, new_job: NewJob) -> list[str]:
     """Tag, prune what describes the character, fill SET; the tags that were pruned."""
-    from lib_dsm.dataset.history import history
+    from lib_dsm.dataset.matching import literal
     from lib_dsm.dataset.tag_index import TagIndex
     from lib_dsm.pruning.character import character_tags
     from lib_dsm.pruning.prune import PruneOptions, plan_prune
@@ -150,23 +151,25 @@ def _captions(project: Project, new_job: NewJob) -> list[str]:
     from lib_dsm.tagging.run import tag_folder
 
     record = project.metadata / "demo-pruned.json"
-    if record.is_file() and history(project.dataset_imgs):
-        return list(read_json(record))
-    options = TagOptions(model=str(TAGGER), threshold=0.5)
-    tagging = new_job("Tagging with the micro tagger", "pictures")
-    tagging.run(lambda job: tag_folder(project.dataset_imgs, options, project.metadata, job))
-    index = TagIndex.read(project.dataset_imgs)
-    proposed = [proposal.tag for proposal in character_tags(index, share=0.7)]
-    # The shape of a head is a feature in this world alone, so nobody proposes it.
-    heads = [head for head in world.HEADS if index.counts.get(head, 0) >= 0.7 * len(index.captions)]
-    pruned = [*proposed, *heads]
+    folder = project.dataset_imgs
+    if not record.is_file():
+        options = TagOptions(model=str(TAGGER), threshold=0.5)
+        new_job("Tagging with the micro tagger", "pictures").run(
+            lambda job: tag_folder(folder, options, project.metadata, job)
+        )
+        index = TagIndex.read(folder)
+        proposed = [proposal.tag for proposal in character_tags(index, share=0.7)]
+        # The shape of a head is a feature in this world alone, so nobody proposes it.
+        heads = [head for head in world.HEADS if index.counts.get(head, 0) >= 0.7 * len(index.captions)]
+        write_json(record, [*proposed, *heads])
+    pruned = [str(tag) for tag in read_json(record)]
 
     def prune(job: Job) -> None:
-        plan_prune(project.dataset_imgs, PruneOptions(remove=tuple(pruned))).apply(job)
+        if pruned:
+            plan_prune(folder, PruneOptions(remove=tuple(map(literal, pruned)))).apply(job)
 
     new_job("Pruning what describes the character", "captions").run(prune)
     new_job("Filling SET", "pictures").run(project.fill_set)
-    write_json(record, pruned)
     return pruned
 
 
@@ -175,12 +178,8 @@ def _train(host: StudioHost, config: RunConfig, new_job: NewJob) -> None:
 
     folder = run_folder(host, config)
     steps = folder.saved_steps()
-    if (
-        folder.exists()
-        and steps
-        and steps[-1] >= config.max_steps
-        and (host.folders.embeddings / f"{NAME}.safetensors").is_file()
-    ):
+    published = host.folders.embeddings / f"{NAME}.safetensors"
+    if steps and steps[-1] >= config.max_steps and published.is_file():
         return
     job = new_job(f"Training {NAME}", "steps")
     job.run(lambda job: train(host, config, job, resume=folder.exists()))
@@ -203,6 +202,11 @@ def _measure(
     from lib_dsm.training.latents import LatentCache
     from lib_dsm.training.loop import held_out_losses
     from lib_dsm.training.pictures import load_pictures, plan_pictures
+
+    record = out / "measures.json"
+    digest = sha256(embedding)
+    if record.is_file() and (known := read_json(record)).get("embedding") == digest:
+        return Measures(**known["measures"])
 
     def work(job: Job) -> Measures:
         from lib_dsm.demo.score import attributes_right
@@ -241,7 +245,7 @@ def _measure(
         )
 
     measures: Measures = new_job("Counting the attributes that come out right", "pictures").run(work)
-    write_json(out / "measures.json", asdict(measures))
+    write_json(record, {"embedding": digest, "measures": asdict(measures)})
     return measures
 
 

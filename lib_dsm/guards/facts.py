@@ -20,6 +20,7 @@ class RunFacts:
     foreign_embeddings: frozenset[str] = frozenset()  # names in the embeddings folder that are not this run's
     record: Mapping[str, Any] | None = None  # run.json of the run that is resumed
     saved_step: int = 0
+    published: bool = False  # whether that step's result was put where the host looks for it
     checkpoint_hash: str = ""
     vae_hash: str = ""
     fingerprint: str = ""

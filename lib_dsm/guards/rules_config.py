@@ -32,7 +32,7 @@ def init_too_long(facts: RunFacts) -> Iterator[Finding]:
     """Init text with more tokens than vectors: others cut it off in silence."""
     config = facts.config
     tokens = facts.token_counts.get(config.init_text, 0)
-    if tokens > config.vectors and facts.record is None:
+    if tokens > config.vectors:
         yield Finding(
             "init-too-long",
             Severity.BLOCK,

@@ -33,8 +33,8 @@ def clip_skip_changed(facts: RunFacts) -> Iterator[Finding]:
 
 
 def resume_beyond_steps(facts: RunFacts) -> Iterator[Finding]:
-    """Nothing is left to do."""
-    if facts.record is not None and facts.saved_step >= facts.config.max_steps:
+    """Nothing is left to do; a run that ended before its result was published may do that."""
+    if facts.record is not None and facts.published and facts.saved_step >= facts.config.max_steps:
         yield Finding(
             "resume-beyond-steps",
             Severity.BLOCK,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import platform
 import time
 from collections.abc import Iterator
@@ -13,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 from lib_dsm import __version__, options
 from lib_dsm.errors import InputError
 from lib_dsm.guards.finding import Finding, demand
+from lib_dsm.host.outputs import Outputs
 from lib_dsm.host.protocol import Host, TrainingSession
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import PreviewRequest, RunConfig
 
 if TYPE_CHECKING:
     from lib_dsm.networks.textual_inversion import TextualInversion
-    from lib_dsm.training.loop import StepReport, Trainer
+    from lib_dsm.training.loop import StepReport
     from lib_dsm.training.pictures import Plan, TrainingSet
     from lib_dsm.training.run_folder import RunFolder
 
+logger = logging.getLogger("dsm")
 RECORD_VERSION = 1
 CURVE_POINTS = 500
 EMBEDDING_SUFFIXES = (".pt", ".safetensors", ".bin", ".png", ".webp", ".jxl", ".avif")
@@ -92,21 +95,13 @@ def train(host: Host, config: RunConfig, job: Job, resume: bool = False) -> RunR
     plan = plan_pictures(config)
     job.data.update(kind="training", name=config.name, run_folder=str(folder.path), clip_skip=config.clip_skip)
     job.progress(0, config.max_steps, "loading the model")
-    with host.training_session(config) as session:
-        if folder.exists() and not resume:
-            if not config.overwrite:
-                raise InputError(
-                    f'There is a run "{config.name}" in {folder.path.parent} already.',
-                    "Resume it, choose another name, or allow overwriting: the old run is kept under another name.",
-                )
-            job.say(f"The earlier run is kept as {folder.move_aside().name}.")
-        with folder.locked():
-            result = _Run(host, config, job, session, folder, plan, resume).train()
-    if result.files:
-        published = _publish(host, config, result.files)
+    with host.training_session(config) as session, folder.locked():
+        result = _Run(host, config, job, session, folder, plan, resume).train()
+    try:
         host.networks_changed()
-        result = dataclasses.replace(result, published=published)
-        job.data.update(published=str(published))
+    except Exception as error:  # the files are safe; only the host's list is old
+        job.say(f"{host.name} did not take notice of the new embedding: {error}. Refresh its list.")
+    else:
         job.say(f"The embedding can be used at once as {config.name}.")
     return result
 
@@ -143,9 +138,15 @@ class _Run:
         from lib_dsm.training.pictures import load_pictures
 
         config, job, session = self.config, self.job, self.session
+        if self.folder.exists() and not (self.resume or config.overwrite):
+            raise InputError(
+                f'There is a run "{config.name}" in {self.folder.path.parent} already.',
+                "Resume it, choose another name, or allow overwriting: the old run is kept under another name.",
+            )
         facts = _facts(self.host, config, self.plan, session, self.folder, self.resume)
-        self._report(check(facts))
-        demand(check(facts), config.override)
+        findings = check(facts)
+        self._report(findings)
+        demand(findings, config.override)
         cache = LatentCache(self.host.folders.data / "latents", session.model)
 
         def encoding(done: int, total: int) -> None:
@@ -158,27 +159,31 @@ class _Run:
         # With the pictures read, the guard on a changed dataset can speak as well.
         late = check(dataclasses.replace(facts, fingerprint=pictures.fingerprint()))
         self._report([finding for finding in late if finding.id == "dataset-changed"])
-        if self.resume:
-            start = initial_vectors(session.model, "", config.vectors)
-        else:
-            start = initial_vectors(session.model, config.init_text, config.vectors)
-            self.folder.write_record(self._record(pictures))
+        start = initial_vectors(session.model, config.init_text, config.vectors)
         self.trainable = TextualInversion(config.name, start, session.model.device)
+        if self.resume:
+            self.folder.write_record({**self.folder.read_record(), "config": options.to_json(config)})
+        else:
+            if self.folder.exists():
+                job.say(f"The earlier run is kept as {self.folder.move_aside().name}.")
+            self.folder.write_record(self._record(pictures))
         trainer = Trainer(
             config, session.model, self.trainable, pictures, self.folder, self._callbacks(pictures), self._commands()
         )
         begun = trainer.resume()
         self.losses = [list(row[:2]) for row in self.folder.losses()]
-        self.previews = _saved_previews(self.folder)
+        self.previews = [preview for preview in _saved_previews(self.folder) if preview["step"] <= begun]
         job.data.update(losses=_thinned(self.losses), previews=list(self.previews))
         if self.resume:
             job.say(f"Going on after step {begun}.")
-        job.progress(begun, trainer.last_step, "training")
+        job.begin(begun, trainer.last_step, "training")
         finished = trainer.run()
-        job.data.update(losses=_thinned(self.losses), stopped=not finished)
-        files = self._write_finished(trainer)
+        files, published = self._hand_over(trainer.step)
+        job.data.update(
+            losses=_thinned(self.losses), stopped=not finished, files=list(map(str, files)), published=str(published)
+        )
         job.say(f"{'Finished' if finished else 'Stopped'} after step {trainer.step}; saved in {self.folder.path}.")
-        return RunResult(self.folder.path, trainer.step, not finished, files)
+        return RunResult(self.folder.path, trainer.step, not finished, files, published)
 
     def _report(self, findings: list[Finding]) -> None:
         for finding in findings:
@@ -194,6 +199,7 @@ class _Run:
             "config": options.to_json(self.config),
             "checkpoint": {"name": self.session.checkpoint.name, "sha256": self.session.checkpoint_hash},
             "vae": self.session.model.vae_hash,
+            "network": self.trainable.description(),
             "dataset": {"fingerprint": pictures.fingerprint(), "pictures": len(pictures.pictures)},
             "versions": {"dsm": __version__, "torch": torch.__version__, "python": platform.python_version()},
             "host": self.host.name,
@@ -237,28 +243,30 @@ class _Run:
             clip_skip=self.config.clip_skip,
         )
 
-    def _write_network(self, step: int, folder: Path) -> list[Path]:
+    def _write_network(self, step: int, folder: Path) -> None:
         from lib_dsm.networks.embedding import save_pt, save_safetensors
 
         embedding = self._embedding(step)
-        files = [folder / f"{self.config.name}.safetensors", folder / f"{self.config.name}.pt"]
-        save_safetensors(embedding, files[0])
-        save_pt(embedding, files[1])
-        return files
+        save_safetensors(embedding, folder / f"{self.config.name}.safetensors")
+        save_pt(embedding, folder / f"{self.config.name}.pt")
 
-    def _write_finished(self, trainer: Trainer) -> list[Path]:
-        from PIL import Image
-
-        from lib_dsm.networks.embedding import save_png
-
-        files = self._write_network(trainer.step, self.folder.path.parent)
-        if self.previews and self.previews[-1]["step"] == trainer.step:
-            with Image.open(self.previews[-1]["path"]) as preview:
-                target = self.folder.path.parent / f"{self.config.name}.png"
-                save_png(self._embedding(trainer.step), preview, target)
-                files.append(target)
-        self.job.data["files"] = [str(path) for path in files]
-        return files
+    def _hand_over(self, step: int) -> tuple[list[Path], Path]:
+        """Copy the saved state's files beside the run's folder, and to where the host looks for them."""
+        name, outputs = self.config.name, _outputs(self.folder)
+        sources = [self.folder.state_file(step, f"{name}.safetensors"), self.folder.state_file(step, f"{name}.pt")]
+        previews = [Path(preview["path"]) for preview in self.previews if preview["step"] == step]
+        files = []
+        for source in [*sources, *previews[:1]]:
+            target = self.folder.path.parent / f"{name}{source.suffix}"
+            outputs.put(target, source.read_bytes())
+            files.append(target)
+        if not previews:  # one of an earlier step would hold that step's vectors
+            outputs.drop(self.folder.path.parent / f"{name}.png")
+        published = self.host.folders.embeddings / f"{name}.safetensors"
+        for suffix in EMBEDDING_SUFFIXES:
+            outputs.keep_foreign(published.with_suffix(suffix))
+        outputs.put(published, sources[0].read_bytes())
+        return files, published
 
     def _preview(self, step: int, pictures: TrainingSet) -> None:
         import torch
@@ -267,10 +275,16 @@ class _Run:
 
         for number, request in enumerate(self.config.previews, start=1):
             filled = self._filled(request, number, pictures)
-            with torch.no_grad(), self.trainable.applied(self.session.model) as replacements:
-                image = self.session.preview(filled, replacements, self.config.clip_skip)
+            try:
+                with torch.no_grad(), self.trainable.applied(self.session.model) as replacements:
+                    image = self.session.preview(filled, replacements, self.config.clip_skip)
+            except Exception as error:  # no picture is worth a training
+                logger.warning("The preview of step %d failed", step, exc_info=True)
+                self.job.say(f"Preview {number} of step {step} failed: {type(error).__name__}: {error}")
+                continue
             path = self.folder.images / f"step-{step:06d}-{number}.png"
             save_png(self._embedding(step), image, path)
+            self.previews = [preview for preview in self.previews if preview["path"] != str(path)]
             self.previews.append({"step": step, "path": str(path), "prompt": filled.prompt})
             self.job.data["previews"] = list(self.previews)
             self.job.show(path)
@@ -329,6 +343,7 @@ def _facts(host: Host, config: RunConfig, plan: Plan, session: TrainingSession, 
         foreign_embeddings=frozenset(_embedding_names(host.folders.embeddings)),
         record=folder.read_record() if resume else None,
         saved_step=saved[-1] if saved else 0,
+        published=bool(saved) and _is_published(host, config, folder, saved[-1]),
         checkpoint_hash=session.checkpoint_hash,
         vae_hash=session.model.vae_hash,
         vae_replaced=session.vae_replaced,
@@ -342,31 +357,15 @@ def _embedding_names(folder: Path) -> Iterator[str]:
                 yield path.stem.lower()
 
 
-def _publish(host: Host, config: RunConfig, files: list[Path]) -> Path:
-    """Put the finished embedding where the host looks for it; a file of that name is kept under another one."""
-    from lib_dsm.files import sha256, write_bytes, write_text
-
-    mark = run_folder(host, config).path / "published.sha256"
-    ours = mark.read_text(encoding="utf-8").strip() if mark.is_file() else ""
-    source = next(path for path in files if path.suffix == ".safetensors")
-    target = host.folders.embeddings / source.name
-    for other in _same_name(host.folders.embeddings, config.name):
-        if sha256(other) != ours:
-            _keep(other)
-    write_bytes(target, source.read_bytes())
-    write_text(mark, sha256(target) + "\n")
-    return target
+def _outputs(folder: RunFolder) -> Outputs:
+    return Outputs(folder.path / "outputs.json")
 
 
-def _same_name(folder: Path, name: str) -> list[Path]:
-    return [folder / f"{name}{suffix}" for suffix in EMBEDDING_SUFFIXES if (folder / f"{name}{suffix}").is_file()]
-
-
-def _keep(path: Path) -> None:
-    number = 1
-    while (target := path.with_name(f"{path.name}.old-{number}")).exists():
-        number += 1
-    path.rename(target)
+def _is_published(host: Host, config: RunConfig, folder: RunFolder, step: int) -> bool:
+    """Whether what the host has is the result of that step."""
+    published = host.folders.embeddings / f"{config.name}.safetensors"
+    saved = folder.state_file(step, published.name)
+    return published.is_file() and saved.is_file() and published.read_bytes() == saved.read_bytes()
 
 
 def _thinned(points: list[list[float]]) -> list[list[float]]:

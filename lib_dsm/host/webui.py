@@ -82,6 +82,14 @@ class WebUIHost:
 
     def networks_changed(self) -> None:
         """See protocol.py."""
+        from modules import call_queue
+
+        # A generation must not lose the embeddings while it reads its prompt.
+        with call_queue.queue_lock:
+            self._reload_networks()
+
+    @staticmethod
+    def _reload_networks() -> None:
         from modules import sd_hijack, sd_models, shared
         from modules.processing import StableDiffusionProcessing, StableDiffusionProcessingTxt2Img
 

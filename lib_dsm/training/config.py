@@ -75,7 +75,7 @@ class RunConfig:
     override: tuple[str, ...] = option((), "Ids of guards that block and that you take responsibility for.")
 
     def __post_init__(self) -> None:
-        file_name(self.name, "embedding's name")
+        object.__setattr__(self, "name", file_name(self.name, "embedding's name"))
         special = _SPECIAL_IN_PROMPT.search(self.name)
         if special:
             raise InputError(

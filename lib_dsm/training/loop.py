@@ -6,6 +6,7 @@ between the noise (or the velocity) and what the frozen U-Net predicts. Only the
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import torch
 
 from lib_dsm.diffusion.protocol import DiffusionModel, Replacements
+from lib_dsm.errors import DsmError
 from lib_dsm.guards.watch import watch_gradient, watch_loss
 from lib_dsm.networks.trainable import Trainable
 from lib_dsm.training import draws
@@ -103,6 +105,23 @@ class Trainer:
 
     def run(self) -> bool:
         """Train; whether the end was reached (False: stopped on request). The state at the end is saved either way."""
+        try:
+            self._loop()
+        except Exception:
+            # Whatever went wrong, the steps that were finished are not lost.
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.step and self._saved_at != self.step:
+                with contextlib.suppress(DsmError):
+                    self._save()
+            raise
+        if self._saved_at != self.step:
+            self._save()
+        finished = self.step >= self.last_step
+        if finished and self.config.preview_every and self._previewed_at != self.step:
+            self.callbacks.preview(self.step)
+        return finished
+
+    def _loop(self) -> None:
         first = True
         while self.step < self.last_step and not self.commands.stop():
             report = self._train_step(first)
@@ -113,12 +132,6 @@ class Trainer:
             )
             self.callbacks.stepped(report)
             self._save_and_preview()
-        if self._saved_at != self.step:
-            self._save()
-        finished = self.step >= self.last_step
-        if finished and self.config.preview_every and self._previewed_at != self.step:
-            self.callbacks.preview(self.step)
-        return finished
 
     def _save_and_preview(self) -> None:
         every = self.config.save_every
@@ -145,14 +158,9 @@ class Trainer:
                 total += loss.detach()
         gradient_norm = self._unscale_gradients()
         loss_value, gradient_value = float(total), float(gradient_norm)
-        try:
-            watch_loss(loss_value, gradient_value, self.step)
-            if first:
-                watch_gradient(gradient_value)
-        except Exception:
-            self.optimizer.zero_grad(set_to_none=True)
-            self._save()
-            raise
+        watch_loss(loss_value, gradient_value, self.step)
+        if first:
+            watch_gradient(gradient_value)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()

@@ -55,13 +55,15 @@ class RunFolder:
         Raises:
             BusyError: another window or program trains it.
         """
+        parent = self.path.parent
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(
-                f"{self.path} cannot be made: {error.strerror}.", "Choose another output folder."
+                f"{parent} cannot be made: {error.strerror}.", "Choose another output folder."
             ) from error
-        lock = FileLock(self.path / ".lock")
+        # Beside the folder, not in it: it must hold while a run is moved aside.
+        lock = FileLock(parent / f".{self.path.name}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -70,6 +72,10 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+    def state_file(self, step: int, name: str) -> Path:
+        """A file in the folder of a saved state."""
+        return self.checkpoints / f"step-{step:06d}" / name
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write `run.json`."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from lib_dsm.errors import InputError
 from lib_dsm.host.protocol import Host
+from lib_dsm.jobs import Jobs
 
 USER = "dsm"
 PORT = 7870
@@ -98,6 +99,18 @@ def serve(
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
         with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
             uvicorn.Server(config).run(sockets=[listener])
+        _let_end(host.jobs)
+
+
+def _let_end(jobs: Jobs) -> None:
+    """Stop what runs and wait until it is saved; a second Ctrl-C does not wait."""
+    running = [job for job in jobs.all() if job.state == "running"]
+    for job in running:
+        print(f"Stopping: {job.title}. Ctrl-C again ends at once.", flush=True)
+        job.cancel()
+    with contextlib.suppress(KeyboardInterrupt):
+        for job in running:
+            job.wait()
 
 
 def is_loopback(address: str) -> bool:

@@ -77,8 +77,9 @@ def test_clip_skip_must_stay_what_it_was():
 
 
 def test_nothing_left_to_train_is_said():
-    assert found(facts(record={}, saved_step=1000))["resume-beyond-steps"] is Severity.BLOCK
-    assert "resume-beyond-steps" not in found(facts(record={}, saved_step=999))
+    assert found(facts(record={}, saved_step=1000, published=True))["resume-beyond-steps"] is Severity.BLOCK
+    assert "resume-beyond-steps" not in found(facts(record={}, saved_step=999, published=True))
+    assert "resume-beyond-steps" not in found(facts(record={}, saved_step=1000, published=False))
 
 
 def test_another_checkpoint_vae_or_dataset_is_noticed_on_resume():

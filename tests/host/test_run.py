@@ -7,12 +7,13 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from lib_dsm.errors import BusyError, GuardError, InputError, ModelError
+from lib_dsm.errors import BusyError, GuardError, InputError, ModelError, StorageError
 from lib_dsm.host.run import check_run, past_run, start_training, train
 from lib_dsm.host.studio import load_model
 from lib_dsm.jobs import Job
 from lib_dsm.networks.embedding import load_embedding
 from lib_dsm.training.config import PreviewRequest
+from lib_dsm.training.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,9 +51,10 @@ def test_a_stopped_run_is_saved_resumed_and_equal_to_one_that_was_not(studio, ru
     assert resumed.files[0].read_bytes() == whole.files[0].read_bytes()
 
 
-def test_a_run_killed_in_the_middle_goes_on_with_the_same_bits(studio, run_config, tmp_path):
-    whole = train(studio, run_config(output=str(tmp_path / "whole"), max_steps=6), Job("test"))
-    config = run_config(max_steps=6, overwrite=True)
+@pytest.mark.parametrize("save_every", [2, 0], ids=["after a save", "before the first save"])
+def test_a_run_killed_in_the_middle_goes_on_with_the_same_bits(studio, run_config, tmp_path, save_every):
+    whole = train(studio, run_config(output=str(tmp_path / "whole"), max_steps=6, save_every=save_every), Job("test"))
+    config = run_config(max_steps=6, overwrite=True, save_every=save_every)
     script = f"""
 import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -168,3 +170,64 @@ def test_an_earlier_run_can_be_looked_at(studio, run_config):
     assert past.data["published"] == str(result.published)
     with pytest.raises(InputError):
         past_run(studio, result.folder.parent)
+
+
+def test_files_that_are_not_the_runs_own_are_kept(studio, run_config, tmp_path):
+    foreign = tmp_path / "runs" / "zorgle.pt"
+    foreign.parent.mkdir()
+    foreign.write_bytes(b"precious")
+    train(studio, run_config(max_steps=1), Job("test"))
+    assert (tmp_path / "runs" / "zorgle.pt.old-1").read_bytes() == b"precious"
+    train(studio, run_config(max_steps=2), Job("test"), resume=True)
+    assert not (tmp_path / "runs" / "zorgle.pt.old-2").exists()
+    assert load_embedding(foreign).step == 2
+
+
+def test_the_output_may_be_the_embeddings_folder(studio, run_config):
+    folder = studio.folders.embeddings
+    result = train(studio, run_config(max_steps=1, output=str(folder)), Job("test"))
+    assert load_embedding(result.published).step == 1
+    assert sorted(path.name for path in folder.glob("zorgle.*")) == ["zorgle.pt", "zorgle.safetensors"]
+
+
+def test_a_run_that_ended_before_it_was_published_is_published_when_resumed(studio, run_config, monkeypatch):
+    def full_disk(self, target, content):
+        raise StorageError("The disk is full.")
+
+    with monkeypatch.context() as broken, pytest.raises(StorageError):
+        broken.setattr("lib_dsm.host.outputs.Outputs.put", full_disk)
+        train(studio, run_config(max_steps=2), Job("test"))
+    result = train(studio, run_config(max_steps=2), Job("test"), resume=True)
+    assert load_embedding(result.published).step == 2
+    with pytest.raises(GuardError, match="finished 2 of 2"):
+        train(studio, run_config(max_steps=2), Job("test"), resume=True)
+
+
+def test_a_failed_preview_costs_no_training(studio, run_config, monkeypatch):
+    def out_of_memory(self, request, replacements, clip_skip):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("lib_dsm.host.studio.StudioSession.preview", out_of_memory)
+    job = Job("test")
+    assert train(studio, run_config(max_steps=2, preview_every=1), job).step == 2
+    assert "Preview 1 of step 1 failed: RuntimeError: out of memory" in job.snapshot()["lines"]
+
+
+def test_a_run_that_may_not_start_leaves_the_earlier_one_alone(studio, run_config, tmp_path):
+    result = train(studio, run_config(max_steps=1), Job("test"))
+    with pytest.raises(GuardError):
+        train(studio, run_config(overwrite=True, template=("[filewords]",)), Job("test"))
+    with RunFolder(result.folder).locked(), pytest.raises(BusyError):
+        train(studio, run_config(overwrite=True), Job("test"))
+    assert result.folder.is_dir() and not list((tmp_path / "runs").glob("*.old-*"))
+
+
+def test_the_record_follows_the_settings_of_a_resumed_run(studio, run_config):
+    result = train(studio, run_config(max_steps=1), Job("test"))
+    train(studio, run_config(max_steps=2), Job("test"), resume=True)
+    assert json.loads((result.folder / "run.json").read_text())["config"]["max_steps"] == 2
+    assert past_run(studio, result.folder).total == 2
+
+
+def test_spaces_around_a_name_are_not_part_of_it(run_config):
+    assert run_config(name=" zorgle ").name == "zorgle"

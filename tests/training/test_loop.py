@@ -178,3 +178,16 @@ def test_drawn_latents_follow_the_posterior(micro, pictures, sampling):
     assert float(((drawn.mean(0) - posterior.mean) / deviation).abs().mean()) < 0.1
     same_picture = [draw_latent(posterior, sampling, 0, 1, place) for place in (1, 2)]
     assert torch.equal(*same_picture) == (sampling == "once")
+
+
+def test_an_error_on_the_way_loses_no_finished_step(run_config, micro, pictures, tmp_path):
+    def fail(step):
+        raise RuntimeError("out of memory")
+
+    config = run_config(max_steps=5, save_every=0, preview_every=3)
+    run = trainer(config, micro, tmp_path / "run", pictures)
+    run.callbacks = Callbacks(lambda report: None, fail, lambda s, f: None, lambda s, f: None)
+    run.resume()
+    with pytest.raises(RuntimeError):
+        run.run()
+    assert run.folder.saved_steps() == [3]
