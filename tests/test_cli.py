@@ -80,6 +80,49 @@ def test_tag(capsys, folder):
     assert ([Path(path).name for path in made["written"]], len(made["skipped"])) == (["a.png"], 2)
 
 
+def test_each_failure_and_note_is_told_once_with_its_own_file(capsys, folder):
+    for name in ("x.jpg", "y.jpg"):
+        (folder / name).write_text("no picture", encoding="utf-8")
+    (folder / "a.txt").write_bytes("髪".encode("cp932"))
+    bad = [str(folder / "x.jpg"), str(folder / "y.jpg")]
+    call = ["tag", str(folder), "--model", str(TAGGER), "--on-existing", "append"]
+    assert main(call) == 0
+    said = capsys.readouterr()
+    assert [(said.out + said.err).count(path) for path in bad] == [1, 1]
+    assert said.out.count("Shift-JIS") == 1
+    (folder / "a.txt").write_bytes("髪".encode("cp932"))
+    made = data(capsys, *call)
+    assert [item["path"] for item in made["failed"]] == bad
+    assert "Shift-JIS" in made["notes"][0]["text"]
+    call = ["crop", str(folder), "--out", str(folder / "out")]
+    assert [item["path"] for item in data(capsys, *call)["failed"]] == bad
+    assert main(call) == 0
+    said = capsys.readouterr()
+    assert [(said.out + said.err).count(path) for path in bad] == [1, 1]
+
+
+def test_captions_that_cannot_be_read_are_told(capsys, folder):
+    (folder / "b.txt").write_bytes(b"\0")
+    (folder / "c.txt").unlink()
+    for call in (["tags"], ["prune", "--remove", "none", "--dry-run"], ["prune", "--remove", "hat"]):
+        command = [call[0], str(folder), *call[1:]]
+        assert any("not text" in note["text"] for note in data(capsys, *command)["notes"])
+        assert main(command) == 0
+        said = capsys.readouterr().out
+        assert said.count("not text") == 1 and "b.png" in said and "c.png" not in said
+
+
+def test_a_trace_is_shown_only_on_request(folder):
+    call = [sys.executable, "-c", (
+        "import sys; from lib_dsm.pruning import prune; from lib_dsm.cli.main import main; "
+        "prune.apply = lambda *_: 1 / 0; sys.exit(main(sys.argv[1:]))"
+    ), "prune", str(folder), "--remove", "hat"]  # fmt: skip
+    quiet = subprocess.run(call, cwd=ROOT, capture_output=True, text=True)
+    assert quiet.returncode == 1 and quiet.stderr.startswith("dsm: ") and quiet.stderr.count("\n") == 1
+    told = subprocess.run([*call, "--verbose"], cwd=ROOT, capture_output=True, text=True)
+    assert told.returncode == 1 and told.stderr.count("Traceback") == 1
+
+
 def test_check_and_train_and_bundle_and_inspect(capsys, run_config, tmp_path, monkeypatch):
     settings = tmp_path / "RUN.json"
     config = dataclasses.replace(run_config(), output="runs")
@@ -119,6 +162,8 @@ def test_extract_checkpoint_refuses_equal_ones(capsys, tmp_path):
     [
         (["tags", "/nowhere"], 1), (["inspect", "/nowhere"], 1), (["undo", "{folder}"], 1), (["prune", "{folder}"], 1),
         (["check", "/nowhere.json"], 1), (["tags", "{folder}", "--where", "("], 1),
+        (["studio", "--port", "0", "--project", "/nowhere"], 1), (["new", ""], 2), (["tags", " "], 2),
+        (["demo", "--steps", "0"], 2), (["demo", "--steps", "-5"], 2), (["demo", "--steps", "x"], 2),
         ([], 2), (["dance"], 2), (["tags"], 2), (["tag", "{folder}", "--threshold", "2"], 2),
         (["tag", "{folder}", "--sort", "never"], 2), (["crop", "{folder}"], 2),
         (["--help"], 0), (["train", "--help"], 0),

@@ -8,7 +8,7 @@ from lib_dsm import options
 from lib_dsm.api.http import Call, Route
 from lib_dsm.api.service import Service
 from lib_dsm.cropping.colors import parse_color
-from lib_dsm.cropping.plan import CropOptions, CropPlan, check_item, plan_picture
+from lib_dsm.cropping.plan import CropOptions, CropPlan, plan_picture
 from lib_dsm.cropping.write import CropReport, write_plan
 from lib_dsm.dataset.listing import list_pictures
 from lib_dsm.dataset.pictures import picture_size
@@ -44,8 +44,6 @@ def write(service: Service, call: Call) -> Any:
     """Write the crops in `plan` to DATASET_IMGS in the background; originals stay, nothing is overwritten."""
     project = Project(service.folder(call.text("project")))
     plan = options.from_json(CropPlan, call.object("plan"), "crop plan")
-    for item in plan.items:
-        check_item(item)
     chosen = _options(call)
     source, out = project.source_folder(), project.dataset_imgs
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
 from lib_dsm.api.http import Bytes, Call, Route
 from lib_dsm.api.service import ConflictError, Service
+from lib_dsm.api.thumbnails import Thumbnails
 from lib_dsm.dataset.captions import Caption, join_tags, read_caption, split_tags
 from lib_dsm.dataset.history import Change, apply
 from lib_dsm.dataset.listing import is_picture, list_pictures
-from lib_dsm.dataset.pictures import picture_size, thumbnail_bytes
+from lib_dsm.dataset.pictures import picture_size
 from lib_dsm.dataset.tag_index import TagIndex
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.pruning.query import parse
 
 PAGE = 200
-THUMBNAILS_KEPT = 1500  # about 15 kB each
+THUMBNAILS = Thumbnails()
 
 
 def list_page(service: Service, call: Call) -> Any:
@@ -41,9 +41,7 @@ def list_page(service: Service, call: Call) -> Any:
 
 def thumbnail(service: Service, call: Call) -> Any:
     """A JPEG of a picture of at most `size` pixels a side."""
-    path = _picture(service, call)
-    facts = path.stat()
-    return Bytes(_thumbnail(path, facts.st_mtime_ns, facts.st_size, call.whole("size", 256, 16, 2048)), "image/jpeg")
+    return Bytes(THUMBNAILS.of(_picture(service, call), call.whole("size", 256, 16, 2048)), "image/jpeg")
 
 
 def show_caption(service: Service, call: Call) -> Any:
@@ -75,14 +73,13 @@ def count_tags(service: Service, call: Call) -> Any:
     """
     means = parse(call.text("where", ""))
     index = TagIndex.read(service.folder(call.text("folder")))
-    kept = {picture for picture, caption in index.captions.items() if means(caption.tags)}
-    counts = {tag: sum(picture in kept for picture in pictures) for tag, pictures in index.pictures.items()}
+    filtered, counts = index.where(means)
     return {
         "pictures": len(index.captions),
-        "filtered": len(kept),
+        "filtered": filtered,
         "captions": sum(caption.exists for caption in index.captions.values()),
-        "tags": [{"tag": tag, "count": len(index.pictures[tag]), "filtered": counts[tag]} for tag in index.pictures],
-        "notes": [f"{note.path.name}: {note.text}" for note in index.notes if note.text != "It has no caption."][:PAGE],
+        "tags": [{"tag": tag, "count": count, "filtered": counts[tag]} for tag, count in index.counts.items()],
+        "notes": [f"{note.path.name}: {note.text}" for note in index.problems[:PAGE]],
     }
 
 
@@ -113,11 +110,6 @@ def _picture(service: Service, call: Call) -> Path:
     if not is_picture(path):
         raise InputError(f"{path.name} is no picture.", "Choose one from the list.")
     return path
-
-
-@functools.lru_cache(THUMBNAILS_KEPT)
-def _thumbnail(path: Path, changed: int, size: int, side: int) -> bytes:
-    return thumbnail_bytes(path, side)
 
 
 ROUTES = (

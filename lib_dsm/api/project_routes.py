@@ -80,7 +80,10 @@ def _folder(text: str) -> Path:
     cleaned = text.strip().strip('"')
     if not cleaned:
         raise wrong("path", None, "a folder")
-    path = Path(cleaned).expanduser()
+    try:
+        path = Path(cleaned).expanduser()
+    except RuntimeError:
+        raise InputError(f'"{cleaned}" begins with a user who is not known here.', "Write the whole path.") from None
     if not path.is_absolute():
         raise InputError(
             f'"{cleaned}" is not a whole path.', "Write it from the start, such as /home/me/set or D:\\set."

@@ -8,13 +8,14 @@ from typing import Any
 from lib_dsm import options
 from lib_dsm.api.http import Call, Route
 from lib_dsm.api.service import ConflictError, Service
+from lib_dsm.dataset.history import Outcome, history, redo, undo
 from lib_dsm.dataset.tag_index import TagIndex
 from lib_dsm.pruning.character import character_tags
-from lib_dsm.pruning.history import Outcome, history, redo, undo
 from lib_dsm.pruning.prune import Plan, PruneOptions, plan_prune
 
 EXAMPLES = 5
 ACTS = 50
+NOTES = 200
 
 
 def plan(service: Service, call: Call) -> Any:
@@ -25,6 +26,7 @@ def plan(service: Service, call: Call) -> Any:
         "matched": made.matched,
         "title": made.title,
         "examples": made.examples(EXAMPLES),
+        "notes": _notes(made),
     }
 
 
@@ -37,7 +39,7 @@ def apply(service: Service, call: Call) -> Any:
             f"This would change {len(made.changes)} captions now, not {expected}.",
             "They were changed meanwhile; look again.",
         )
-    return _tell(made.apply())
+    return {**_tell(made.apply()), "notes": _notes(made)}
 
 
 def propose(service: Service, call: Call) -> Any:
@@ -73,6 +75,10 @@ def list_acts(service: Service, call: Call) -> Any:
 def _plan(service: Service, call: Call) -> Plan:
     wanted = options.from_json(PruneOptions, call.object("options"), "pruning")
     return plan_prune(service.folder(call.text("folder")), wanted)
+
+
+def _notes(made: Plan) -> list[str]:
+    return [f"{note.path.name}: {note.text}" for note in made.notes[:NOTES]]
 
 
 def _tell(outcome: Outcome) -> dict[str, Any]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_dsm.cli.flags import read_flags
-from lib_dsm.cli.main import FAILED, STOPPED, Result
+from lib_dsm.cli.main import FAILED, STOPPED, Result, logging_to
 from lib_dsm.cli.progress import run_job
 from lib_dsm.errors import InputError
 
 if TYPE_CHECKING:
     from lib_dsm.dataset.history import Outcome
+    from lib_dsm.dataset.notes import Note
     from lib_dsm.host.protocol import Host
     from lib_dsm.training.config import RunConfig
 
@@ -34,12 +37,16 @@ def demo(arguments: argparse.Namespace) -> Result:
 
 
 def studio(arguments: argparse.Namespace) -> Result:
-    """Serve the page until Ctrl-C."""
+    """Serve the page until Ctrl-C; the terminal is its log."""
+    from lib_dsm.dataset.listing import require_folder
     from lib_dsm.host.studio import StudioHost
     from lib_dsm.ui.studio import serve
 
     project = arguments.project.resolve() if arguments.project else None
-    serve(StudioHost(arguments.data), arguments.host, arguments.port, project, arguments.password)
+    if project is not None:
+        require_folder(project)
+    with logging_to(logging.StreamHandler()):
+        serve(StudioHost(arguments.data), arguments.host, arguments.port, project, arguments.password)
     return Result({}, "")
 
 
@@ -63,13 +70,14 @@ def tag(arguments: argparse.Namespace) -> Result:
     chosen = read_flags(arguments, TagOptions)
     taggers = StudioHost(arguments.data).folders.taggers
     report = run_job("Tagging", "pictures", lambda job: tag_folder(arguments.folder, chosen, taggers, job))
-    lines = [f"{path}: {text}" for path, text in report.failed]
+    lines = _lines([*report.failed, *_pairs(report.notes)])
     lines.append(f"{len(report.written)} tagged, {len(report.skipped)} had a caption, {len(report.failed)} failed.")
     return Result(
         {
             "written": _names(report.written),
             "skipped": _names(report.skipped),
-            "failed": {str(path): text for path, text in report.failed},
+            "failed": _data(report.failed),
+            "notes": _data(_pairs(report.notes)),
             "act": report.act,
         },
         "\n".join(lines),
@@ -84,12 +92,11 @@ def tags(arguments: argparse.Namespace) -> Result:
 
     means = parse(arguments.where)
     index = TagIndex.read(arguments.folder, arguments.recursive)
-    kept = {picture for picture, caption in index.captions.items() if means(caption.tags)}
-    counts = {tag: sum(picture in kept for picture in pictures) for tag, pictures in index.pictures.items()}
-    counts = {tag: count for tag, count in sorted(counts.items(), key=lambda item: -item[1]) if count}
-    notes = [f"{note.path.name}: {note.text}" for note in index.notes]
-    text = "\n".join(f"{count:6} {tag}" for tag, count in counts.items())
-    return Result({"pictures": len(kept), "tags": counts, "notes": notes}, text or "There are no tags.")
+    pictures, counted = index.where(means)
+    counts = {tag: count for tag, count in sorted(counted.items(), key=lambda item: -item[1]) if count}
+    lines = [f"{count:6} {tag}" for tag, count in counts.items()] or ["There are no tags."]
+    data = {"pictures": pictures, "tags": counts, "notes": _data(_pairs(index.notes))}
+    return Result(data, "\n".join([*lines, *_lines(_pairs(index.problems))]))
 
 
 def prune(arguments: argparse.Namespace) -> Result:
@@ -106,18 +113,25 @@ def prune(arguments: argparse.Namespace) -> Result:
             raise InputError(f"No frequent tag in {arguments.folder} looks like the character's own.", "Name some.")
         chosen = dataclasses.replace(chosen, remove=(*chosen.remove, *(literal(item.tag) for item in found)))
     plan = plan_prune(arguments.folder, chosen)
-    data: dict[str, Any] = {"title": plan.title, "matched": plan.matched, "changes": len(plan.changes)}
+    data: dict[str, Any] = {
+        "title": plan.title,
+        "matched": plan.matched,
+        "changes": len(plan.changes),
+        "notes": _data(_pairs(plan.notes)),
+    }
+    notes = _lines(_pairs(plan.notes))
     if arguments.dry_run:
-        lines = [f"Would change {len(plan.changes)} of {plan.matched} captions: {plan.title}.", *plan.examples()]
+        would = f"Would change {len(plan.changes)} of {plan.matched} captions: {plan.title}."
+        lines = [*notes, would, *plan.examples()]
         return Result({**data, "dry_run": True, "examples": plan.examples()}, "\n".join(lines))
     outcome = run_job("Pruning", "captions", plan.apply)
     told = _told(outcome, "changed")
-    return Result({**data, **told.data}, told.text)
+    return Result({**data, **told.data}, "\n".join([*notes, told.text]))
 
 
 def undo(arguments: argparse.Namespace) -> Result:
     """Take the last act back."""
-    from lib_dsm.pruning.history import undo as take_back
+    from lib_dsm.dataset.history import undo as take_back
 
     outcome = run_job("Undoing", "captions", lambda job: take_back(arguments.folder, job))
     return _told(outcome, "put back")
@@ -125,7 +139,7 @@ def undo(arguments: argparse.Namespace) -> Result:
 
 def redo(arguments: argparse.Namespace) -> Result:
     """Do the act undone last once more."""
-    from lib_dsm.pruning.history import redo as do_again
+    from lib_dsm.dataset.history import redo as do_again
 
     outcome = run_job("Redoing", "captions", lambda job: do_again(arguments.folder, job))
     return _told(outcome, "changed again")
@@ -133,7 +147,7 @@ def redo(arguments: argparse.Namespace) -> Result:
 
 def history(arguments: argparse.Namespace) -> Result:
     """The acts of a folder."""
-    from lib_dsm.pruning.history import history as read
+    from lib_dsm.dataset.history import history as read
 
     acts = [
         {"id": act.id, "time": act.time, "title": act.title, "captions": len(act.changes), "state": act.state}
@@ -156,19 +170,20 @@ def crop(arguments: argparse.Namespace) -> Result:
         plan = plan_crops(arguments.folder, chosen, arguments.out, hashes=bool(arguments.save_plan))
     if arguments.save_plan:
         plan.save(arguments.save_plan)
+        failed = [(arguments.folder / note.source, note.text) for note in plan.notes]
         return Result(
-            {"plan": str(arguments.save_plan), "crops": len(plan.items), "notes": list(plan.notes)},
-            "\n".join([*plan.notes, f"{len(plan.items)} crops are planned in {arguments.save_plan}."]),
+            {"plan": str(arguments.save_plan), "crops": len(plan.items), "failed": _data(failed)},
+            "\n".join([*_lines(failed), f"{len(plan.items)} crops are planned in {arguments.save_plan}."]),
         )
     report = run_job("Cropping", "pictures", lambda job: write_plan(plan, arguments.folder, arguments.out, chosen, job))
-    lines = [f"{path.name}: {text}" for path, text in report.failed]
-    lines += [f"{note.path.name}: {note.text}" for note in report.notes]
+    lines = _lines([*report.failed, *_pairs(report.notes)])
     lines.append(f"{len(report.written)} written, {len(report.skipped)} were there, {len(report.failed)} failed.")
     return Result(
         {
             "written": _names(report.written),
             "skipped": _names(report.skipped),
-            "failed": {str(path): text for path, text in report.failed},
+            "failed": _data(report.failed),
+            "notes": _data(_pairs(report.notes)),
         },
         "\n".join(lines),
         FAILED if report.failed and not report.written and not report.skipped else 0,
@@ -275,6 +290,19 @@ def _told(outcome: Outcome, verb: str) -> Result:
         {"title": outcome.title, "changed": len(outcome.changed), "conflicts": conflicts},
         "\n".join([*conflicts, f"{outcome.title}: {len(outcome.changed)} captions {verb}."]),
     )
+
+
+def _pairs(notes: Iterable[Note]) -> list[tuple[Path, str]]:
+    return [(note.path, note.text) for note in notes]
+
+
+def _lines(told: Iterable[tuple[Path, str]]) -> list[str]:
+    """Each sentence with its file's path, which most sentences name themselves."""
+    return [text if str(path) in text else f"{path}: {text}" for path, text in told]
+
+
+def _data(told: Iterable[tuple[Path, str]]) -> list[dict[str, str]]:
+    return [{"path": str(path), "text": text} for path, text in told]
 
 
 def _names(paths: list[Path]) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit as leave:
         return int(leave.code or 0)
     try:
-        result: Result = parsed.run(parsed)
+        with logging_to(logging.NullHandler()):
+            result: Result = parsed.run(parsed)
         if parsed.json:
             print(json.dumps(result.data, ensure_ascii=False, default=str))
         elif result.text:
@@ -52,10 +55,21 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
-        logger.debug("The command failed unexpectedly", exc_info=True)
+        if parsed.verbose:
+            traceback.print_exc()
         print(f"dsm: Something unexpected went wrong: {type(error).__name__}: {error}", file=sys.stderr)
         return FAILED
     return result.code
+
+
+@contextlib.contextmanager
+def logging_to(handler: logging.Handler) -> Iterator[None]:
+    """Let a handler have the library's log; without any, Python would print errors with their traces on stderr."""
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
@@ -81,12 +95,13 @@ def _ready(parser: argparse.ArgumentParser, name: str) -> None:
         return act(parsed)
 
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
+    parser.add_argument("--verbose", action="store_true", help="show the trace of an unexpected error")
     parser.set_defaults(run=run)
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=STUDIO.with_name("demo"), help="where everything goes (demo)")
-    parser.add_argument("--steps", type=int, default=None, help="training steps")
+    parser.add_argument("--out", type=_path, default=STUDIO.with_name("demo"), help="where everything goes (demo)")
+    parser.add_argument("--steps", type=_positive, default=None, help="training steps")
     parser.add_argument("--no-serve", action="store_true", help="end when it is done instead of showing the page")
     _listening(parser)
     _ready(parser, "demo")
@@ -94,7 +109,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 def _studio(parser: argparse.ArgumentParser) -> None:
     _listening(parser)
-    parser.add_argument("--project", type=Path, help="the project to open")
+    parser.add_argument("--project", type=_path, help="the project to open")
     _data(parser)
     _ready(parser, "studio")
 
@@ -107,12 +122,12 @@ def _listening(parser: argparse.ArgumentParser) -> None:
 
 def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data", type=Path, default=STUDIO, help="the studio's folder with checkpoints, embeddings and runs (studio)"
+        "--data", type=_path, default=STUDIO, help="the studio's folder with checkpoints, embeddings and runs (studio)"
     )
 
 
 def _new(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=_path)
     _ready(parser, "new")
 
 
@@ -120,14 +135,14 @@ def _tag(parser: argparse.ArgumentParser) -> None:
     from lib_dsm.cli.flags import add_flags
     from lib_dsm.tagging.options import TagOptions
 
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=_path)
     add_flags(parser, TagOptions)
     _data(parser)
     _ready(parser, "tag")
 
 
 def _tags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=_path)
     parser.add_argument("--where", default="", metavar="QUERY", help="count only in captions that it means")
     parser.add_argument("--recursive", action="store_true", help="include the folders inside")
     _ready(parser, "tags")
@@ -137,7 +152,7 @@ def _prune(parser: argparse.ArgumentParser) -> None:
     from lib_dsm.cli.flags import add_flags
     from lib_dsm.pruning.prune import PruneOptions
 
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=_path)
     add_flags(parser, PruneOptions)
     parser.add_argument("--character", action="store_true", help="remove the tags that describe the character itself")
     parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
@@ -146,7 +161,7 @@ def _prune(parser: argparse.ArgumentParser) -> None:
 
 def _folder_act(name: str) -> Callable[[argparse.ArgumentParser], None]:
     def declare(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("folder", type=Path)
+        parser.add_argument("folder", type=_path)
         _ready(parser, name)
 
     return declare
@@ -156,11 +171,11 @@ def _crop(parser: argparse.ArgumentParser) -> None:
     from lib_dsm.cli.flags import add_flags
     from lib_dsm.cropping.plan import CropOptions
 
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the crops")
+    parser.add_argument("folder", type=_path)
+    parser.add_argument("--out", type=_path, required=True, help="folder for the crops")
     parser.add_argument("--size", metavar="WxH", type=_size, help="width and height in one")
-    parser.add_argument("--plan", type=Path, metavar="FILE", help="do as this plan says")
-    parser.add_argument("--save-plan", type=Path, metavar="FILE", help="write the plan and crop nothing")
+    parser.add_argument("--plan", type=_path, metavar="FILE", help="do as this plan says")
+    parser.add_argument("--save-plan", type=_path, metavar="FILE", help="write the plan and crop nothing")
     add_flags(parser, CropOptions)
     _ready(parser, "crop")
 
@@ -173,9 +188,21 @@ def _size(text: str) -> tuple[int, int]:
     return width, height
 
 
+def _path(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number above 0')
+    return int(text)
+
+
 def _run(name: str) -> Callable[[argparse.ArgumentParser], None]:
     def declare(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("settings", type=Path, metavar="RUN.json")
+        parser.add_argument("settings", type=_path, metavar="RUN.json")
         parser.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a key of the file; may be repeated"
         )
@@ -192,21 +219,21 @@ def _extract(parser: argparse.ArgumentParser) -> None:
 
     sources = parser.add_subparsers(metavar="SOURCE", required=True)
     checkpoint = sources.add_parser("checkpoint", help="the difference of two checkpoints as a LoRA")
-    checkpoint.add_argument("--base", type=Path, required=True, help="the checkpoint it was tuned from")
-    checkpoint.add_argument("--tuned", type=Path, required=True, help="the fine-tuned checkpoint")
-    checkpoint.add_argument("--out", type=Path, required=True, help="the LoRA file to write")
+    checkpoint.add_argument("--base", type=_path, required=True, help="the checkpoint it was tuned from")
+    checkpoint.add_argument("--tuned", type=_path, required=True, help="the fine-tuned checkpoint")
+    checkpoint.add_argument("--out", type=_path, required=True, help="the LoRA file to write")
     add_flags(checkpoint, ExtractionOptions)
     _ready(checkpoint, "extract_checkpoint")
     embedding = sources.add_parser("embedding", help="a trained embedding bundled in a LoRA file")
-    embedding.add_argument("file", type=Path)
-    embedding.add_argument("--out", type=Path, required=True, help="the LoRA file to write")
+    embedding.add_argument("file", type=_path)
+    embedding.add_argument("--out", type=_path, required=True, help="the LoRA file to write")
     embedding.add_argument("--name", default="", help="the word for the prompt; the embedding's own if not given")
     embedding.add_argument("--overwrite", action="store_true", help="replace an existing file")
     _ready(embedding, "extract_embedding")
 
 
 def _inspect(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=_path)
     _ready(parser, "inspect")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from lib_dsm.cropping.boxes import (
     Box,
@@ -18,12 +18,13 @@ from lib_dsm.cropping.colors import AUTO, parse_color
 from lib_dsm.dataset.listing import require_folder, require_pictures
 from lib_dsm.dataset.pictures import picture_size
 from lib_dsm.errors import DsmError, InputError
-from lib_dsm.files import read_json, sha256, write_json
+from lib_dsm.files import file_name, read_json, sha256, write_json
 from lib_dsm.jobs import Job
 from lib_dsm.options import from_json, option, to_json
 
 _VERSION = 1
 _MODES = ("center", "pad", "split", "keep")
+_PART_LIMIT_BYTES = 40  # with the source's name and a number it must still be a file name
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,20 @@ class CropItem:
 
 
 @dataclass(frozen=True)
+class PlanNote:
+    """Why a picture could not be planned; `source` is the path in the source folder, with `/`."""
+
+    source: str = option(help="Path in the source folder")
+    text: str = option(help="What is wrong with it")
+
+
+@dataclass(frozen=True)
 class CropPlan:
-    """What a folder's crops shall be. `notes` are sentences on pictures that could not be planned."""
+    """What a folder's crops shall be. `notes` are on pictures that could not be planned."""
 
     version: int = option(_VERSION, minimum=_VERSION, maximum=_VERSION)
     items: tuple[CropItem, ...] = option(())
-    notes: tuple[str, ...] = option(())
+    notes: tuple[PlanNote, ...] = option(())
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON.
@@ -85,23 +94,38 @@ class CropPlan:
 
     @classmethod
     def load(cls, path: Path) -> CropPlan:
-        """Read a plan from JSON.
+        """Read a plan from JSON; whether its items can be done shows when they are.
 
         Raises:
             InputError: it is not one; the key at fault is named.
         """
-        plan = from_json(cls, read_json(path), "crop plan")
-        for item in plan.items:
-            check_item(item)
-        return plan
+        return from_json(cls, read_json(path), "crop plan")
+
+
+def shown(source: str) -> str:
+    """A source's path as text that can be printed: JSON can hold halves of characters, which nothing else takes."""
+    return source.encode("utf-8", "replace").decode("utf-8")
 
 
 def check_item(item: CropItem) -> Box:
-    """The item's box, if it is one.
+    """The item's box, if the item can be done at all.
 
     Raises:
-        InputError: it is not four numbers or is empty, or the colour is none.
+        InputError: the source or the part leads elsewhere, the box is not four numbers or is empty, or the colour is
+            none.
     """
+    path = PurePosixPath(item.source)
+    is_text = "\0" not in item.source and item.source == shown(item.source)
+    if not path.name or path.is_absolute() or ".." in path.parts or not is_text:
+        raise InputError(
+            f"The source {item.source!r} is not a path in the source folder.", "Write it from there, such as sub/a.png."
+        )
+    if item.part:
+        file_name(item.part, "part of the name")
+        if len(item.part.encode("utf-8")) > _PART_LIMIT_BYTES:
+            raise InputError(
+                f'The part of the name "{item.part}" is too long.', f"Use at most {_PART_LIMIT_BYTES} bytes."
+            )
     if len(item.box) != 4 or item.box[0] >= item.box[2] or item.box[1] >= item.box[3]:
         raise InputError(
             f"The box {list(item.box)} of {item.source} is not a box.", "It is left, top, right, bottom in pixels."
@@ -124,7 +148,7 @@ def plan_crops(
     """
     parse_color(options.color)
     require_folder(source)
-    notes = []
+    notes: list[PlanNote] = []
     items: list[CropItem] = []
     pictures = require_pictures(source, options.recursive)
     if out is not None:
@@ -137,7 +161,7 @@ def plan_crops(
             digest = sha256(picture) if hashes else ""
             items += plan_picture(name, picture_size(picture), options, digest)
         except DsmError as error:
-            notes.append(str(error))
+            notes.append(PlanNote(name, str(error)))
         if job is not None:
             job.progress(number, len(pictures), name)
     return CropPlan(items=tuple(items), notes=tuple(notes))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from lib_dsm.cropping.plan import CropItem, CropOptions, CropPlan, plan_crops
+from lib_dsm.cropping.plan import CropItem, CropOptions, CropPlan, check_item, plan_crops, shown
 from lib_dsm.cropping.render import SUFFIXES, encode, render
 from lib_dsm.dataset.captions import caption_path, read_caption
 from lib_dsm.dataset.listing import require_folder
@@ -52,7 +52,8 @@ def crop_folder(source: Path, out: Path, options: CropOptions, job: Job | None =
 def write_plan(plan: CropPlan, source: Path, out: Path, options: CropOptions, job: Job | None = None) -> CropReport:
     """Write the crops of a plan; of the options, only the format and the quality matter.
 
-    Names tell the origin: `name.png`, `name-left.png`; with a number where another file has the name.
+    Names tell the origin: `name.png`, `name-left.png`; with a number where another file has the name. An item that
+    cannot be done, or would lead out of one of the folders, is reported, and the rest goes on.
 
     Raises:
         InputError, BusyError, StorageError, Cancelled: as `crop_folder`.
@@ -66,10 +67,11 @@ def write_plan(plan: CropPlan, source: Path, out: Path, options: CropOptions, jo
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{out} could not be made: {error.strerror or error}.", "Choose another place.") from error
-    report = CropReport(failed=[(source, note) for note in plan.notes])
+    report = CropReport(failed=[(source / note.source, note.text) for note in plan.notes])
+    items = _sound(plan.items, source, report)
     with writing_in(out):
-        names = _Names(out, plan.items)
-        for number, item in enumerate(plan.items, 1):
+        names = _Names(out, items)
+        for number, item in enumerate(items, 1):
             if job is not None:
                 job.check()
             try:
@@ -79,8 +81,21 @@ def write_plan(plan: CropPlan, source: Path, out: Path, options: CropOptions, jo
             except DsmError as error:
                 report.failed.append((source / item.source, str(error)))
             if job is not None:
-                job.progress(number, len(plan.items), item.source)
+                job.progress(number, len(items), item.source)
     return report
+
+
+def _sound(items: Iterable[CropItem], source: Path, report: CropReport) -> list[CropItem]:
+    """The items that can be done; the others are reported, before names are made of them."""
+    sound = []
+    for item in items:
+        try:
+            check_item(item)
+        except InputError as error:
+            report.failed.append((source / shown(item.source), str(error)))
+        else:
+            sound.append(item)
+    return sound
 
 
 def _write_item(item: CropItem, source: Path, options: CropOptions, names: _Names, report: CropReport) -> None:
@@ -134,7 +149,7 @@ class _Names:
         for line in self._record.read_bytes().split(b"\n") if self._record.is_file() else ():
             try:
                 entry = json.loads(line)
-                self._known[entry["key"]] = entry["name"]
+                self._known[entry["key"]] = str(entry["name"])
             except (ValueError, KeyError, TypeError):
                 continue  # a line that a crash cut off; its crop was not written
         self._stems = _stems(items)
@@ -143,12 +158,23 @@ class _Names:
     def of(self, key: str) -> Path | None:
         """The finished crop of this work, if it is there."""
         name = self._known.get(key)
-        path = self._out / name if name is not None else None
-        return path if path is not None and path.is_file() else None
+        if name is None:
+            return None
+        try:
+            path = self._out / name
+            inside(path, self._out)
+        except (InputError, ValueError):  # the record, or what lies there now, may come from anywhere
+            return None
+        return path if path.is_file() else None
 
     def new(self, key: str, item: CropItem, suffix: str) -> Path:
-        """A free name in the folder, remembered for this work; free of captions and of other formats, too."""
+        """A free name in the folder, remembered for this work; free of captions and of other formats, too.
+
+        Raises:
+            InputError: a link in the folder leads out of it.
+        """
         folder = self._out / PurePosixPath(item.source).parent
+        inside(folder, self._out)
         taken = self._taken_in(folder)
         wanted = self._wanted(item)
         stem, number = wanted, 1
@@ -157,6 +183,7 @@ class _Names:
             stem = f"{wanted}-{number}"
         taken.add(stem.casefold())
         path = folder / (stem + suffix)
+        inside(path, self._out)
         self._remember(key, path.relative_to(self._out).as_posix())
         return path
 

@@ -167,15 +167,7 @@ def undo(folder: Path, job: Job | None = None) -> Outcome:
         BusyError: another one is writing in the folder.
         StorageError: the disk does not take it; undoing again goes on.
     """
-    require_folder(folder)
-    with writing_in(folder):
-        half_done = _recover(folder).get("undoing")
-        if half_done is not None:
-            return half_done
-        done = [path for path, state in _states(folder) if state == "done"]
-        if not done:
-            raise InputError(f"There is nothing to undo in {folder}.")
-        return _turn(folder, done[-1], "undoing", "undone", job)
+    return _turn(folder, "undo", job)
 
 
 def redo(folder: Path, job: Job | None = None) -> Outcome:
@@ -186,23 +178,28 @@ def redo(folder: Path, job: Job | None = None) -> Outcome:
         BusyError: another one is writing in the folder.
         StorageError: the disk does not take it; redoing again goes on.
     """
+    return _turn(folder, "redo", job)
+
+
+_TURNS = {"undo": ("done", "undoing", "undone", -1), "redo": ("undone", "redoing", "done", 0)}
+"""The states before, during and after, and which of the acts in the first one has its turn."""
+
+
+def _turn(folder: Path, what: str, job: Job | None) -> Outcome:
+    before, during, after, which = _TURNS[what]
     require_folder(folder)
     with writing_in(folder):
-        half_done = _recover(folder).get("redoing")
+        half_done = _recover(folder).get(during)
         if half_done is not None:
             return half_done
-        undone = [path for path, state in _states(folder) if state == "undone"]
-        if not undone:
-            raise InputError(f"There is nothing to redo in {folder}.")
-        return _turn(folder, undone[0], "redoing", "done", job)
-
-
-def _turn(folder: Path, path: Path, during: str, after: str, job: Job | None) -> Outcome:
-    act = _read(path)
-    _append(path, [{"state": during}])
-    outcome = Outcome(act.id, act.title)
-    _step(folder, _steps(act, during), outcome, job)
-    _append(path, [{"state": after}])
+        waiting = [path for path, state in _states(folder) if state == before]
+        if not waiting:
+            raise InputError(f"There is nothing to {what} in {folder}.")
+        act = _read(waiting[which])
+        _append(waiting[which], [{"state": during}])
+        outcome = Outcome(act.id, act.title)
+        _step(folder, _steps(act, during), outcome, job)
+        _append(waiting[which], [{"state": after}])
     return outcome
 
 

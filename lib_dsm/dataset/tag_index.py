@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from lib_dsm.dataset.captions import Caption, read_caption, shared_captions
 from lib_dsm.dataset.listing import list_pictures
 from lib_dsm.dataset.notes import Note
 from lib_dsm.errors import InputError
+
+_MISSING = "It has no caption."
 
 
 @dataclass
@@ -28,6 +31,16 @@ class TagIndex:
     def counts(self) -> dict[str, int]:
         """The number of pictures that have each tag, the most frequent first, then by alphabet."""
         return {tag: len(pictures) for tag, pictures in self.pictures.items()}
+
+    @property
+    def problems(self) -> list[Note]:
+        """The notes on captions that are there: guessed, shared or unreadable."""
+        return [note for note in self.notes if note.text != _MISSING]
+
+    def where(self, means: Callable[[list[str]], bool]) -> tuple[int, dict[str, int]]:
+        """The number of pictures whose tags `means` takes, and `counts` among them alone, zeros included."""
+        kept = {picture for picture, caption in self.captions.items() if means(caption.tags)}
+        return len(kept), {tag: len(kept.intersection(pictures)) for tag, pictures in self.pictures.items()}
 
     @classmethod
     def read(cls, folder: Path, recursive: bool = False) -> TagIndex:
@@ -51,7 +64,7 @@ class TagIndex:
                 continue
             index.captions[picture] = caption
             if not caption.exists:
-                index.notes.append(Note(picture, "It has no caption."))
+                index.notes.append(Note(picture, _MISSING))
             elif caption.note:
                 index.notes.append(Note(caption.path, caption.note))
             for tag in dict.fromkeys(caption.tags):

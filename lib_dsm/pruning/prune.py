@@ -77,7 +77,8 @@ class PlannedChange:
 class Plan:
     """What an edit would do to a folder's captions as they were when it was made.
 
-    `matched` counts the captions that the query meant, changed by the edit or not.
+    `matched` counts the captions that the query meant, changed by the edit or not; `notes` are on captions that were
+    guessed, or passed over because they are shared or cannot be read.
     """
 
     folder: Path
@@ -119,7 +120,7 @@ def plan(folder: Path, where: str, edit: Edit, title: str = "edit", recursive: b
     """
     means = parse(where)
     index = TagIndex.read(folder, recursive)
-    result = Plan(folder, title, notes=index.notes)
+    result = Plan(folder, title, notes=index.problems)
     for picture, caption in index.captions.items():
         before = caption.tags
         if not means(before):

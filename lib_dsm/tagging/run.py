@@ -148,7 +148,6 @@ def _tag_all(
                     batch.append(future.result())
                 except DsmError as error:
                     report.failed.append((picture, str(error)))
-                    job.say(str(error))
                 if batch and (len(batch) == size or number == len(pictures)):
                     _write(batch, tagger, options, act, report)
                     batch = []

@@ -82,6 +82,9 @@ def build(page: Page) -> None:
         paths = {checkpoint.name: checkpoint.path for checkpoint in service.host.checkpoints()}
         if not before or not after:
             raise InputError("One of the checkpoints is not chosen.", "Choose the base and the fine-tuned one.")
+        for chosen_name in (before, after):
+            if chosen_name not in paths:
+                raise InputError(f'There is no checkpoint "{chosen_name}" any more.', "Press ↻ and choose again.")
         out = _target(service, name)
         chosen = options.from_json(ExtractionOptions, form.read(values), "extraction")
 

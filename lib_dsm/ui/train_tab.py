@@ -24,7 +24,8 @@ NOT_ASKED = (
     "dataset",
     "checkpoint",
     "previews",
-)  # given by the project, the dropdown and the previews
+    "output",
+)  # given by the project, the dropdown and the previews; runs of the page lie in the host's own folder
 
 
 def build(page: Page) -> None:

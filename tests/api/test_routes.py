@@ -8,6 +8,7 @@ import time
 import pytest
 from PIL import Image
 
+from lib_dsm.api.thumbnails import Thumbnails
 from lib_dsm.errors import ModelError
 
 V1 = "/dsm/v1/"
@@ -29,7 +30,7 @@ def test_a_new_project_is_made_and_open(client, tmp_path):
     assert client.get(V1 + "pictures", params={"folder": made["crop"]}).json()["total"] == 0
 
 
-@pytest.mark.parametrize("path", ["", "relative", "/nowhere/at/all"])
+@pytest.mark.parametrize("path", ["", "relative", "/nowhere/at/all", "~nobody-of-that-name/x"])
 def test_a_project_that_is_none_is_a_sentence(client, path):
     answer = client.post(V1 + "project/open", json={"path": path})
     assert answer.status_code == 400
@@ -122,9 +123,39 @@ def test_crops_are_proposed_changed_and_written(client, opened):
     with Image.open(opened.parent / "DATASET_IMGS" / "c.png") as crop:
         assert crop.size == (64, 64)
     assert (opened.parent / "DATASET_IMGS" / "c.txt").read_text(encoding="utf-8") == "1girl, smile"
-    items[0]["box"] = [5, 5, 5, 5]
+    items[0].update(box=[5, 5, 5, 5], mode="free")
+    items[1].update(part="/../../../escaped", mode="free")
+    items[2].update(part="new")
+    wrong = client.post(V1 + "crop/write", json={"project": project, "plan": {"items": items}, "options": options})
+    job = finish(client, wrong.json()["job"])
+    assert job["data"]["summary"].startswith("1 written") and len(job["data"]["problems"]) == 2
+    assert not list(opened.parent.parent.rglob("*escaped*"))
+    items[0]["box"] = "all"
     wrong = client.post(V1 + "crop/write", json={"project": project, "plan": {"items": items}, "options": options})
     assert wrong.status_code == 400
+
+
+def test_pruning_tells_of_captions_it_passed_over(client, opened):
+    (opened / "b.txt").write_bytes(b"\0")
+    (opened / "c.txt").unlink()
+    wish = {"folder": str(opened), "options": {"remove": ["hat"]}}
+    notes = client.post(V1 + "prune/plan", json=wish).json()["notes"]
+    assert len(notes) == 1 and notes[0].startswith("b.png: ") and "not text" in notes[0]
+    applied = client.post(V1 + "prune/apply", json=wish).json()
+    assert (applied["changed"], applied["notes"]) == (1, notes)
+
+
+def test_thumbnails_are_kept_up_to_a_size(opened):
+    kept = Thumbnails(limit=10**6)
+    first = kept.of(opened / "a.png", 40)
+    assert kept.of(opened / "a.png", 40) is first and kept.size == len(first)
+    few = Thumbnails(limit=len(first))
+    again = few.of(opened / "a.png", 40)
+    assert few.of(opened / "a.png", 40) is again
+    few.of(opened / "a.png", 39)
+    assert few.size <= len(first) and few.of(opened / "a.png", 40) is not again
+    none = Thumbnails(limit=1)
+    assert none.of(opened / "a.png", 40) == first and none.size == 0
 
 
 def test_filling_the_set(client, opened):

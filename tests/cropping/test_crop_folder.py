@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -227,7 +228,20 @@ def test_a_plan_is_saved_changed_and_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"source": "../in/../../x.png"}, "outside"),
+        ({"source": "../in/b.png"}, "not a path in the source folder"),
+        ({"source": "{in}/b.png"}, "not a path in the source folder"),
+        ({"source": ""}, "not a path in the source folder"),
+        ({"source": "b\0.png"}, "not a path in the source folder"),
+        ({"source": "b\ud800.png"}, "not a path in the source folder"),
+        ({"part": "/../../escaped"}, "a file name cannot have"),
+        ({"part": "../escaped"}, "cannot be a file name"),
+        ({"part": "a/../../escaped"}, "a file name cannot have"),
+        ({"part": "a\\b"}, "a file name cannot have"),
+        ({"part": "x" * 60}, "too long"),
+        ({"part": "x\ud800"}, "a file name cannot have"),
+        ({"box": [5, 5, 5, 9]}, "is not a box"),
+        ({"box": [1]}, "is not a box"),
+        ({"color": "x"}, "is not a colour"),
         ({"source": "gone.png"}, "does not exist"),
         ({"box": [200, 0, 300, 50]}, "lies outside"),
         ({"width": 30000, "height": 30000}, "megapixels"),
@@ -238,13 +252,52 @@ def test_bad_items_are_reported(tmp_path: Path, change: dict[str, object], said:
     save(tmp_path / "in", "b.png")
     plan_crops(tmp_path / "in", CropOptions(width=32, height=32)).save(tmp_path / "plan.json")
     data = json.loads((tmp_path / "plan.json").read_text())
-    data["items"][0] |= change
+    here = {"{in}/b.png": f"{tmp_path}/in/b.png"}
+    data["items"][0] |= {key: here.get(str(value), value) for key, value in change.items()}
     (tmp_path / "plan.json").write_text(json.dumps(data))
     report = write_plan(CropPlan.load(tmp_path / "plan.json"), tmp_path / "in", tmp_path / "out", CropOptions())
-    assert said in report.failed[0][1] and names(report.written) == ["b.png"]
+    assert said in report.failed[0][1] and len(report.failed) == 1 and names(report.written) == ["b.png"]
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")} == {
+        "in/a.png", "in/b.png", "out/b.png",
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("change", [{"box": [5, 5, 5, 9]}, {"box": [1]}, {"color": "x"}, {"extra": 1}, {"width": 0}])
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_does_not_lead_out_of_the_output(tmp_path: Path) -> None:
+    for name in ("sub/a.png", "b.png"):
+        save(tmp_path / "in", name)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/sub").symlink_to(tmp_path / "elsewhere")
+    report = crop(tmp_path, recursive=True)
+    assert names(report.written) == ["b.png"] and "outside" in report.failed[0][1]
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("name", ["../elsewhere/a.png", "{tmp}/elsewhere/a.png", "a\0.png", 5])
+def test_a_record_that_leads_elsewhere_is_not_believed(tmp_path: Path, name: object) -> None:
+    save(tmp_path / "in", "a.png", caption="tags")
+    save(tmp_path / "elsewhere", "a.png")
+    crop(tmp_path)
+    record = tmp_path / "out/.dsm/crops.jsonl"
+    entry = json.loads(record.read_bytes().strip())
+    record.write_text(json.dumps({**entry, "name": f"{tmp_path}/elsewhere/a.png" if "{" in str(name) else name}))
+    report = crop(tmp_path)
+    assert names(report.written) == ["a-2.png"] and not report.skipped
+    assert names(list((tmp_path / "elsewhere").iterdir())) == ["a.png"]
+
+
+def test_failures_name_their_own_files(tmp_path: Path) -> None:
+    save(tmp_path / "in", "good.png")
+    for name in ("one.jpg", "two.jpg"):
+        (tmp_path / "in" / name).write_text("no picture")
+    assert [path for path, _ in crop(tmp_path).failed] == [tmp_path / "in/one.jpg", tmp_path / "in/two.jpg"]
+    plan = plan_crops(tmp_path / "in", CropOptions(width=32, height=32))
+    plan.save(tmp_path / "plan.json")
+    assert CropPlan.load(tmp_path / "plan.json").notes == plan.notes and plan.notes[0].source == "one.jpg"
+
+
+@pytest.mark.parametrize("change", [{"extra": 1}, {"width": 0}, {"box": "all"}])
 def test_bad_plans_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
     save(tmp_path / "in", "a.png")
     plan_crops(tmp_path / "in", CropOptions()).save(tmp_path / "plan.json")

@@ -19,12 +19,12 @@ def test_counts_and_notes(tmp_path: Path) -> None:
     said = {note.path.name: note.text for note in index.notes}
     assert "shares" in said["1.png"] and "Shift-JIS" in said["2.txt"]
     assert "not text" in said["3.png"] and "no caption" in said["4.png"]
+    assert {note.path.name for note in index.problems} == {"1.png", "2.txt", "3.png"}
+    assert index.where(lambda tags: "x" in tags) == (1, {"hat": 1, "Hat": 0, "x": 1, "猫耳": 0})
 
 
 def test_the_light_half_is_light() -> None:
-    modules = (
-        "dataset.project dataset.tag_index tagging.run pruning.prune pruning.character pruning.history cropping.write"
-    )
+    modules = "dataset.project dataset.tag_index tagging.run pruning.prune pruning.character cropping.write"
     code = (
         f"import sys; [__import__('lib_dsm.' + name) for name in '{modules}'.split()]; "
         "heavy = {'torch', 'gradio', 'onnxruntime', 'huggingface_hub', 'diffusers'} & set(sys.modules); "

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from lib_dsm.dataset.history import history, redo, undo
 from lib_dsm.dataset.tag_index import TagIndex
 from lib_dsm.errors import InputError
 from lib_dsm.pruning.character import character_tags, kind_of
-from lib_dsm.pruning.history import history, redo, undo
 from lib_dsm.pruning.prune import PruneOptions, plan_prune
 from lib_dsm.pruning.query import QueryError
 

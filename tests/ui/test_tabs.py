@@ -46,10 +46,19 @@ def test_labels_differ_where_the_webui_saves_by_them(page):
 
 def test_every_option_can_be_set(page):
     ids = {block.elem_id for block in widgets(page)}
-    elsewhere = {"dsm_train_version", "dsm_train_kind", "dsm_train_dataset", "dsm_train_previews"}
+    elsewhere = {"dsm_train_version", "dsm_train_kind", "dsm_train_dataset", "dsm_train_previews", "dsm_train_output"}
     kinds = {"train": RunConfig, "tag": TagOptions, "preview": PreviewRequest}
     wanted = {f"dsm_{tab}_{name}" for tab, kind in kinds.items() for name in options.specs(kind)}
     assert wanted - ids - elsewhere == set()
+
+
+def test_a_checkpoint_that_is_gone_is_a_sentence(page):
+    ids = [block.elem_id for block in page.blocks.values()]
+    assert "dsm_train_output" not in ids  # where a program may write is not for the page to say
+    handler = next(fn for fn in page.fns.values() if [block.elem_id for block in fn.inputs][:1] == ["dsm_lora_base"])
+    values = [getattr(block, "value", None) for block in handler.inputs]
+    said = handler.fn("gone.safetensors", "micro.safetensors", "new", *values[3:])
+    assert "There is no checkpoint" in said and "KeyError" not in said
 
 
 def test_the_token_and_paths_are_escaped(page):
