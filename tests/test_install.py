@@ -410,10 +410,16 @@ def another_install(checkout: Path) -> Iterator[None]:
         yield
 
 
+def heed_interrupts() -> None:
+    """Undo what a shell does to commands in its background, which this process may have inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def waiting_call(checkout: Path, index: Path) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, str(checkout), "studio"], cwd=checkout.parent, env=variables(index),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=heed_interrupts if os.name == "posix" else None,
     )  # fmt: skip
     assert process.stdout is not None
     assert "Another install is at work" in process.stdout.readline()
