@@ -78,6 +78,15 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} is not valid JSON: {error}.", "Correct the file or make it anew.") from error
 
 
+def move_aside(path: Path) -> Path:
+    """Rename a file or folder to `NAME.old-1`, `NAME.old-2`, … whichever is free; returns the new place."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    path.rename(target)
+    return target
+
+
 def _keep_permissions(path: Path, temporary: Path) -> None:
     if path.exists():
         temporary.chmod(path.stat().st_mode & 0o7777)

@@ -16,9 +16,11 @@ from lib_dsm.cli.progress import run_job
 from lib_dsm.errors import InputError
 
 if TYPE_CHECKING:
+    from lib_dsm.cropping.write import CropReport
     from lib_dsm.dataset.history import Outcome
     from lib_dsm.dataset.notes import Note
     from lib_dsm.host.protocol import Host
+    from lib_dsm.tagging.run import TagReport
     from lib_dsm.training.config import RunConfig
 
 
@@ -70,19 +72,7 @@ def tag(arguments: argparse.Namespace) -> Result:
     chosen = read_flags(arguments, TagOptions)
     taggers = StudioHost(arguments.data).folders.taggers
     report = run_job("Tagging", "pictures", lambda job: tag_folder(arguments.folder, chosen, taggers, job))
-    lines = _lines([*report.failed, *_pairs(report.notes)])
-    lines.append(f"{len(report.written)} tagged, {len(report.skipped)} had a caption, {len(report.failed)} failed.")
-    return Result(
-        {
-            "written": _names(report.written),
-            "skipped": _names(report.skipped),
-            "failed": _data(report.failed),
-            "notes": _data(_pairs(report.notes)),
-            "act": report.act,
-        },
-        "\n".join(lines),
-        FAILED if report.failed and not report.written and not report.skipped else 0,
-    )
+    return _batch(report, "tagged", "had a caption", act=report.act)
 
 
 def tags(arguments: argparse.Namespace) -> Result:
@@ -176,18 +166,7 @@ def crop(arguments: argparse.Namespace) -> Result:
             "\n".join([*_lines(failed), f"{len(plan.items)} crops are planned in {arguments.save_plan}."]),
         )
     report = run_job("Cropping", "pictures", lambda job: write_plan(plan, arguments.folder, arguments.out, chosen, job))
-    lines = _lines([*report.failed, *_pairs(report.notes)])
-    lines.append(f"{len(report.written)} written, {len(report.skipped)} were there, {len(report.failed)} failed.")
-    return Result(
-        {
-            "written": _names(report.written),
-            "skipped": _names(report.skipped),
-            "failed": _data(report.failed),
-            "notes": _data(_pairs(report.notes)),
-        },
-        "\n".join(lines),
-        FAILED if report.failed and not report.written and not report.skipped else 0,
-    )
+    return _batch(report, "written", "were there")
 
 
 def check(arguments: argparse.Namespace) -> Result:
@@ -282,6 +261,23 @@ def _setting(text: str) -> tuple[str, Any]:
         return key.strip(), json.loads(value)
     except ValueError:
         return key.strip(), value
+
+
+def _batch(report: CropReport | TagReport, written: str, skipped: str, **more: Any) -> Result:
+    """What was done to many pictures; failed only if nothing came of it."""
+    lines = _lines([*report.failed, *_pairs(report.notes)])
+    lines.append(f"{len(report.written)} {written}, {len(report.skipped)} {skipped}, {len(report.failed)} failed.")
+    return Result(
+        {
+            "written": _names(report.written),
+            "skipped": _names(report.skipped),
+            "failed": _data(report.failed),
+            "notes": _data(_pairs(report.notes)),
+            **more,
+        },
+        "\n".join(lines),
+        FAILED if report.failed and not report.written and not report.skipped else 0,
+    )
 
 
 def _told(outcome: Outcome, verb: str) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib_dsm.files import read_json, sha256, write_bytes, write_json
+from lib_dsm.files import move_aside, read_json, sha256, write_bytes, write_json
 
 
 class Outputs:
@@ -27,12 +27,8 @@ class Outputs:
 
     def keep_foreign(self, path: Path) -> None:
         """Rename a file that is there and is not ours to `NAME.old-1`, `NAME.old-2`, …"""
-        if not path.is_file() or self.is_ours(path):
-            return
-        number = 1
-        while (kept := path.with_name(f"{path.name}.old-{number}")).exists():
-            number += 1
-        path.rename(kept)
+        if path.is_file() and not self.is_ours(path):
+            move_aside(path)
 
     def drop(self, path: Path) -> None:
         """Delete a file if it is ours."""

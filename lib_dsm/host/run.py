@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib_dsm import __version__, options
 from lib_dsm.errors import InputError
+from lib_dsm.files import move_aside
 from lib_dsm.guards.finding import Finding, demand
 from lib_dsm.host.outputs import Outputs
 from lib_dsm.host.protocol import Host, TrainingSession
@@ -132,6 +133,7 @@ class _Run:
 
     def train(self) -> RunResult:
         from lib_dsm.guards.check import check
+        from lib_dsm.guards.rules_model import dataset_changed
         from lib_dsm.networks.textual_inversion import TextualInversion, initial_vectors
         from lib_dsm.training.latents import LatentCache
         from lib_dsm.training.loop import Trainer
@@ -157,15 +159,14 @@ class _Run:
         for _, sentence in broken:
             job.say(f"Left out: {sentence}")
         # With the pictures read, the guard on a changed dataset can speak as well.
-        late = check(dataclasses.replace(facts, fingerprint=pictures.fingerprint()))
-        self._report([finding for finding in late if finding.id == "dataset-changed"])
+        self._report(list(dataset_changed(dataclasses.replace(facts, fingerprint=pictures.fingerprint()))))
         start = initial_vectors(session.model, config.init_text, config.vectors)
         self.trainable = TextualInversion(config.name, start, session.model.device)
         if self.resume:
             self.folder.write_record({**self.folder.read_record(), "config": options.to_json(config)})
         else:
             if self.folder.exists():
-                job.say(f"The earlier run is kept as {self.folder.move_aside().name}.")
+                job.say(f"The earlier run is kept as {move_aside(self.folder.path).name}.")
             self.folder.write_record(self._record(pictures))
         trainer = Trainer(
             config, session.model, self.trainable, pictures, self.folder, self._callbacks(pictures), self._commands()
@@ -210,7 +211,9 @@ class _Run:
 
         def stepped(report: StepReport) -> None:
             self.losses.append([report.step, report.loss])
-            self.job.data["losses"] = _thinned(self.losses)
+            # Only when a whole point of the thinned curve has come, so that long runs do not slow down.
+            if len(self.losses) % _points_each(self.losses) == 0:
+                self.job.data["losses"] = _thinned(self.losses)
             text = f"loss {report.loss:.4f}, rate {report.learning_rate:g}"
             self.job.progress(report.step, text=text)
             self.session.progress(report.step, self.job.total, text)
@@ -368,10 +371,12 @@ def _is_published(host: Host, config: RunConfig, folder: RunFolder, step: int) -
     return published.is_file() and saved.is_file() and published.read_bytes() == saved.read_bytes()
 
 
+def _points_each(points: list[list[float]]) -> int:
+    return max(1, -(-len(points) // CURVE_POINTS))
+
+
 def _thinned(points: list[list[float]]) -> list[list[float]]:
     """At most `CURVE_POINTS` points; each stands for the mean of its neighbours."""
-    width = -(-len(points) // CURVE_POINTS)
-    if width <= 1:
-        return list(points)
+    width = _points_each(points)
     groups = [points[start : start + width] for start in range(0, len(points), width)]
     return [[group[-1][0], sum(point[1] for point in group) / len(group)] for group in groups]

@@ -40,14 +40,6 @@ class RunFolder:
         """Whether a run was begun here."""
         return (self.path / "run.json").is_file()
 
-    def move_aside(self) -> Path:
-        """Rename the folder so that a new run can take its place; nothing is deleted. Returns the new place."""
-        number = 1
-        while (target := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
-            number += 1
-        self.path.rename(target)
-        return target
-
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process.

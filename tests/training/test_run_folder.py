@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from lib_dsm.errors import BusyError, StorageError
+from lib_dsm.files import move_aside
 from lib_dsm.training.run_folder import RunFolder
 
 
@@ -64,5 +65,5 @@ def test_an_old_run_is_kept(tmp_path):
     folder = RunFolder(tmp_path / "run")
     for _ in range(2):
         folder.save_state(1, state(1), lambda path: None)
-        folder.move_aside()
+        move_aside(folder.path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.old-1", "run.old-2"]
