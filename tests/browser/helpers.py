@@ -34,7 +34,13 @@ def open_project(page, folder: Path, new: bool = False) -> None:
     page.wait_for_function("name => DSM.state.project && DSM.state.project.path === name", arg=str(folder))
 
 
+def forget_ended(page) -> None:
+    """Let `ended` pass over the jobs that are shown now: a page opens on the last one."""
+    page.evaluate("document.querySelectorAll('.dsm-job-panel').forEach((panel) => { panel.dataset.old = 'yes'; })")
+
+
 def ended(page, panel: str) -> str:
     """Wait for the end of the job in a panel and return its state."""
-    page.wait_for_selector(f"#{panel} .dsm-job-panel:not([data-state=running])")
-    return page.locator(f"#{panel} .dsm-job-panel").get_attribute("data-state")
+    shown = f"#{panel} .dsm-job-panel:not([data-old])"
+    page.wait_for_selector(f"{shown}:not([data-state=running])")
+    return page.locator(shown).get_attribute("data-state")

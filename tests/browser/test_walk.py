@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lib_dsm.demo.install import TAGGER
 from lib_dsm.networks.inspect import describe
-from tests.browser.helpers import choose, ended, fill, open_project, tab
+from tests.browser.helpers import choose, ended, fill, forget_ended, open_project, tab
 
 
 def test_from_pictures_to_an_embedding(open_page, pictures, tmp_path, shots):
@@ -81,6 +81,7 @@ def test_from_pictures_to_an_embedding(open_page, pictures, tmp_path, shots):
     page.click("#dsm_train_check")
     page.wait_for_selector("#dsm_train_findings .dsm-line")
     assert not page.locator("#dsm_train_findings .dsm-block").count(), page.inner_text("#dsm_train_findings")
+    forget_ended(page)
     page.click("#dsm_train_start")
     assert ended(page, "dsm_train_panel") == "done", page.inner_text("#dsm_train_panel")
     page.wait_for_selector("#dsm_previews img")
