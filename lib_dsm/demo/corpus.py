@@ -28,10 +28,12 @@ _EMPTY_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Corpus:
-    """Characters of one size each: `latents[size]` N×4×h×w (scaled means), `tags[size]` their tags."""
+    """Characters of one size each: `latents[size]` N×4×h×w (scaled means), `tags[size]` their tags, `eyes[size]` N×h×w
+    booleans, true where a latent shows a part of an eye."""
 
     latents: dict[tuple[int, int], torch.Tensor]
     tags: dict[tuple[int, int], list[list[str]]]
+    eyes: dict[tuple[int, int], torch.Tensor]
 
     @classmethod
     def load(cls, folder: Path) -> Corpus:
@@ -40,6 +42,7 @@ class Corpus:
         return cls(
             {size: stored[_name(size)].float() for size in world.SIZES},
             {size: read_json(folder / "tags.json")[_name(size)] for size in world.SIZES},
+            {size: stored[f"{_name(size)} eyes"] for size in world.SIZES},
         )
 
 
@@ -58,18 +61,22 @@ def make_corpus(
     for width, height in world.SIZES:
         name = _name((width, height))
         encoded: list[torch.Tensor] = []
+        eyes: list[torch.Tensor] = []
         tags[name] = []
         for start in range(0, each, _AT_ONCE):
             batch = []
             for index in range(start, min(start + _AT_ONCE, each)):
                 rng = random.Random(f"{name}/{index}")
                 character = world.sample_seen(rng)
-                batch.append(_pixels(world.render(character, width, height, rng)))
+                place = world.sample_place(rng, width, height)
+                batch.append(_pixels(world.draw(character, width, height, place)))
+                eyes.append(eye_cells(width, height, place))
                 tags[name].append(world.tags(character))
             encoded.append(encode(torch.stack(batch)).half())
             if start % 1024 == 0:
                 say(f"{name}: {start} characters drawn")
         latents[name] = torch.cat(encoded).contiguous()
+        latents[f"{name} eyes"] = torch.stack(eyes)
     write_bytes(folder / "latents.safetensors", save(latents))
     write_text(folder / "tags.json", json.dumps(tags))
     return Corpus.load(folder)
@@ -77,6 +84,14 @@ def make_corpus(
 
 def _name(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
+
+
+def eye_cells(width: int, height: int, place: world.Place) -> torch.Tensor:
+    """Booleans height/8 × width/8, true in the two rows of four cells over which a figure's eyes extend."""
+    cells = torch.zeros(height // 8, width // 8, dtype=torch.bool)
+    down, right = height // 16 + place.down, width // 16 + place.right
+    cells[down - 1 : down + 1, max(0, right - 2) : right + 2] = True
+    return cells
 
 
 def _pixels(picture: Any) -> torch.Tensor:

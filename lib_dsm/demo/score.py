@@ -1,131 +1,126 @@
-"""How well a picture shows a character, as the micro tagger reads it.
+"""How good the demo world's models are: `python -m lib_dsm.demo.score [CHECKPOINT]`.
 
-`python -m lib_dsm.demo.score [CHECKPOINT]` has a checkpoint draw characters that are held out from their tags, and says
-what share of each attribute comes out right.
+Held-out characters are drawn from their tags in every size of the world, taken through the autoencoder, and read by the
+tagger; what is printed are the shares of attributes that come out right.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from functools import cache
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_dsm.demo import world
-from lib_dsm.demo.install import CHECKPOINT, TAGGER
+from lib_dsm.demo import judge, world
+from lib_dsm.demo.install import CHECKPOINT
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from lib_dsm.diffusion.protocol import DiffusionModel
-    from lib_dsm.tagging.session import Tagger
 
-_PRESENT = 0.5
-
-Scores = Mapping[str, float]
-
-
-@cache
-def _tagger(folder: Path) -> Tagger:
-    from lib_dsm.tagging.session import Tagger
-
-    return Tagger(folder)
+F1_THRESHOLD = 0.35  # the taggers' usual one
+_AT_ONCE = 20
+_CFG = 5.0
+_STEPS = 20
 
 
-def read(pictures: Sequence[Image.Image], folder: Path = TAGGER) -> list[dict[str, float]]:
-    """The tagger's score, 0 to 1, of every tag of the world (with spaces) and of its other labels, for each picture.
+def held_out(count: int) -> list[world.Character]:
+    """The first `count` characters that are held out."""
+    return [world.character_of(10 * index) for index in range(count)]
 
-    Raises:
-        ModelError: onnxruntime is missing or the folder holds no tagger.
-    """
+
+def shares(judged: Iterable[Mapping[str, bool]]) -> dict[str, float]:
+    """The share, 0 to 1, of pictures in which each attribute is right; "all": of all attributes, "constant": of those
+    that make a character who it is."""
+    rights: dict[str, list[bool]] = defaultdict(list)
+    for shown in judged:
+        for name, right in shown.items():
+            for key in (name, "all", *(["constant"] if name in world.CONSTANT else [])):
+                rights[key].append(right)
+    return {name: sum(rights[name]) / len(rights[name]) for name in (*world.ATTRIBUTES, "constant", "all")}
+
+
+def drawn_from_tags(
+    model: DiffusionModel, count: int, size: tuple[int, int], cfg: float = _CFG, clip_skip: int = 1
+) -> dict[str, float]:
+    """The `shares` when held-out characters are generated from all their tags: 20 steps of Euler a."""
+    from lib_dsm.diffusion.sampling import decode, sample
+
+    def judged() -> Iterator[Mapping[str, bool]]:
+        unconditional = model.encode_prompts([""], {}, clip_skip)
+        characters = held_out(count)
+        for start in range(0, count, _AT_ONCE):
+            some = characters[start : start + _AT_ONCE]
+            conditioning = model.encode_prompts([", ".join(world.tags(one)) for one in some], {}, clip_skip)
+            seeds = range(start, start + len(some))
+            latents = sample(
+                model, conditioning, unconditional, width=size[0], height=size[1], steps=_STEPS, cfg=cfg,
+                sampler="Euler a", seeds=seeds,
+            )  # fmt: skip
+            yield from map(judge.shown, decode(model, latents), some)
+
+    return shares(judged())
+
+
+def through_autoencoder(model: DiffusionModel, count: int) -> dict[str, float]:
+    """The `shares` when rendered held-out characters are encoded and decoded, a third of them in each size."""
     import numpy as np
+    import torch
 
-    from lib_dsm.tagging.preprocess import prepare
+    from lib_dsm.diffusion.sampling import decode
 
-    tagger = _tagger(folder)
-    names = [name.replace("_", " ") for name in tagger.labels.names]
-    scores = tagger.scores(np.stack([prepare(picture.convert("RGB"), tagger.side) for picture in pictures]))
-    return [dict(zip(names, row, strict=True)) for row in scores.tolist()]
+    def judged() -> Iterator[Mapping[str, bool]]:
+        for character, picture in _rendered(count):
+            pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 127.5 - 1.0
+            mean, _ = model.encode_images(pixels)
+            yield judge.shown(decode(model, mean * model.latent_scale)[0], character)
 
-
-def attributes_right(picture: Image.Image, character: world.Character) -> tuple[int, int]:
-    """How many of a character's constant attributes the picture shows, and of how many; see `shown`."""
-    found = [right for name, right in shown(picture, character).items() if name in world.CONSTANT]
-    return sum(found), len(found)
+    return shares(judged())
 
 
-def shown(picture: Image.Image, character: world.Character) -> dict[str, bool]:
-    """Whether the picture shows each attribute of the character.
-
-    An attribute is right if its true value is the likeliest of its values. Which eye has which colour is not looked at,
-    and the colour of hair that is not there is left out.
-    """
-    scores = read([picture])[0]
-    attributes = [name for name in world.ATTRIBUTES if not (name == "hair" and character.style == world.BALD)]
-    return {name: _read(name, scores) == _truth(name, character) for name in attributes}
-
-
-def drawn_right(model: DiffusionModel, count: int, cfg: float = 5.0, clip_skip: int = 1) -> dict[str, float]:
-    """The share, 0 to 1, of each attribute that comes out right when `count` held-out characters are drawn from tags.
-
-    64×64 pixels, 20 steps of Euler a; "constant" is the share over all attributes that make a character who it is.
-    """
-    from PIL import Image
-
-    from lib_dsm.diffusion.sampling import sample
-
-    found: dict[str, list[bool]] = {name: [] for name in (*world.ATTRIBUTES, "constant")}
-    unconditional = model.encode_prompts([""], {}, clip_skip)
-    for index in range(count):
-        character = world.character_of(10 * index)
-        conditioning = model.encode_prompts([", ".join(world.tags(character))], {}, clip_skip)
-        latents = sample(
-            model, conditioning, unconditional, width=64, height=64, steps=20, cfg=cfg, sampler="Euler a", seed=index
-        )
-        pixels = ((model.decode_latents(latents)[0] + 1) * 127.5).round().clamp(0, 255).byte()
-        for name, right in shown(Image.fromarray(pixels.permute(1, 2, 0).numpy()), character).items():
-            found[name].append(right)
-            if name in world.CONSTANT:
-                found["constant"].append(right)
-    return {name: sum(rights) / len(rights) for name, rights in found.items() if rights}
+def tagger_f1(count: int) -> float:
+    """The tagger's F1, 0 to 1, as the mean over all tags of the world, on rendered held-out characters."""
+    characters, pictures = zip(*_rendered(count), strict=True)
+    truths = [set(world.tags(character)) for character in characters]
+    found = [{tag for tag, score in row.items() if score > F1_THRESHOLD} for row in judge.read(pictures)]
+    f1 = []
+    for tag in world.all_tags():
+        true = {index for index, tags in enumerate(truths) if tag in tags}
+        claimed = {index for index, tags in enumerate(found) if tag in tags}
+        f1.append(2 * len(true & claimed) / max(1, len(true) + len(claimed)))
+    return sum(f1) / len(f1)
 
 
-def _truth(attribute: str, character: world.Character) -> object:
-    value = getattr(character, attribute)
-    return frozenset(value) if attribute == "eyes" else value
-
-
-def _read(attribute: str, scores: Scores) -> object:
-    if attribute == "eyes":
-        count = 2 if scores[world.HETEROCHROMIA] > _PRESENT else 1
-        by_score = sorted(world.EYE_COLOURS, key=lambda colour: scores[f"{colour} eyes"], reverse=True)
-        return frozenset(by_score[:count])
-    if attribute in ("hair", "shirt"):
-        colours = world.HAIR_COLOURS if attribute == "hair" else world.SHIRTS
-        return max(colours, key=lambda colour: scores[f"{colour} {attribute}"])
-    if attribute in ("hat", "prop"):
-        things = (world.HATS if attribute == "hat" else world.PROPS)[1:]
-        likeliest = max(things, key=scores.__getitem__)
-        return likeliest if scores[likeliest] > _PRESENT else world.NONE
-    choices = {"head": world.HEADS, "skin": tuple(world.SKINS), "style": world.STYLES, "mouth": world.MOUTHS}[attribute]
-    return max(choices, key=scores.__getitem__)
+def _rendered(count: int) -> Iterator[tuple[world.Character, Image.Image]]:
+    for index, character in enumerate(held_out(count)):
+        size = world.SIZES[index % len(world.SIZES)]
+        yield character, world.render(character, *size, random.Random(index))
 
 
 def main() -> None:
     """The command line."""
     from lib_dsm.host.studio import load_model
 
-    parser = argparse.ArgumentParser(description="Count the attributes that a checkpoint draws right from tags.")
+    parser = argparse.ArgumentParser(description="Count what the demo world's models get right.")
     parser.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT)
-    parser.add_argument("--count", type=int, default=60, help="characters")
-    parser.add_argument("--cfg", type=float, default=5.0, help="guidance scale")
+    parser.add_argument("--count", type=int, default=100, help="characters (100)")
+    parser.add_argument("--cfg", type=float, default=_CFG, help="guidance scale")
     parser.add_argument("--clip-skip", type=int, default=1, help="1 uses the text encoder's last layer")
     options = parser.parse_args()
-    for name, share in drawn_right(
-        load_model(options.checkpoint), options.count, options.cfg, options.clip_skip
-    ).items():
-        print(f"{name:8} {share:.0%}")
+    model = load_model(options.checkpoint)
+    columns = {
+        f"{size[0]}x{size[1]}": drawn_from_tags(model, options.count, size, options.cfg, options.clip_skip)
+        for size in world.SIZES
+    }
+    columns["autoencoder"] = through_autoencoder(model, options.count)
+    print(f"{options.count} held-out characters: drawn from tags in three sizes, and through the autoencoder")
+    print("          " + "".join(f"{name:>12}" for name in columns))
+    for name in columns["autoencoder"]:
+        print(f"{name:10}" + "".join(f"{column[name]:12.1%}" for column in columns.values()))
+    print(f"the tagger's macro F1 {tagger_f1(options.count):.3f}")
 
 
 if __name__ == "__main__":

@@ -209,7 +209,7 @@ def _measure(
         return Measures(**known["measures"])
 
     def work(job: Job) -> Measures:
-        from lib_dsm.demo.score import attributes_right
+        from lib_dsm.demo.judge import attributes_right
 
         total = 2 * _JUDGED
         with host.training_session(config) as session:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -59,10 +59,16 @@ def generate(
         steps=request.steps,
         cfg=request.cfg,
         sampler=request.sampler,
-        seed=request.seed,
+        seeds=[request.seed],
     )
-    pixels = ((model.decode_latents(latents)[0] + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    return decode(model, latents)[0]
+
+
+@torch.no_grad()
+def decode(model: DiffusionModel, latents: torch.Tensor) -> list[Image.Image]:
+    """The RGB pictures of scaled latents B×4×h×w."""
+    pixels = ((model.decode_latents(latents) + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pixels]
 
 
 def sample(
@@ -75,11 +81,13 @@ def sample(
     steps: int,
     cfg: float,
     sampler: str,
-    seed: int,
+    seeds: Sequence[int],
 ) -> torch.Tensor:
-    """Latents 1×4×height/8×width/8, scaled, for one conditioning 1×77k×D under classifier-free guidance (Ho 2022).
+    """Latents B×4×height/8×width/8, scaled, for conditionings B×77k×D (or 1×77k×D for all) and as many seeds B, under
+    classifier-free guidance (Ho 2022).
 
-    Noise comes from a generator of its own, so no global random state is read or moved.
+    Each picture's noise comes from a generator of its own, so it does not depend on the others, and no global random
+    state is read or moved.
     """
     alphas = model.alphas_cumprod.cpu().double()
     betas = 1.0 - alphas / torch.cat([torch.ones(1, dtype=torch.float64), alphas[:-1]])
@@ -88,15 +96,17 @@ def sample(
         steps_offset=1,
     )  # fmt: skip
     scheduler.set_timesteps(steps)
-    noise = torch.Generator("cpu").manual_seed(seed)
+    noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     shape = (1, 4, height // LATENT_FACTOR, width // LATENT_FACTOR)
-    latents: torch.Tensor = torch.randn(shape, generator=noise).to(model.device) * scheduler.init_noise_sigma
+    begun = torch.cat([torch.randn(shape, generator=generator) for generator in noise])
+    latents: torch.Tensor = begun.to(model.device) * scheduler.init_noise_sigma
     longest = max(conditioning.shape[1], unconditional.shape[1])
-    both = torch.cat([_lengthen(unconditional, longest), _lengthen(conditioning, longest)])
+    sides = (_lengthen(side, longest).expand(len(seeds), -1, -1) for side in (unconditional, conditioning))
+    both = torch.cat(list(sides))
     extra = {"generator": noise} if sampler in ("Euler a", "DDIM") else {}
     for timestep in scheduler.timesteps:
         scaled = scheduler.scale_model_input(latents, timestep)
-        moment = timestep.reshape(1).expand(2).to(model.device)
+        moment = timestep.reshape(1).expand(2 * len(seeds)).to(model.device)
         without, with_prompt = model.predict(torch.cat([scaled, scaled]), moment, both).chunk(2)
         guided = without + cfg * (with_prompt - without)
         latents = scheduler.step(guided, timestep, latents, **extra).prev_sample

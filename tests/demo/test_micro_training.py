@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,13 +20,13 @@ from lib_dsm.demo.train_diffusion import Training
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[world.Character]:
     """Every character that is rendered in the test."""
     seen: list[world.Character] = []
-    render = world.render
+    draw = world.draw
 
     def note(character: world.Character, *args: Any, **named: Any) -> Any:
         seen.append(character)
-        return render(character, *args, **named)
+        return draw(character, *args, **named)
 
-    monkeypatch.setattr(world, "render", note)
+    monkeypatch.setattr(world, "draw", note)
     return seen
 
 
@@ -38,6 +40,21 @@ def test_no_held_out_character_gets_into_the_corpus(tmp_path: Path, drawn: list[
 
     corpus.make_corpus(tmp_path, lambda pixels: pixels, 600, lambda line: None)
     assert len(drawn) == 600  # read, not drawn again
+
+
+@pytest.mark.parametrize("size", world.SIZES)
+def test_other_eyes_change_the_picture_in_the_eyes_cells_alone(size: tuple[int, int]) -> None:
+    character = world.character_of(1)
+    for seed in range(20):
+        place = world.sample_place(random.Random(seed), *size)
+        one, other = (
+            np.asarray(world.draw(replace(character, eyes=(colour, colour)), *size, place), np.int16)
+            for colour in ("red", "black")
+        )
+        cells = corpus.eye_cells(*size, place).numpy()
+        # By more than what the resampling spreads over an edge.
+        changed = (abs(one - other).max(axis=2) > 40).reshape(size[1] // 8, 8, size[0] // 8, 8).any(axis=(1, 3))
+        assert changed[cells].all() and not changed[~cells].any()
 
 
 def test_prompts_are_tokenised_as_the_joined_text_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +83,6 @@ def test_prompts_are_tokenised_as_the_joined_text_would_be(monkeypatch: pytest.M
 
 
 def test_a_run_that_was_killed_ends_with_the_same_bits_and_exports_a_checkpoint(tmp_path: Path) -> None:
-    torch.manual_seed(0)  # the readers' first weights
     whole = Training(tmp_path, characters=24, batch=4)
     whole.one_step()
     whole.save()
