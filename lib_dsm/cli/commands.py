@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
 
 def demo(arguments: argparse.Namespace) -> Result:
-    """The whole way on the demo world, then the page with its result."""
+    """The whole way on the demo world, then the page with its result; or the proof."""
     from lib_dsm.cli.progress import Terminal
     from lib_dsm.demo.walk import STEPS, summary, walk
 
+    if arguments.prove:
+        return _prove(arguments.out.resolve() / "proof")
     with Terminal() as terminal:
         result = walk(arguments.out.resolve(), arguments.steps or STEPS, terminal.new_job)
     if arguments.no_serve:
@@ -36,6 +38,15 @@ def demo(arguments: argparse.Namespace) -> Result:
     print(summary(result), flush=True)
     arguments.data, arguments.project = arguments.out / "studio", result.project
     return studio(arguments)
+
+
+def _prove(folder: Path) -> Result:
+    from lib_dsm.demo.prove import prove
+
+    proof = run_job("Proving", "steps", lambda job: prove(folder, job))
+    return Result(
+        dataclasses.asdict(proof), f"{proof.markdown()}\n\nTable: {proof.table}\nContact sheet: {proof.sheet}"
+    )
 
 
 def studio(arguments: argparse.Namespace) -> Result:

@@ -103,6 +103,9 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=_path, default=STUDIO.with_name("demo"), help="where everything goes (demo)")
     parser.add_argument("--steps", type=_positive, default=None, help="training steps")
     parser.add_argument("--no-serve", action="store_true", help="end when it is done instead of showing the page")
+    parser.add_argument(
+        "--prove", action="store_true", help="train many embeddings instead and count what comes out right"
+    )
     _listening(parser)
     _ready(parser, "demo")
 

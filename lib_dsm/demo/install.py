@@ -30,8 +30,17 @@ def install_checkpoint(folder: Path) -> Path:
     if not target.exists() or sha256(target) != sha256(CHECKPOINT):
         with CHECKPOINT.open("rb") as source:
             write_atomically(target, lambda file: shutil.copyfileobj(source, file))
+    write_yaml(target)
+    return target
+
+
+def write_yaml(checkpoint: Path) -> None:
+    """Write the micro model's yaml beside a checkpoint of its sizes, with the absolute path of the vocabulary.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
     described = CHECKPOINT.with_suffix(".yaml").read_text(encoding="utf-8")
     # A JSON string is a YAML string, whatever a path may hold.
     vocabulary = json.dumps(str(CLIP.resolve()))
-    write_text(target.with_suffix(".yaml"), _VERSION.sub(lambda found: f"{found[1]} {vocabulary}", described))
-    return target
+    write_text(checkpoint.with_suffix(".yaml"), _VERSION.sub(lambda found: f"{found[1]} {vocabulary}", described))

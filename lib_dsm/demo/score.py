@@ -40,7 +40,11 @@ def shares(judged: Iterable[Mapping[str, bool]]) -> dict[str, float]:
         for name, right in shown.items():
             for key in (name, "all", *(["constant"] if name in world.CONSTANT else [])):
                 rights[key].append(right)
-    return {name: sum(rights[name]) / len(rights[name]) for name in (*world.ATTRIBUTES, "constant", "all")}
+    return {name: sum(found) / len(found) for name, found in sorted(rights.items(), key=_place)}
+
+
+def _place(share: tuple[str, object]) -> int:
+    return (*world.ATTRIBUTES, "constant", "all").index(share[0])
 
 
 def drawn_from_tags(

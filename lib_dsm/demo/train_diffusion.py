@@ -33,7 +33,7 @@ from lib_dsm.files import write_bytes
 SEED = 1
 CHARACTERS = 18_000
 BATCH = 64
-STEPS = 8_000
+STEPS = 6_000
 SIZE_SHARES = (3, 1, 1)  # of world.SIZES; small pictures cost less
 UNET_RATE = 1.2e-3
 TEXT_RATE = 1.2e-3
@@ -72,11 +72,13 @@ class Modules:
 class Training:
     """One training run in one folder."""
 
-    def __init__(self, folder: Path, characters: int = CHARACTERS, batch: int = BATCH) -> None:
+    def __init__(
+        self, folder: Path, characters: int = CHARACTERS, batch: int = BATCH, autoencoder: Path = CHECKPOINT
+    ) -> None:
         self.folder = folder
         self.batch = batch
-        self.sizes = ldm_layout.sizes_of(CHECKPOINT)
-        self.start = load_file(CHECKPOINT)
+        self.sizes = ldm_layout.sizes_of(autoencoder)
+        self.start = load_file(autoencoder)
         tokenizer = Path(self.sizes.text_version)
         model = DiffusersModel.from_state(self.start, self.sizes, tokenizer, torch.device("cpu"), torch.float32)
         forget(model, SEED)
@@ -319,10 +321,11 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder of the run; a run that is there goes on")
     parser.add_argument("--minutes", type=float, default=0.0, help="how long at most; 0 until it is done")
     parser.add_argument("--threads", type=int, default=1, help="processor threads")
+    parser.add_argument("--autoencoder", type=Path, default=CHECKPOINT, help="checkpoint whose autoencoder is used")
     parser.add_argument("--export", type=Path, help="write the averaged weights to this .safetensors instead")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    training = Training(options.state)
+    training = Training(options.state, autoencoder=options.autoencoder)
     if options.export:
         training.export(options.export)
     else:

@@ -85,8 +85,12 @@ class WebUI:
 
     def txt2img(self, **changes: Any) -> bytes:
         """The pixels that the WebUI's own API generates."""
+        return self.picture(**changes).tobytes()
+
+    def picture(self, **changes: Any) -> Image.Image:
+        """The picture that the WebUI's own API generates, in RGB."""
         answer = self.call("/sdapi/v1/txt2img", {**PICTURE, **changes})
-        return Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))).convert("RGB").tobytes()
+        return Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))).convert("RGB")
 
     def set_options(self, **options: Any) -> None:
         self.call("/sdapi/v1/options", options)
