@@ -47,7 +47,7 @@ def contact_sheet(trials: Path, target: Path) -> None:
                 picture.resize((_CELL, _CELL), Image.Resampling.LANCZOS), (_LABEL + column * (_CELL + _GAP), top)
             )
     content = io.BytesIO()
-    sheet.save(content, "PNG")
+    sheet.save(content, "PNG", optimize=True)
     write_bytes(target, content.getvalue())
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 F1_THRESHOLD = 0.35  # the taggers' usual one
 _AT_ONCE = 20
-_CFG = 5.0
+_CFG = 3.0
 _STEPS = 20
 
 

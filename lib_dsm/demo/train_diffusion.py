@@ -33,7 +33,7 @@ from lib_dsm.files import write_bytes
 SEED = 1
 CHARACTERS = 18_000
 BATCH = 64
-STEPS = 6_000
+STEPS = 5_000
 SIZE_SHARES = (3, 1, 1)  # of world.SIZES; small pictures cost less
 UNET_RATE = 1.2e-3
 TEXT_RATE = 1.2e-3

@@ -16,7 +16,7 @@ from lib_dsm.training.config import PreviewRequest, RunConfig
 NAME = "zorgle"
 PROMPT = "solo, [name], white background"
 STEPS = 300
-LEARNING_RATE = 0.005
+LEARNING_RATE = 0.02
 PICTURES = 40
 VECTORS = 8
 FEW_VECTORS = 4  # fewer than a character's own tags have tokens
@@ -69,7 +69,7 @@ class Trial:
     def request(self, number: int) -> PreviewRequest:
         """The picture of that number by which the embedding is judged."""
         prompt = PROMPT.replace("[name]", NAME)
-        return PreviewRequest(prompt=prompt, seed=1000 + number, steps=20, cfg=5.0, width=64, height=64)
+        return PreviewRequest(prompt=prompt, seed=1000 + number, steps=20, cfg=3.0, width=64, height=64)
 
     def draw(self, folder: Path) -> None:
         """Write the pictures and their captions."""
@@ -139,12 +139,14 @@ def claims() -> list[Claim]:
         ),
         Claim("8 pictures", replace(some, name="pictures-8", pictures=8), some),
         Claim(
-            "Learning rate × 10",
+            "Ten times the learning rate",
             replace(some, name="rate-times-10", settings={"learning_rate": learning_rate(10)}),
             some,
         ),
         Claim(
-            "Learning rate ÷ 10", replace(some, name="rate-by-10", settings={"learning_rate": learning_rate(0.1)}), some
+            "A tenth of the learning rate",
+            replace(some, name="rate-by-10", settings={"learning_rate": learning_rate(0.1)}),
+            some,
         ),
     ]
 

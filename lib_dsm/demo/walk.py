@@ -23,7 +23,7 @@ CHARACTER = 40  # ends in 0: held out from training (world.py)
 PICTURES = 24
 SHEETS = 2  # long pictures with the character twice, to be split
 STEPS = 300
-LEARNING_RATE = "0.005:200, 0.001"
+LEARNING_RATE = "0.02:200, 0.004"
 _BATCH = 4
 PROMPT = "solo, [name], white background"
 _JUDGED = 12  # pictures generated to count the attributes that came out right
@@ -77,7 +77,7 @@ def walk(out: Path, steps: int = STEPS, new_job: NewJob = Job) -> Walk:
 def run_config(project: Project, steps: int) -> RunConfig:
     """The settings of the demo's run: the guide's, in the demo world's small sizes."""
     requests = tuple(
-        PreviewRequest(prompt=PROMPT, seed=seed, steps=20, cfg=5.0, width=64, height=64) for seed in (1, 2)
+        PreviewRequest(prompt=PROMPT, seed=seed, steps=20, cfg=3.0, width=64, height=64) for seed in (1, 2)
     )
     return RunConfig(
         name=NAME,

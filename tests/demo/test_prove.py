@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -27,6 +31,20 @@ def test_trials_run_beside_each_other_and_are_taken_up_after_a_cancel(tmp_path: 
     # On one thread each: the same as one after the other.
     (alone,) = proving._carry_out_all(TRIALS[:1], tmp_path / "alone", Job("proof"), 1)
     assert (alone.before, alone.after) == (outcomes[0].before, outcomes[0].after)
+
+
+def test_workers_end_when_the_program_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lib_dsm", "demo", "--prove", "--out", str(tmp_path)]
+    program = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    workers: list[psutil.Process] = []
+    while not any(tmp_path.glob("proof/trials/*/trial.json")):  # written by a worker that has begun
+        assert program.poll() is None
+        workers = psutil.Process(program.pid).children(recursive=True)
+        time.sleep(0.2)
+    program.kill()
+    program.wait()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert workers and not alive
 
 
 def test_what_is_wrong_with_a_trial_reaches_the_person(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ def test_txt2img_draws_characters_from_their_tags(webui, size):
     shown = []
     for seed, character in enumerate(score.held_out(COUNT)):
         prompt = ", ".join(world.tags(character))
-        picture = webui.picture(prompt=prompt, steps=20, cfg_scale=5, width=size[0], height=size[1], seed=seed)
+        picture = webui.picture(prompt=prompt, steps=20, cfg_scale=3, width=size[0], height=size[1], seed=seed)
         assert picture.size == size
         shown.append(judge.shown(picture, character))
     shares = score.shares(shown)
