@@ -28,6 +28,7 @@ from lib_dsm.demo.corpus import Corpus, Prompt, PromptMaker, make_corpus
 from lib_dsm.demo.install import CHECKPOINT
 from lib_dsm.diffusion import ldm_layout
 from lib_dsm.diffusion.diffusers import DiffusersModel
+from lib_dsm.diffusion.sizes import sizes_of
 from lib_dsm.files import write_bytes
 
 SEED = 1
@@ -75,7 +76,7 @@ class Training:
     def __init__(self, folder: Path, characters: int = CHARACTERS, batch: int = BATCH) -> None:
         self.folder = folder
         self.batch = batch
-        self.sizes = ldm_layout.sizes_of(CHECKPOINT)
+        self.sizes = sizes_of(CHECKPOINT)
         self.start = load_file(CHECKPOINT)
         tokenizer = Path(self.sizes.text_version)
         model = DiffusersModel.from_state(self.start, self.sizes, tokenizer, torch.device("cpu"), torch.float32)
