@@ -74,7 +74,7 @@ window.DSM = (function () {
     const post = (path, values) => call("POST", path, values || {});
 
     const address = (path, values) => base + path + "?" + new URLSearchParams({...values, token: state.token});
-    const fileAddress = (path) => address("file", {path});
+    const fileAddress = (path, stamp) => address("file", stamp ? {path, v: stamp} : {path});
     const thumbnail = (path, size, stamp) => address("thumbnail", {path, size, v: stamp || 0});
 
     // ---- messages ------------------------------------------------------------------------------------------------
@@ -130,6 +130,7 @@ window.DSM = (function () {
             overlay.addEventListener("keydown", (event) => {
                 event.stopPropagation();
                 if (event.key === "Escape") close(false);
+                if (event.key === "Enter" && event.target.tagName === "INPUT") { event.preventDefault(); close(true); }
             });
             over(overlay);
             yes.focus();
@@ -303,7 +304,7 @@ window.DSM = (function () {
     else document.addEventListener("DOMContentLoaded", begin);
 
     return {
-        widgets, state, h, svg, get, post, call, attempt, toast, line, empty, confirm, showKeys, lightbox, on, tell, press, fill,
+        widgets, state, h, svg, get, post, call, attempt, toast, line, empty, over, confirm, showKeys, lightbox, on, tell, press, fill,
         openTab, project, plural, duration, fileAddress, thumbnail, TABS,
         visible: (element) => element.isConnected && element.offsetParent !== null,
     };

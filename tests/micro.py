@@ -64,4 +64,5 @@ def studio(tmp_path) -> StudioHost:
 
 def training_set(config: RunConfig, model, cache: Path) -> TrainingSet:
     """The pictures of a configuration, encoded."""
-    return load_pictures(plan_pictures(config).pictures, LatentCache(cache, model), lambda done, total: None)[0]
+    how = {"mirror": config.flip > 0, "alpha": config.alpha_loss}
+    return load_pictures(plan_pictures(config).pictures, LatentCache(cache, model), lambda done, total: None, **how)[0]

@@ -11,8 +11,10 @@ from lib_dsm.api import (
     crop_routes,
     job_routes,
     picture_routes,
+    preset_routes,
     project_routes,
     prune_routes,
+    run_routes,
     system_routes,
     train_routes,
 )
@@ -23,6 +25,7 @@ from lib_dsm.api.service import Service
 PREFIX = "/dsm/v1/"
 _MODULES = (
     system_routes, job_routes, project_routes, picture_routes, prune_routes, crop_routes, train_routes,
+    run_routes, preset_routes,
 )  # fmt: skip
 
 

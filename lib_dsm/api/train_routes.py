@@ -1,16 +1,59 @@
-"""Training: check, start, the runs there are."""
+"""Training: what the settings come to, check, start, and the words the vectors start from."""
 
 from __future__ import annotations
 
+import re
+import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lib_dsm import options
 from lib_dsm.api.http import Call, Route
+from lib_dsm.api.plain import plain
 from lib_dsm.api.service import Service
-from lib_dsm.errors import InputError
-from lib_dsm.files import read_json
+from lib_dsm.errors import DsmError, InputError
 from lib_dsm.training.config import RunConfig
+
+RATE_POINTS = 240
+PROMPTS = 4
+TEXT_LIMIT = 4000  # characters
+
+
+def plan(service: Service, call: Call) -> Any:
+    """What the settings in `config` come to: sizes, crops, epochs and the rate by step. Loads no model.
+
+    `pictures` true lists every picture with the part of it that is kept.
+    """
+    from lib_dsm.api.train_plan import describe_plan, first_prompts, rate_curve
+    from lib_dsm.training.pictures import plan_pictures
+
+    config = _config(service, call)
+    planned = plan_pictures(config)
+    facts = describe_plan(config, planned, call.flag("pictures"))
+    # What is half typed is no reason to show nothing of the rest.
+    parts: dict[str, Callable[[], Any]] = {
+        "rate": lambda: rate_curve(config, RATE_POINTS),
+        "prompts": lambda: first_prompts(config, planned, PROMPTS),
+    }
+    for name, find in parts.items():
+        try:
+            facts |= {name: find(), f"{name}_problem": ""}
+        except DsmError as error:
+            facts |= {name: [], f"{name}_problem": str(error)}
+    return plain(facts)
+
+
+def tokens(service: Service, call: Call) -> Any:
+    """How the tokenizer of `checkpoint` cuts `text` into tokens, and which of them each of `vectors` starts from."""
+    text = call.text("text")
+    if len(text) > TEXT_LIMIT:
+        raise InputError(f"The text has {len(text)} characters.", "A few words are enough.")
+    pieces = service.host.tokens(text, call.text("checkpoint", ""))
+    count = call.whole("vectors", 1, 1, 75)
+    # As `networks.textual_inversion.initial_vectors` stretches them.
+    start = [index * len(pieces) // count for index in range(count)] if pieces else []
+    return {"tokens": pieces, "vectors": start}
 
 
 def check(service: Service, call: Call) -> Any:
@@ -23,16 +66,16 @@ def check(service: Service, call: Call) -> Any:
 
 def start(service: Service, call: Call) -> Any:
     """Start the training of `config` (as in RUN.json) in the background; answers with the job's id."""
+    return start_job(service, _config(service, call), call.flag("resume"))
+
+
+def start_job(service: Service, config: RunConfig, resume: bool) -> dict[str, Any]:
+    """Start a training that the Train tab shows."""
     from lib_dsm.host.run import start_training
 
-    job = start_training(service.host, _config(service, call), call.flag("resume"))
+    job = start_training(service.host, config, resume)
     job.data["tab"] = "train"
     return {"job": job.id}
-
-
-def list_runs(service: Service, call: Call) -> Any:
-    """The runs in the host's folder for logs, the newest first."""
-    return {"runs": [{"name": folder.name, "path": str(folder)} for folder in runs(service)]}
 
 
 def runs(service: Service) -> list[Path]:
@@ -41,30 +84,27 @@ def runs(service: Service) -> list[Path]:
     return [path.parent for path in sorted(records, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
-def run_config(folder: Path, changes: dict[str, Any]) -> RunConfig:
-    """The settings that a run was started with, some of them changed.
-
-    Raises:
-        InputError: the folder is no run's.
-    """
-    record = read_json(folder / "run.json")
-    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
-        raise InputError(f"{folder} is not the folder of a run.", "Choose one from the list.")
-    return options.from_json(RunConfig, {**record["config"], **changes}, "run settings")
-
-
 def _config(service: Service, call: Call) -> RunConfig:
-    config = options.from_json(RunConfig, call.object("config"), "run settings")
+    given = call.object("config")
+    for name, spec in options.specs(RunConfig).items():
+        if name in given and given[name] is None and type(None) not in typing.get_args(spec.type):
+            raise InputError(f"{spec.label} is empty.", "Fill it in.")
+    config = options.from_json(RunConfig, given, "run settings")
     service.folder(config.dataset)
     if config.output:
         service.folder(config.output)
     if all(config.checkpoint != known.name for known in service.host.checkpoints()):
         service.path(config.checkpoint)
+    if config.template_file:
+        service.path(config.template_file)
+    if re.search(r"[/\\:]|^\.", config.init_embedding):  # a path, and not a name in the host's folder
+        service.path(config.init_embedding)
     return config
 
 
 ROUTES = (
+    Route("POST", "train/plan", plan),
+    Route("POST", "train/tokens", tokens),
     Route("POST", "train/check", check),
     Route("POST", "train/start", start),
-    Route("GET", "train/runs", list_runs),
 )

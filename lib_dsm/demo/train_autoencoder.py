@@ -23,6 +23,7 @@ from lib_dsm.demo import world
 from lib_dsm.demo.install import CHECKPOINT, write_yaml
 from lib_dsm.diffusion import ldm_layout
 from lib_dsm.diffusion.diffusers import DiffusersModel
+from lib_dsm.diffusion.sizes import sizes_of
 from lib_dsm.files import write_bytes
 
 SEED = 1
@@ -45,7 +46,7 @@ class Training:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.sizes = ldm_layout.sizes_of(CHECKPOINT)
+        self.sizes = sizes_of(CHECKPOINT)
         self.start = load_file(CHECKPOINT)
         tokenizer = Path(self.sizes.text_version)
         self.model = DiffusersModel.from_state(self.start, self.sizes, tokenizer, torch.device("cpu"), torch.float32)

@@ -200,8 +200,8 @@ def _measure(
     from lib_dsm.networks.embedding import load_embedding
     from lib_dsm.networks.textual_inversion import TextualInversion, initial_vectors
     from lib_dsm.training.latents import LatentCache
-    from lib_dsm.training.loop import held_out_losses
     from lib_dsm.training.pictures import load_pictures, plan_pictures
+    from lib_dsm.training.validation import held_out_losses
 
     record = out / "measures.json"
     digest = sha256(embedding)

@@ -1,27 +1,38 @@
-"""The studio's diffusion model: a Stable Diffusion 1 checkpoint in the ldm layout, run by diffusers."""
+"""The studio's diffusion model: a Stable Diffusion 1 or 2 checkpoint in the ldm layout, run by diffusers."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
+from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from lib_dsm.diffusion import ldm_layout
 from lib_dsm.diffusion.fingerprint import autoencoder_hash
 from lib_dsm.diffusion.prompts import Chunk, SpecialTokens, chunk_prompt, empty_chunk, words_of
 from lib_dsm.diffusion.protocol import Replacements
+from lib_dsm.diffusion.recompute import Recomputation
+from lib_dsm.diffusion.sizes import Sizes
+
+Prediction = Literal["epsilon", "v_prediction"]
+_OPENCLIP_PADDING = 0  # CLIP pads with its end token
 
 
 class DiffusersModel:
     """`DiffusionModel` (see protocol.py) over diffusers' U-Net and autoencoder and transformers' CLIP text encoder.
 
-    The weights are frozen. Prompts are encoded one by one, so that a caption's conditioning does not depend on the
-    others of its batch (the WebUI restores the mean over the whole batch; for a single prompt the two are the same).
+    The weights are frozen. Emphasis restores the mean of each chunk by itself, so that a caption's conditioning does
+    not depend on the others of its batch (the WebUI restores it over the whole batch; for a single prompt the two are
+    the same). `openclip` tells that the text encoder is OpenCLIP's (SD2), without CLIP skip and with other padding.
     """
 
     def __init__(
@@ -32,8 +43,9 @@ class DiffusersModel:
         tokenizer: CLIPTokenizer,
         alphas_cumprod: torch.Tensor,
         latent_scale: float,
-        prediction_type: Literal["epsilon", "v_prediction"] = "epsilon",
+        prediction_type: Prediction = "epsilon",
         vae_hash: str = "",
+        openclip: bool = False,
     ) -> None:
         self.unet = unet
         self.autoencoder = autoencoder
@@ -41,9 +53,12 @@ class DiffusersModel:
         self.tokenizer = tokenizer
         self.alphas_cumprod = alphas_cumprod.float()
         self.latent_scale = latent_scale
-        self.prediction_type: Literal["epsilon", "v_prediction"] = prediction_type
+        self.prediction_type: Prediction = prediction_type
         # transformers before 5 keeps the layers one level deeper
         self._layers = getattr(text_encoder, "text_model", text_encoder)
+        self._openclip = openclip
+        self.has_clip_skip = not openclip
+        self.attention_upcast = False
         self.hidden_size = int(text_encoder.config.hidden_size)
         self.dtype = unet.dtype
         self.device = unet.device
@@ -51,52 +66,64 @@ class DiffusersModel:
         self.special = SpecialTokens(
             start=tokenizer.bos_token_id,
             end=tokenizer.eos_token_id,
-            padding=tokenizer.pad_token_id,
+            padding=_OPENCLIP_PADDING if openclip else tokenizer.eos_token_id,
             comma=tokenizer.convert_tokens_to_ids(",</w>"),
         )
         for module in (unet, autoencoder, text_encoder):
             module.requires_grad_(False).eval()
+        if openclip and self.dtype == torch.float16:
+            self.attention_upcast = True
+            unet.set_attn_processor(_Float32Attention())
+        blocks = (ResnetBlock2D, BasicTransformerBlock)
+        self._recomputation = Recomputation(module for module in unet.modules() if isinstance(module, blocks))
 
     @classmethod
     def from_state(
         cls,
         state: Mapping[str, torch.Tensor],
-        sizes: ldm_layout.Sizes,
+        sizes: Sizes,
         tokenizer_folder: Path,
         device: torch.device,
         dtype: torch.dtype,
     ) -> DiffusersModel:
-        """Build the model from a checkpoint's tensors (ldm keys).
+        """Build the model from a checkpoint's tensors (ldm keys), which may be read one by one as they are asked for.
 
         The U-Net gets `dtype`; autoencoder and text encoder stay float32, where half precision costs quality or NaNs.
 
         Raises:
             ValueError: tensors are missing or have another shape than `sizes` says.
         """
-        unet = UNet2DConditionModel(**ldm_layout.unet_config(sizes))
-        autoencoder = AutoencoderKL(**ldm_layout.vae_config(sizes))
-        text_encoder = CLIPTextModel(CLIPTextConfig(**ldm_layout.text_config(sizes)))
-        _load(unet, ldm_layout.unet_state(state, sizes))
-        _load(autoencoder, ldm_layout.vae_state(state, sizes))
+        with init_empty_weights(include_buffers=False):  # no random weights first, no memory for them
+            unet = UNet2DConditionModel(**ldm_layout.unet_config(sizes))
+            autoencoder = AutoencoderKL(**ldm_layout.vae_config(sizes))
+            text_encoder = CLIPTextModel(CLIPTextConfig(**ldm_layout.text_config(sizes)))
+        _load(unet, ldm_layout.unet_state(state, sizes), dtype)
+        _load(autoencoder, ldm_layout.vae_state(state, sizes), torch.float32)
+        _load(text_encoder, ldm_layout.text_state(state, sizes), torch.float32)
         prefix = ldm_layout.VAE_PREFIX
-        named = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-        _load(text_encoder, ldm_layout.text_state(state, sizes))
-        if device.type == "cpu":
-            # Convolutions on the CPU are about twice as fast in this layout.
-            unet = unet.to(memory_format=torch.channels_last)
-            autoencoder = autoencoder.to(memory_format=torch.channels_last)
-        if dtype != torch.float32:
-            unet = unet.to(dtype)
+        named = {key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)}
+        # Convolutions on the CPU are about twice as fast in this layout, and tensor cores want it.
+        unet = unet.to(device, memory_format=torch.channels_last)
         return cls(
-            unet.to(device),
-            autoencoder.to(device),
+            unet,
+            autoencoder.to(device, memory_format=torch.channels_last),
             text_encoder.to(device),
             CLIPTokenizer.from_pretrained(tokenizer_folder),
-            ldm_layout.alphas_cumprod(sizes),
+            ldm_layout.alphas_cumprod(sizes, state),
             sizes.latent_scale,
-            sizes.prediction_type,
+            _predicts(unet) if sizes.prediction_type == "unknown" else sizes.prediction_type,
             autoencoder_hash(named),
+            openclip=sizes.text_encoder == "openclip",
         )
+
+    @property
+    def recompute(self) -> bool:
+        """See protocol.py."""
+        return self._recomputation.on
+
+    @recompute.setter
+    def recompute(self, on: bool) -> None:
+        self._recomputation.switch(on)
 
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,6 +140,8 @@ class DiffusersModel:
 
     def tokenize(self, text: str) -> list[int]:
         """See protocol.py."""
+        if self._openclip:  # its tokenizer does so, twice
+            text = html.unescape(html.unescape(text))
         return list(self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
 
     def token_vectors(self, ids: Sequence[int]) -> torch.Tensor:
@@ -126,25 +155,29 @@ class DiffusersModel:
         chunked = [chunk_prompt(prompt, self.tokenize, self.special, words) for prompt in prompts]
         longest = max(map(len, chunked))
         filler = empty_chunk(self.special)
-        encoded = []
-        for chunks in chunked:
-            filled = [*chunks, *[filler] * (longest - len(chunks))]
-            hidden = self._encode_chunks(filled, replacements, clip_skip)
-            encoded.append(hidden.reshape(1, -1, self.hidden_size))
-        return torch.cat(encoded)
+        filled = [[*chunks, *[filler] * (longest - len(chunks))] for chunks in chunked]
+        different = list(dict.fromkeys(chunk for chunks in filled for chunk in chunks))
+        encoded: dict[Chunk, torch.Tensor] = {}
+        # A chunk without replacements needs no gradient, so it does not go through the encoder with those that do.
+        for with_gradient in (True, False):
+            group = [chunk for chunk in different if bool(chunk.placed) is with_gradient]
+            if group:
+                encoded.update(zip(group, self._encode_chunks(group, replacements, clip_skip), strict=True))
+        return torch.stack([torch.cat([encoded[chunk] for chunk in chunks]) for chunks in filled])
 
     def _encode_chunks(self, chunks: Sequence[Chunk], replacements: Replacements, clip_skip: int) -> torch.Tensor:
+        skips = self.has_clip_skip and clip_skip > 1
         ids = torch.tensor([chunk.tokens for chunk in chunks], device=self.device)
         with self._placing(chunks, replacements):
-            output = self.text_encoder(input_ids=ids, output_hidden_states=clip_skip > 1)
-        if clip_skip > 1:
+            output = self.text_encoder(input_ids=ids, output_hidden_states=skips)
+        if skips:
             layers = output.hidden_states
             # Skipping more layers than there are would leave nothing: the first layer's output is the least.
             hidden: torch.Tensor = self._layers.final_layer_norm(layers[-min(clip_skip, len(layers) - 1)])
         else:
             hidden = output.last_hidden_state
-        weights = torch.tensor([chunk.weights for chunk in chunks], device=self.device)
-        if not torch.all(weights == 1):
+        if any(weight != 1 for chunk in chunks for weight in chunk.weights):
+            weights = torch.tensor([chunk.weights for chunk in chunks], device=self.device)
             # Weighing shifts the mean; the WebUI restores it, chunk by chunk.
             before = hidden.mean(dim=(1, 2), keepdim=True)
             hidden = hidden * weights[:, :, None]
@@ -181,11 +214,39 @@ class DiffusersModel:
         return output.float()
 
 
-def _load(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Load all of `state` into `module`, which must want exactly that."""
+class _Float32Attention:
+    """Attention of the U-Net in float32: in half precision SD2.1's products of queries and keys overflow."""
+
+    def __call__(
+        self, attn: Any, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None, **_: Any
+    ) -> torch.Tensor:
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        parts = (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
+        heads = [part.unflatten(-1, (attn.heads, -1)).transpose(1, 2).float() for part in parts]
+        attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        output: torch.Tensor = attn.to_out[0](attended.to(hidden_states.dtype))
+        return output
+
+
+@torch.no_grad()
+def _predicts(unet: UNet2DConditionModel) -> Prediction:
+    """What an SD2 U-Net has learned to predict, found out as the WebUI does where there is no yaml.
+
+    For a constant picture at the last timestep, which is all noise, the noise is the picture, and the velocity is far
+    below.
+    """
+    constant = torch.full((1, unet.config.in_channels, 8, 8), 0.5, dtype=unet.dtype, device=unet.device)
+    context = torch.full((1, 2, unet.config.cross_attention_dim), 0.5, dtype=unet.dtype, device=unet.device)
+    output = unet(constant, torch.tensor([999], device=unet.device), context, return_dict=False)[0]
+    return "v_prediction" if float((output.float() - constant.float()).mean()) < -1 else "epsilon"
+
+
+def _load(module: torch.nn.Module, state: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
+    """Put all of `state`, which is emptied, into `module` as `dtype`; the module must want exactly that."""
     wanted = {key: value.shape for key, value in module.state_dict().items()}
     missing = sorted(wanted.keys() - state.keys())
     wrong = sorted(key for key in wanted.keys() & state.keys() if wanted[key] != state[key].shape)
     if missing or wrong:
         raise ValueError(f"{len(missing)} tensors missing, {len(wrong)} of another shape: {(missing + wrong)[0]}")
-    module.load_state_dict({key: state[key].float() for key in wanted}, strict=True)
+    # A copy even of the right type: what the file's reader gives may be a view of the file.
+    module.load_state_dict({key: state.pop(key).to(dtype, copy=True) for key in wanted}, strict=True, assign=True)

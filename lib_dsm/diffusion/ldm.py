@@ -14,6 +14,7 @@ import torch
 
 from lib_dsm.diffusion.fingerprint import autoencoder_hash
 from lib_dsm.diffusion.protocol import Replacements
+from lib_dsm.diffusion.recompute import Recomputation
 
 Forwards = Mapping[type, Callable[..., Any]]
 _CHECKPOINT_FLAGS = ("use_checkpoint", "checkpoint")  # of ldm's ResBlock and BasicTransformerBlock
@@ -24,7 +25,8 @@ _MISSING = object()
 class LdmModel:
     """`DiffusionModel` (see protocol.py) over the WebUI's `sd_model`; to be used inside `fit_for_training`.
 
-    Autoencoding runs in float32 even where the WebUI keeps the autoencoder in half precision, which costs NaNs.
+    SD2's text encoder passes over CLIP skip in the WebUI, and so it does here. Autoencoding runs in float32 even where
+    the WebUI keeps the autoencoder in half precision, which costs NaNs.
     """
 
     def __init__(self, sd_model: Any) -> None:
@@ -42,6 +44,20 @@ class LdmModel:
         self.latent_scale = float(sd_model.scale_factor)
         self.hidden_size = int(self._token_table().shape[1])
         self.vae_hash = autoencoder_hash(sd_model.first_stage_model.state_dict())
+        second = bool(getattr(sd_model, "is_sd2", False))
+        self.has_clip_skip = not second
+        # In half precision SD2.1's products of queries and keys overflow.
+        self.attention_upcast = second and self.dtype == torch.float16
+        self._recomputation = Recomputation(_blocks(sd_model.model.diffusion_model))
+
+    @property
+    def recompute(self) -> bool:
+        """See protocol.py; to be switched off before the model is given back."""
+        return self._recomputation.on
+
+    @recompute.setter
+    def recompute(self, on: bool) -> None:
+        self._recomputation.switch(on)
 
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -144,6 +160,14 @@ class LdmModel:
             autoencoder.to(dtype)  # exact: the values came from this type
 
 
+def _blocks(unet: torch.nn.Module) -> list[torch.nn.Module]:
+    """The parts of the U-Net that are worth recomputing one at a time."""
+    from ldm.modules.attention import BasicTransformerBlock
+    from ldm.modules.diffusionmodules.openaimodel import ResBlock
+
+    return [module for module in unet.modules() if isinstance(module, (ResBlock, BasicTransformerBlock))]
+
+
 class _EmbeddingOverlay:
     """The WebUI's embedding database with some embeddings more; everything else is the database's own.
 
@@ -212,6 +236,39 @@ def fit_for_training(sd_model: Any) -> Iterator[None]:
         yield
     finally:
         switch(True)
+
+
+class ChannelsLast:
+    """While the context lasts a U-Net's convolutions lie in memory channels last, which is twice as fast on the CPU.
+
+    What lies so already stays so. Weights are moved one by one, so it takes no memory worth speaking of.
+    """
+
+    def __init__(self, unet: torch.nn.Module) -> None:
+        self._moved = [
+            parameter
+            for parameter in unet.parameters()
+            if parameter.dim() == 4 and not parameter.is_contiguous(memory_format=torch.channels_last)
+        ]
+
+    def __enter__(self) -> None:
+        self._move(torch.channels_last)
+
+    def __exit__(self, *_: object) -> None:
+        self._move(torch.contiguous_format)
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """While this lasts they lie as they did before, so that a picture has the bits of the WebUI's own."""
+        self._move(torch.contiguous_format)
+        try:
+            yield
+        finally:
+            self._move(torch.channels_last)
+
+    def _move(self, to: torch.memory_format) -> None:
+        for parameter in self._moved:
+            parameter.data = parameter.data.contiguous(memory_format=to)
 
 
 def attention_forwards() -> dict[type, Callable[..., Any]]:

@@ -1,20 +1,16 @@
-"""Stable Diffusion 1 checkpoints in the ldm layout: their sizes, and their names in diffusers and transformers.
+"""Stable Diffusion 1 and 2 checkpoints in the ldm layout: what their tensors are called in diffusers and transformers.
 
-The sizes stand in the yaml beside a checkpoint (the layout of CompVis' `v1-inference.yaml`); without one they are those
-of Stable Diffusion 1.5. Every key map takes an ldm key, prefix and all, to the key in the state dict of diffusers'
-`UNet2DConditionModel` or `AutoencoderKL` or of transformers' `CLIPTextModel` (version 5); no two keys share a target,
-so a map can be turned round.
+Every key map takes an ldm key, prefix and all, to the key in the state dict of diffusers' `UNet2DConditionModel` or
+`AutoencoderKL` or of transformers' `CLIPTextModel` (version 5); no two keys share a target, so a map can be turned
+round.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from lib_dsm.errors import ModelError
+from lib_dsm.diffusion.sizes import OPENCLIP_PREFIXES, Sizes
 
 if TYPE_CHECKING:
     import torch
@@ -23,144 +19,26 @@ UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
 TEXT_PREFIX = "cond_stage_model.transformer.text_model."
 _OLD_TEXT_PREFIX = "cond_stage_model.transformer."  # before transformers had the level `text_model`
-_TEXT_EMBEDDER = "FrozenCLIPEmbedder"
+# OpenCLIP's parts of a block of the text encoder → transformers'; queries, keys and values lie in one tensor there.
+_OPENCLIP_PARTS = {
+    "ln_1": "layer_norm1",
+    "attn.out_proj": "self_attn.out_proj",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """What must be known of a Stable Diffusion 1 model to build it; the defaults are those of version 1.5.
-
-    `model_channels` times an entry of `channel_mult` is the width of that level of the U-Net, `vae_channels` times an
-    entry of `vae_channel_mult` likewise of the autoencoder. A level has attention if its downsampling factor (1, 2, 4,
-    …) is among `attention_resolutions`. `text_version` is a folder's absolute path if there is such a folder, else what
-    the yaml names, such as "openai/clip-vit-large-patch14".
-    """
-
-    in_channels: int = 4
-    out_channels: int = 4
-    model_channels: int = 320
-    channel_mult: tuple[int, ...] = (1, 2, 4, 4)
-    num_res_blocks: int = 2
-    attention_resolutions: tuple[int, ...] = (4, 2, 1)
-    num_heads: int = 8
-    transformer_depth: int = 1
-    context_dim: int = 768
-
-    vae_channels: int = 128
-    vae_channel_mult: tuple[int, ...] = (1, 2, 4, 4)
-    vae_res_blocks: int = 2
-    vae_resolution: int = 256
-    z_channels: int = 4
-
-    text_layers: int = 12
-    text_heads: int = 12
-    text_intermediate: int = 3072
-    text_version: str = "openai/clip-vit-large-patch14"
-
-    linear_start: float = 0.00085
-    linear_end: float = 0.012
-    timesteps: int = 1000
-    latent_scale: float = 0.18215
-    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
-
-
-def sizes_of(checkpoint: Path) -> Sizes:
-    """The sizes of a checkpoint: from the yaml of the same name beside it, or those of Stable Diffusion 1.5.
-
-    Raises:
-        ModelError: the yaml cannot be read or describes another family of models.
-    """
-    config = checkpoint.with_suffix(".yaml")
-    return read_sizes(config) if config.is_file() else Sizes()
-
-
-def read_sizes(config: Path) -> Sizes:
-    """Read a yaml in the layout of `v1-inference.yaml`.
-
-    A relative `cond_stage_config.params.version` is looked for beside the yaml; the text encoder's depth and heads come
-    from that folder's config.json.
-
-    Raises:
-        ModelError: it cannot be read or describes another family of models than Stable Diffusion 1.
-    """
-    import yaml
-
-    try:
-        params = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]["params"]
-        sizes = _sizes_from(params, config)
-    except OSError as error:
-        raise ModelError(f"{config} cannot be read: {error.strerror or error}.", "Check the file.") from error
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{config} is not the description of a Stable Diffusion 1 model: {error!r}.",
-            "Put the yaml that came with the checkpoint beside it, or remove it if the checkpoint needs none.",
-        ) from error
-    return sizes
-
-
-def _sizes_from(params: Mapping[str, Any], config: Path) -> Sizes:
-    unet = params["unet_config"]["params"]
-    vae = params["first_stage_config"]["params"]["ddconfig"]
-    text = params["cond_stage_config"]
-    default = Sizes()
-    _refuse(config, not str(text["target"]).endswith(_TEXT_EMBEDDER), f"text encoder {text['target']}")
-    _refuse(config, bool(unet.get("use_linear_in_transformer")), "use_linear_in_transformer")
-    _refuse(config, unet.get("num_heads", -1) < 1, "num_head_channels")
-    _refuse(config, bool(vae.get("attn_resolutions")), "attention in the autoencoder's levels")
-    sizes = Sizes(
-        in_channels=int(unet["in_channels"]),
-        out_channels=int(unet["out_channels"]),
-        model_channels=int(unet["model_channels"]),
-        channel_mult=tuple(unet["channel_mult"]),
-        num_res_blocks=int(unet["num_res_blocks"]),
-        attention_resolutions=tuple(unet["attention_resolutions"]),
-        num_heads=int(unet["num_heads"]),
-        transformer_depth=int(unet.get("transformer_depth", 1)),
-        context_dim=int(unet["context_dim"]),
-        vae_channels=int(vae["ch"]),
-        vae_channel_mult=tuple(vae["ch_mult"]),
-        vae_res_blocks=int(vae["num_res_blocks"]),
-        vae_resolution=int(vae["resolution"]),
-        z_channels=int(vae["z_channels"]),
-        linear_start=float(params.get("linear_start", default.linear_start)),
-        linear_end=float(params.get("linear_end", default.linear_end)),
-        timesteps=int(params.get("timesteps", default.timesteps)),
-        latent_scale=float(params.get("scale_factor", default.latent_scale)),
-        prediction_type="v_prediction" if params.get("parameterization") == "v" else "epsilon",
-    )
-    return _with_text(sizes, str((text.get("params") or {}).get("version", default.text_version)), config)
-
-
-def _with_text(sizes: Sizes, version: str, config: Path) -> Sizes:
-    folder = config.parent / version  # an absolute version stays what it is
-    if not folder.is_dir():
-        return replace(sizes, text_version=version)
-    text = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    text = text.get("text_config") or text
-    return replace(
-        sizes,
-        text_version=str(folder.resolve()),
-        text_layers=int(text["num_hidden_layers"]),
-        text_heads=int(text["num_attention_heads"]),
-        text_intermediate=int(text["intermediate_size"]),
-    )
-
-
-def _refuse(config: Path, condition: bool, what: str) -> None:
-    if condition:
-        raise ModelError(
-            f"{config} describes a model with {what}, which is not Stable Diffusion 1.",
-            "Choose a checkpoint of the Stable Diffusion 1 family.",
-        )
-
-
-def alphas_cumprod(sizes: Sizes) -> torch.Tensor:
+def alphas_cumprod(sizes: Sizes, state: Mapping[str, torch.Tensor] | None = None) -> torch.Tensor:
     """The share of the signal left after each timestep, float32, falling.
 
-    The schedule that ldm calls "linear": the betas' square roots rise linearly (CompVis' `make_beta_schedule`).
+    That which the checkpoint's `state` holds, as the WebUI takes it, else the schedule that ldm calls "linear": the
+    betas' square roots rise linearly (CompVis' `make_beta_schedule`).
     """
     import torch
 
+    if state is not None and "alphas_cumprod" in state and state["alphas_cumprod"].shape == (sizes.timesteps,):
+        return state["alphas_cumprod"].to(torch.float32, copy=True)
     start, end = sizes.linear_start**0.5, sizes.linear_end**0.5
     betas = torch.linspace(start, end, sizes.timesteps, dtype=torch.float64) ** 2
     return (1 - betas).cumprod(0).float()
@@ -177,8 +55,11 @@ def unet_config(sizes: Sizes) -> dict[str, Any]:
         "down_block_types": tuple("CrossAttnDownBlock2D" if has else "DownBlock2D" for has in attention),
         "up_block_types": tuple("CrossAttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attention)),
         # diffusers' argument of this name has always meant the number of heads
-        "attention_head_dim": sizes.num_heads,
+        "attention_head_dim": tuple(
+            sizes.num_heads or sizes.model_channels * mult // sizes.num_head_channels for mult in sizes.channel_mult
+        ),
         "transformer_layers_per_block": sizes.transformer_depth,
+        "use_linear_projection": sizes.linear_projection,
         "cross_attention_dim": sizes.context_dim,
     }
 
@@ -198,14 +79,14 @@ def vae_config(sizes: Sizes) -> dict[str, Any]:
 
 
 def text_config(sizes: Sizes) -> dict[str, Any]:
-    """Arguments of transformers' `CLIPTextConfig`."""
+    """Arguments of transformers' `CLIPTextConfig`, which describes OpenCLIP's text encoders as well."""
     return {
         "hidden_size": sizes.context_dim,
         "intermediate_size": sizes.text_intermediate,
         "num_hidden_layers": sizes.text_layers,
         "num_attention_heads": sizes.text_heads,
         "projection_dim": sizes.context_dim,
-        "hidden_act": "quick_gelu",
+        "hidden_act": "quick_gelu" if sizes.text_encoder == "clip" else "gelu",
         "vocab_size": 49408,
         "max_position_embeddings": 77,
     }
@@ -227,7 +108,13 @@ def vae_key_map(sizes: Sizes) -> dict[str, str]:
 
 
 def text_key_map(sizes: Sizes) -> dict[str, str]:
-    """Every parameter of the text encoder: ldm key → transformers key."""
+    """Every parameter of the text encoder: ldm key → transformers key.
+
+    OpenCLIP's queries, keys and values, one tensor in ldm and three in transformers, are not among them; see
+    `text_state`.
+    """
+    if sizes.text_encoder == "openclip":
+        return {OPENCLIP_PREFIXES[0] + ldm: name for ldm, name in _openclip_names(sizes)}
     names = ["embeddings.token_embedding.weight", "embeddings.position_embedding.weight"]
     modules = ["final_layer_norm"]
     for layer in range(sizes.text_layers):
@@ -252,14 +139,16 @@ def vae_state(state: Mapping[str, torch.Tensor], sizes: Sizes) -> dict[str, torc
 def text_state(state: Mapping[str, torch.Tensor], sizes: Sizes) -> dict[str, torch.Tensor]:
     """The text encoder's tensors of a checkpoint under transformers' keys; absent ones are left out.
 
-    Checkpoints from before transformers had the level `text_model` are understood too.
+    CLIP's are also found as they were before transformers had the level `text_model`, OpenCLIP's under the prefix of
+    Stability AI's later package.
     """
+    usual, other = (TEXT_PREFIX, _OLD_TEXT_PREFIX) if sizes.text_encoder == "clip" else OPENCLIP_PREFIXES
     found = {}
     for key, name in text_key_map(sizes).items():
-        key = key if key in state else _OLD_TEXT_PREFIX + name
+        key = key if key in state else key.replace(usual, other, 1)
         if key in state:
             found[name] = state[key]
-    return found
+    return found if sizes.text_encoder == "clip" else {**found, **_openclip_projections(state, sizes)}
 
 
 def to_ldm(state: Mapping[str, torch.Tensor], key_map: Mapping[str, str]) -> dict[str, torch.Tensor]:
@@ -273,6 +162,29 @@ def to_ldm(state: Mapping[str, torch.Tensor], key_map: Mapping[str, str]) -> dic
         ldm: state[name][:, :, None, None] if ldm.startswith(VAE_PREFIX) and _is_vae_projection(name) else state[name]
         for ldm, name in key_map.items()
     }
+
+
+def _openclip_names(sizes: Sizes) -> Iterator[tuple[str, str]]:
+    """Pairs (ldm key, transformers key), ldm's without prefix."""
+    yield "token_embedding.weight", "embeddings.token_embedding.weight"
+    yield "positional_embedding", "embeddings.position_embedding.weight"
+    yield from _with_parameters([("ln_final", "final_layer_norm")])
+    for layer in range(sizes.text_layers):
+        for ldm, name in _OPENCLIP_PARTS.items():
+            yield from _with_parameters([(f"transformer.resblocks.{layer}.{ldm}", f"encoder.layers.{layer}.{name}")])
+
+
+def _openclip_projections(state: Mapping[str, torch.Tensor], sizes: Sizes) -> dict[str, torch.Tensor]:
+    """Queries, keys and values, which torch's `MultiheadAttention` keeps one below the other in `in_proj`."""
+    found = {}
+    for layer in range(sizes.text_layers):
+        for kind in ("weight", "bias"):
+            keys = [f"{prefix}transformer.resblocks.{layer}.attn.in_proj_{kind}" for prefix in OPENCLIP_PREFIXES]
+            joined = next((state[key] for key in keys if key in state), None)
+            if joined is not None:
+                for part, tensor in zip("qkv", joined.chunk(3), strict=True):
+                    found[f"encoder.layers.{layer}.self_attn.{part}_proj.{kind}"] = tensor
+    return found
 
 
 def _is_vae_projection(key: str) -> bool:

@@ -23,8 +23,12 @@ class DiffusionModel(Protocol):
         prediction_type: what `predict` returns, the noise ("epsilon") or the velocity ("v_prediction").
         alphas_cumprod: float32, one value a timestep, falling.
         latent_scale: latents the U-Net sees are the autoencoder's times this (0.18215 for SD1).
-        hidden_size: width of a token's vector and of the conditioning (768 for SD1).
+        hidden_size: width of a token's vector and of the conditioning (768 for SD1, 1024 for SD2).
         vae_hash: identifies the autoencoder's weights; a part of the latent cache's key.
+        has_clip_skip: whether the text encoder knows CLIP skip; SD2's does not.
+        attention_upcast: whether the U-Net's attention is computed in float32 though its weights are not.
+        recompute: whether the U-Net's activations are computed again in the backward pass instead of being kept;
+            may be set, and changes nothing but memory and time.
     """
 
     device: torch.device
@@ -34,6 +38,9 @@ class DiffusionModel(Protocol):
     latent_scale: float
     hidden_size: int
     vae_hash: str
+    has_clip_skip: bool
+    attention_upcast: bool
+    recompute: bool
 
     def encode_images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pixels B×3×H×W in [-1, 1] to the mean and log variance of the latent, each B×4×H/8×W/8 float32, unscaled."""
@@ -55,7 +62,8 @@ class DiffusionModel(Protocol):
         """Conditioning B×77k×hidden_size, the same numbers as the WebUI's encoder: chunks of 75, emphasis, `BREAK`.
 
         `replacements` maps an embedding's name to its vectors (V×hidden_size, may require a gradient); it takes the
-        place of its name's tokens and never straddles two chunks. `clip_skip` 1 uses the last layer.
+        place of its name's tokens and never straddles two chunks. `clip_skip` 1 uses the last layer; a model without
+        CLIP skip passes over it.
         """
         ...
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lib_dsm.networks.textual_inversion import Start
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.pictures import Plan
 
@@ -24,4 +25,8 @@ class RunFacts:
     checkpoint_hash: str = ""
     vae_hash: str = ""
     fingerprint: str = ""
+    start: Start | None = None  # where it begins with an embedding instead of words
+    weighted: int | None = None  # pictures whose transparency weighs the loss, None until they are read
+    has_clip_skip: bool = True  # whether the model's text encoder knows it
+    attention_upcast: bool = False  # whether the session computes attention in float32 for the model's sake
     vae_replaced: str = ""  # name of an external VAE that was loaded and is set aside for the training

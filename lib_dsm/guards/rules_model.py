@@ -20,10 +20,31 @@ def vae_loaded(facts: RunFacts) -> Iterator[Finding]:
         )
 
 
+def attention_upcast(facts: RunFacts) -> Iterator[Finding]:
+    """In half precision SD2.1's attention overflows: the session computes it in float32."""
+    if facts.attention_upcast:
+        yield Finding(
+            "sd21-fp16",
+            Severity.FIX,
+            "This is a Stable Diffusion 2 model in half precision, whose attention is computed in float32 meanwhile.",
+            "Where its pictures come out black, let the WebUI upcast cross attention, or start it with --no-half.",
+        )
+
+
+def clip_skip_unknown(facts: RunFacts) -> Iterator[Finding]:
+    """A setting that has no effect on this model is said."""
+    if not facts.has_clip_skip and facts.config.clip_skip != 1:
+        yield Finding(
+            "clip-skip-unknown",
+            Severity.INFO,
+            f"CLIP skip {facts.config.clip_skip} has no effect on a Stable Diffusion 2 model, here as in the WebUI.",
+        )
+
+
 def clip_skip_changed(facts: RunFacts) -> Iterator[Finding]:
     """A run must go on with the CLIP skip it began with."""
     before = _past(facts, "config", {}).get("clip_skip")
-    if before is not None and before != facts.config.clip_skip:
+    if facts.has_clip_skip and before is not None and before != facts.config.clip_skip:
         yield Finding(
             "clip-skip-changed",
             Severity.BLOCK,
@@ -76,6 +97,29 @@ def dataset_changed(facts: RunFacts) -> Iterator[Finding]:
             Severity.WARN,
             "Pictures or captions changed since the run was started; it goes on with what is there now.",
             "Start a new run if that is not meant.",
+        )
+
+
+def held_out_changed(facts: RunFacts) -> Iterator[Finding]:
+    """Pictures that were trained on tell nothing new when they are held out later."""
+    config = facts.config
+    before = _past(facts, "config", {})
+    share, seed = before.get("validation_share", 0.0), before.get("seed", config.seed)
+    if (
+        facts.record is not None
+        and config.validation_share > 0
+        and (share, seed)
+        != (
+            config.validation_share,
+            config.seed,
+        )
+    ):
+        yield Finding(
+            "held-out-changed",
+            Severity.WARN,
+            f"{config.validation_share:.0%} of the pictures are to be held out now, but the run was started with "
+            f"{share:.0%} and seed {seed}, so it has been trained on some of them.",
+            "Keep both as they were, or start a new run.",
         )
 
 

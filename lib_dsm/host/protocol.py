@@ -84,6 +84,10 @@ class TrainingSession(Protocol):
         """Show `done` of `total` steps in the host's own progress, where it has one."""
         ...
 
+    def moved(self) -> str:
+        """A sentence if the host's model is no longer the one that was lent, else ""; asked before every step."""
+        ...
+
     def stop_requested(self) -> bool:
         """Whether the host's own way to interrupt was used; asking forgets it."""
         ...
@@ -106,6 +110,16 @@ class Host(Protocol):
 
     def status(self) -> ModelStatus:
         """What is loaded and what training would use."""
+        ...
+
+    def tokens(self, text: str, checkpoint: str) -> list[str]:
+        """The pieces into which the tokenizer of that checkpoint cuts a text, as a person reads them.
+
+        Loads no weights; an unknown checkpoint is taken for one with CLIP's own vocabulary.
+
+        Raises:
+            ModelError: the host has no tokenizer before a model is loaded.
+        """
         ...
 
     def training_session(self, config: RunConfig) -> AbstractContextManager[TrainingSession]:

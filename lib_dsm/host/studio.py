@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +20,15 @@ from lib_dsm.training.config import PreviewRequest, RunConfig
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+    from transformers import CLIPTokenizer
 
     from lib_dsm.diffusion.diffusers import DiffusersModel
+    from lib_dsm.networks.safetensors_files import TensorFile
 
 MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
 MICRO = MODELS / "micro.safetensors"
 _SUFFIXES = (".safetensors", ".ckpt")
+_counting = threading.Lock()
 
 
 @dataclass
@@ -44,6 +48,10 @@ class StudioSession:
 
     def progress(self, done: int, total: int, text: str = "") -> None:
         """The studio shows the job itself."""
+
+    def moved(self) -> str:
+        """The studio lends a model of its own that nobody else can reach."""
+        return ""
 
     def stop_requested(self) -> bool:
         """The studio has no interrupt but the job's own."""
@@ -86,6 +94,14 @@ class StudioHost:
         """See protocol.py; the studio loads a model only for a training."""
         return ModelStatus("none loaded", "none", "the checkpoint's own", 1)
 
+    def tokens(self, text: str, checkpoint: str) -> list[str]:
+        """See protocol.py."""
+        path = next((known.path for known in self.checkpoints() if known.name == checkpoint), MICRO)
+        with _counting:  # tokenizers, and their library's first import, are not made for several threads
+            tokenizer = _tokenizer(tokenizer_folder(path))
+            ids = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+            return [tokenizer.decode([token]).strip() for token in ids]
+
     @contextmanager
     def training_session(self, config: RunConfig) -> Iterator[StudioSession]:
         """See protocol.py."""
@@ -113,32 +129,61 @@ class StudioHost:
 
 
 def load_model(path: Path) -> DiffusersModel:
-    """Load a Stable Diffusion 1 checkpoint (`.safetensors` or `.ckpt`, nothing in it is executed) for training.
+    """Load a Stable Diffusion 1 or 2 checkpoint (`.safetensors` or `.ckpt`, nothing in it is executed) for training.
 
-    A yaml of the same name beside it gives other sizes than Stable Diffusion 1.5's. On an NVIDIA GPU the U-Net runs in
-    half precision.
+    A yaml of the same name beside it gives other sizes than the usual ones, and what an SD2 model predicts. On an
+    NVIDIA GPU the U-Net runs in half precision.
 
     Raises:
-        ModelError: the file is no checkpoint, or one of another kind.
+        ModelError: the file is no checkpoint, or one of another kind; that is found out before it is loaded.
     """
     import torch
 
-    from lib_dsm.diffusion import ldm_layout
     from lib_dsm.diffusion.diffusers import DiffusersModel
+    from lib_dsm.diffusion.families import demand_supported
+    from lib_dsm.diffusion.sizes import sizes_of
     from lib_dsm.networks.tensor_files import open_tensors
 
-    with open_tensors(path) as file:
-        state = {name: file.read(name) for name in file.shapes}
-    sizes = ldm_layout.sizes_of(path)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.float16 if device.type == "cuda" else torch.float32
-    try:
-        return DiffusersModel.from_state(state, sizes, tokenizer_folder(path), device, dtype)
-    except ValueError as error:
-        raise ModelError(
-            f"{path.name} is not a Stable Diffusion 1 checkpoint of the sizes its yaml says: {error}.",
-            "Use an SD1.5-based checkpoint; SD2, SDXL and inpainting models cannot be trained on yet.",
-        ) from error
+    with open_tensors(path) as file:
+        demand_supported(file.shapes, path.name)
+        sizes = sizes_of(path, file.shapes)
+        try:
+            return DiffusersModel.from_state(_Tensors(file), sizes, tokenizer_folder(path), device, dtype)
+        except ValueError as error:
+            raise ModelError(
+                f"{path.name} is not a Stable Diffusion checkpoint of the sizes its yaml says: {error}.",
+                "Put the yaml that came with it beside it, or remove the yaml if the checkpoint needs none.",
+            ) from error
+
+
+class _Tensors(Mapping[str, "torch.Tensor"]):
+    """A file's tensors as a mapping that reads each when asked for it, so that not all of them are in memory."""
+
+    def __init__(self, file: TensorFile) -> None:
+        self._file = file
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self._file.shapes:
+            raise KeyError(name)
+        return self._file.read(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._file.shapes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file.shapes)
+
+    def __len__(self) -> int:
+        return len(self._file.shapes)
+
+
+@functools.lru_cache(maxsize=4)
+def _tokenizer(folder: Path) -> CLIPTokenizer:
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(folder)
 
 
 def tokenizer_folder(checkpoint: Path) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from lib_dsm.errors import ModelError
 from lib_dsm.host import webui_session
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
 from lib_dsm.host.webui_session import WebUISession
@@ -75,6 +76,17 @@ class WebUIHost:
             clip_skip=self.default_clip_skip(),
             note=" ".join(reason) if reason else "",
         )
+
+    def tokens(self, text: str, checkpoint: str) -> list[str]:
+        """See protocol.py; all checkpoints of Stable Diffusion 1 and 2 have the loaded one's vocabulary."""
+        from modules import sd_hijack_open_clip, sd_models
+
+        sd_model = sd_models.model_data.sd_model
+        encoder = getattr(sd_model, "cond_stage_model", None)
+        if encoder is None or not hasattr(encoder, "tokenize"):
+            raise ModelError("The WebUI has no Stable Diffusion 1 or 2 model loaded.", "Generate a picture once.")
+        tokenizer = getattr(encoder, "tokenizer", sd_hijack_open_clip.tokenizer)
+        return [str(tokenizer.decode([token])).strip() for token in encoder.tokenize([text])[0]]
 
     def training_session(self, config: RunConfig) -> AbstractContextManager[WebUISession]:
         """See protocol.py. Waits for a running generation; later ones wait in the WebUI's queue until it ends."""

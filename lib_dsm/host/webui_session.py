@@ -6,12 +6,12 @@ import html
 import logging
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib_dsm.errors import BusyError, ModelError
+from lib_dsm.errors import BusyError, DsmError, ModelError
 from lib_dsm.files import sha256
 from lib_dsm.host import webui_preview
 from lib_dsm.host.protocol import Checkpoint
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from lib_dsm.diffusion.ldm import Forwards, LdmModel
+    from lib_dsm.diffusion.ldm import LdmModel
     from lib_dsm.training.config import PreviewRequest
 
 logger = logging.getLogger("dsm")
@@ -34,18 +34,20 @@ class WebUISession:
     def __init__(
         self,
         model: LdmModel,
+        sd_model: Any,
         info: Any,
         vae_replaced: str,
-        generation_attention: Forwards,
         interrupted: threading.Event,
+        as_generating: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.model = model
         self.vae_replaced = vae_replaced
         self.checkpoint = Checkpoint(info.name, Path(info.filename))
         # The WebUI does not hash where it was started with --no-hashing.
         self.checkpoint_hash: str = info.sha256 or sha256(Path(info.filename))
+        self._sd_model = sd_model
         self._title = info.title
-        self._generation_attention = generation_attention
+        self._as_generating = as_generating
         self._interrupted = interrupted
 
     def preview(self, request: PreviewRequest, replacements: Mapping[str, torch.Tensor], clip_skip: int) -> Image:
@@ -53,15 +55,26 @@ class WebUISession:
 
         Interrupt ends it early, with the picture as far as it has come.
         """
-        from lib_dsm.diffusion.ldm import attention
-
-        with self.model.prompting(replacements, clip_skip), attention(self._generation_attention):
+        with self.model.prompting(replacements, clip_skip), self._as_generating():
             while True:
                 # An interrupt from before would leave the WebUI without any picture; the trainer learns of it itself.
                 self._take_interrupt()
                 image = webui_preview.generate(request, self._title)
                 if image is not None:
                     return image
+
+    def moved(self) -> str:
+        """See protocol.py. The API can unload the model, and extensions load another, without the queue's lock."""
+        from modules import devices, sd_models, sd_vae
+
+        sd_model = sd_models.model_data.sd_model
+        if sd_model is not self._sd_model or Path(sd_model.sd_checkpoint_info.filename) != self.checkpoint.path:
+            return f"The WebUI's model was changed from {self.checkpoint.name} while it was being trained on."
+        if sd_vae.loaded_vae_file is not None:
+            return f"The VAE {sd_vae.get_loaded_vae_name()} was loaded while {self.checkpoint.name} was trained on."
+        if next(sd_model.parameters()).device.type != devices.device.type:
+            return f"The WebUI's model {self.checkpoint.name} was unloaded while it was being trained on."
+        return ""
 
     def stop_requested(self) -> bool:
         """See protocol.py; it is the WebUI's Interrupt button."""
@@ -108,15 +121,10 @@ def training_session(wanted: str) -> Iterator[WebUISession]:
 def _open(wanted: str, stack: ExitStack) -> WebUISession:
     from modules import call_queue, sd_models, sd_unet, sd_vae, shared
 
-    from lib_dsm.diffusion.ldm import (
-        LdmModel,
-        attention,
-        attention_forwards,
-        fit_for_training,
-        scaled_dot_product_forwards,
-    )
+    from lib_dsm.diffusion.ldm import LdmModel, fit_for_training
 
     info = find_checkpoint(wanted)
+    _demand_supported(info)
     stack.enter_context(call_queue.queue_lock)
     interrupted = stack.enter_context(_announced())
     stack.enter_context(_model_put_back())
@@ -133,9 +141,48 @@ def _open(wanted: str, stack: ExitStack) -> WebUISession:
     _remove_networks(sd_model)
     stack.enter_context(_without_tiling())
     stack.enter_context(fit_for_training(sd_model))
-    generation_attention = attention_forwards()
+    model = LdmModel(sd_model)
+    as_generating = _computing_for_training(model, sd_model.model.diffusion_model, stack)
+    return WebUISession(model, sd_model, info, vae_replaced, interrupted, as_generating)
+
+
+def _computing_for_training(
+    model: LdmModel, unet: torch.nn.Module, stack: ExitStack
+) -> Callable[[], AbstractContextManager[None]]:
+    """Until `stack` is closed the U-Net computes as is best for training; gives the way back for a picture."""
+    from modules import shared
+
+    from lib_dsm.diffusion.ldm import ChannelsLast, attention, attention_forwards, pinned, scaled_dot_product_forwards
+
+    options, own = shared.opts.data, attention_forwards()
+    upcast = {"upcast_attn": True} if model.attention_upcast else {}
+    before = {name: getattr(shared.opts, name) for name in upcast}
+    # The GPU's layout is the person's choice (--opt-channelslast): what it is worth differs from card to card.
+    layout = ChannelsLast(unet) if model.device.type == "cpu" else None
     stack.enter_context(attention(scaled_dot_product_forwards()))
-    return WebUISession(LdmModel(sd_model), info, vae_replaced, generation_attention, interrupted)
+    stack.enter_context(pinned(options, upcast))
+    stack.enter_context(layout or nullcontext())
+    stack.callback(setattr, model, "recompute", False)
+
+    @contextmanager
+    def as_generating() -> Iterator[None]:
+        with attention(own), pinned(options, before), layout.suspended() if layout else nullcontext():
+            yield
+
+    return as_generating
+
+
+def _demand_supported(info: Any) -> None:
+    """Refuse what cannot be trained on by the file's header, before it takes the place of the model that is loaded."""
+    from lib_dsm.diffusion.families import demand_supported
+    from lib_dsm.networks.tensor_files import open_tensors
+
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_tensors(Path(info.filename)))
+        except DsmError:
+            return  # the WebUI may read more than we do, and says so if not
+        demand_supported(file.shapes, info.name)
 
 
 def find_checkpoint(wanted: str) -> Any:
@@ -170,7 +217,7 @@ def why_not_trainable(sd_model: Any) -> tuple[str, str] | None:
     if getattr(sd_model, "cond_stage_model", None) is None and not hasattr(sd_model, "conditioner"):
         return "This WebUI keeps its model in a form that cannot be trained.", "Train in AUTOMATIC1111's WebUI."
     name = sd_model.sd_checkpoint_info.name
-    other = "Choose a Stable Diffusion 1 checkpoint."
+    other = "Choose a checkpoint of Stable Diffusion 1 or 2."
     if getattr(sd_model, "is_sdxl", False) or getattr(sd_model, "is_sd3", False):
         kind = "SD3" if getattr(sd_model, "is_sd3", False) else "SDXL"
         return f"{name} is an {kind} model, which cannot be trained on yet.", other

@@ -4,23 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from lib_dsm.diffusion.protocol import DiffusionModel, Replacements
 from lib_dsm.errors import InputError, ModelError
+from lib_dsm.networks.embedding import Embedding, load_embedding
+from lib_dsm.networks.webui_optimizer import moments_beside
 
 
-def initial_vectors(model: DiffusionModel, text: str, count: int) -> torch.Tensor:
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a run starts from.
+
+    Attributes:
+        vectors: count × hidden size, float32 on the CPU.
+        step: steps that were made before, elsewhere.
+        moments: AdamW's state after them (see webui_optimizer.MOMENTS), None to begin anew.
+        embedding: the embedding it was read from, None if it was made of words.
+        note: a sentence on it for the person, "" if there is nothing to say.
+    """
+
+    vectors: torch.Tensor
+    step: int = 0
+    moments: Mapping[str, torch.Tensor] | None = None
+    embedding: Embedding | None = None
+    note: str = ""
+
+
+def initial_vectors(model: DiffusionModel, text: str, count: int, mode: str = "tokens") -> torch.Tensor:
     """`count` vectors (count × hidden size, float32) that begin as the tokens of `text`.
 
-    Fewer tokens than vectors are stretched evenly, as in the WebUI; an empty text gives zeros.
+    Fewer tokens than vectors are stretched evenly, as in the WebUI; an empty text gives zeros. With `mode` "mean" every
+    vector begins as the mean of the tokens' vectors, however many; their positions in the prompt tell them apart.
 
     Raises:
-        InputError: `text` has more tokens than vectors; a part of it would be lost.
+        InputError: `text` has more tokens than vectors ("tokens" alone); a part of it would be lost.
     """
     ids = model.tokenize(text)
+    if mode == "mean" and ids:
+        return model.token_vectors(ids).cpu().mean(dim=0).repeat(count, 1)
     if len(ids) > count:
         raise InputError(
             f'The initialization text "{text}" has {len(ids)} tokens, more than the {count} vectors.',
@@ -30,6 +56,34 @@ def initial_vectors(model: DiffusionModel, text: str, count: int) -> torch.Tenso
         return torch.zeros(count, model.hidden_size)
     rows = model.token_vectors(ids).cpu()
     return torch.stack([rows[index * len(ids) // count] for index in range(count)])
+
+
+def start_from(model: DiffusionModel, path: Path, count: int, go_on: bool) -> Start:
+    """Start from the embedding in a file (see `load_embedding`), which must have `count` vectors.
+
+    With `go_on` its step, and what the WebUI saved of its optimizer beside it, are taken over too.
+
+    Raises:
+        InputError: there is no such file, or it has another number of vectors.
+        ModelError: it is no embedding, or one for models of another width.
+    """
+    embedding = load_embedding(path)
+    found, width = embedding.vectors.shape
+    if width != model.hidden_size:
+        raise ModelError(
+            f"The vectors of {path} are {width} wide; those of the checkpoint {model.hidden_size}.",
+            "Start from an embedding that was made for this kind of model.",
+        )
+    if found != count:
+        raise InputError(
+            f"The embedding {path} has {found} vectors; the settings ask for {count}.", f"Set the vectors to {found}."
+        )
+    if not go_on:
+        return Start(embedding.vectors, embedding=embedding, note=f"The vectors start as those of {path.name}.")
+    moments, note = moments_beside(path, embedding.vectors)
+    step = max(embedding.step or 0, 0)
+    known = f"after step {step}" if embedding.step is not None else "from step 0, as it does not tell its own"
+    return Start(embedding.vectors, step, moments, embedding, f"The training of {path.name} goes on {known}. {note}")
 
 
 class TextualInversion:

@@ -14,7 +14,15 @@ from lib_dsm.options import option
 
 VERSION = 1
 _SPECIAL_IN_PROMPT = re.compile(r"[,.()\[\]{}:|]")
+RECOMPUTE = ("auto", "always", "never")
+STOP_WHEN = ("never", "flat", "overtrained")
 SAMPLERS = ("Euler a", "Euler", "DDIM", "DPM++ 2M")
+SCHEDULES = ("steps", "cosine", "cosine restarts")
+LOSS_WEIGHTINGS = ("none", "min-snr", "soft-min-snr", "debiased", "p2")
+TIMESTEP_SAMPLINGS = ("uniform", "logit-normal", "range")
+NORM_CONTROLS = ("off", "decay", "fixed")
+TEMPLATE_SOURCES = ("lines", "file", "subject", "subject_filewords", "style", "style_filewords")
+TIMESTEPS = 1000  # of every Stable Diffusion model
 
 
 @dataclass(frozen=True)
@@ -43,12 +51,80 @@ class RunConfig:
     template: tuple[str, ...] = option(
         ("[filewords], [name]",), "Lines of the prompt template; one is drawn each time."
     )
+    template_source: str = option(
+        "lines", "The lines above, those of a text file, or a set that comes with the program.",
+        choices=TEMPLATE_SOURCES,
+    )  # fmt: skip
+    template_file: str = option("", "The text file with one template a line, where the source is file.")
     vectors: int = option(16, "Vectors per token.", label="Vectors per token", minimum=1, maximum=75)
     init_text: str = option("*", "Words the vectors start from.", label="Initialization text")
+    init_mode: str = option(
+        "tokens", "Each vector starts as one token of these words, or all of them as the tokens' mean.",
+        label="Initialization", choices=("tokens", "mean"),
+    )  # fmt: skip
+    init_embedding: str = option(
+        "", "An embedding to start from instead of words: a file or a name the host knows.",
+        label="Start from embedding",
+    )  # fmt: skip
+    init_continue: bool = option(
+        False, "Go on after that embedding's own step, with its optimizer state (the WebUI's .pt.optim) if it matches.",
+        label="Continue its training",
+    )  # fmt: skip
+    norm_control: str = option(
+        "off", "Pull the vectors' lengths towards that of the model's words, or keep them fixed.",
+        label="Length control", choices=NORM_CONTROLS,
+    )  # fmt: skip
+    norm_decay: float = option(
+        0.01, "With decay: the share of the difference to the median word's length that each step takes away.",
+        label="Length decay", minimum=0.0, maximum=1.0, step=0.01,
+    )  # fmt: skip
+    norm_target: str = option(
+        "initial", "With fixed: the length each vector starts with, or that of the median word.",
+        label="Fixed length", choices=("initial", "median"),
+    )  # fmt: skip
     learning_rate: str = option("0.0005:5000, 0.0001:10000", "Rate, or rate:step pairs; a rate holds up to its step.")
+    schedule: str = option(
+        "steps", "The rate as written, along a cosine down to the last step, or along cosines that start again.",
+        label="Rate schedule", choices=SCHEDULES,
+    )  # fmt: skip
+    warmup_steps: int = option(
+        0, "Steps over which the rate rises in the beginning.", label="Warm-up steps", minimum=0, maximum=1_000_000
+    )
+    rate_floor: float = option(
+        0.0, "The end of each cosine, as a share of the rate.", label="Lowest rate", minimum=0.0, maximum=1.0, step=0.01
+    )
+    cycle_length: int = option(500, "With restarts: steps of the first cycle.", minimum=1, maximum=1_000_000)
+    cycle_multiplier: int = option(
+        1, "With restarts: how many times as long as the one before each cycle is.", minimum=1, maximum=10
+    )
+    cycle_decay: float = option(
+        1.0, "With restarts: each cycle begins at this share of the rate that the one before began at.",
+        minimum=0.1, maximum=1.0, step=0.05,
+    )  # fmt: skip
+    clip_gradient: str = option(
+        "off", "Cut each gradient value at the bound, or shorten the whole gradient to it.",
+        label="Gradient clipping", choices=("off", "value", "norm"),
+    )  # fmt: skip
+    clip_bound: float = option(
+        1.0, "The bound of gradient clipping.", label="Clipping bound", minimum=1e-9, maximum=1e6, step=0.01
+    )
+    adam_beta1: float = option(
+        0.9, "AdamW: memory of the mean gradient.", label="AdamW beta 1", minimum=0.0, maximum=0.9999, step=0.01
+    )
+    adam_beta2: float = option(
+        0.999, "AdamW: memory of the squared gradient.", label="AdamW beta 2", minimum=0.0, maximum=0.999999, step=0.001
+    )
+    adam_epsilon: float = option(
+        1e-8, "AdamW: added to the divisor.", label="AdamW epsilon", minimum=1e-16, maximum=1.0, step=1e-9
+    )
+    weight_decay: float = option(0.0, "AdamW's weight decay.", minimum=0.0, maximum=10.0)
     max_steps: int = option(5000, "Optimiser steps to finish at.", minimum=1, maximum=1_000_000)
     batch_size: int = option(1, "Pictures that go through the model at once.", minimum=1, maximum=64)
     gradient_accumulation: int = option(5, "Batches that make one optimiser step.", minimum=1, maximum=256)
+    recompute: str = option(
+        "auto", "Save memory by computing activations again in the backward pass, a third slower; auto where needed.",
+        label="Recompute activations", choices=RECOMPUTE,
+    )  # fmt: skip
     width: int = option(
         512, "With the height: the largest area of a training picture.", minimum=64, maximum=2048, step=8
     )
@@ -64,12 +140,55 @@ class RunConfig:
         "deterministic", "The autoencoder's mean, one draw for good, or a draw each time.",
         choices=("once", "deterministic", "random"),
     )  # fmt: skip
+    flip: float = option(
+        0.0, "Chance that a picture is shown mirrored.", label="Flip chance", minimum=0.0, maximum=1.0, step=0.05
+    )
+    alpha_loss: bool = option(
+        False, "A picture's transparency weighs the loss: what is transparent is not learned.",
+        label="Alpha as loss mask",
+    )  # fmt: skip
+    loss_weighting: str = option(
+        "none", "Weigh each loss by how much noise was added, so that draws with little noise do not dominate.",
+        choices=LOSS_WEIGHTINGS,
+    )  # fmt: skip
+    snr_gamma: float = option(
+        5.0, "Bound of (soft) min-snr: the lower, the less the steps with little noise count.",
+        label="SNR gamma", minimum=0.1, maximum=50.0, step=0.5,
+    )  # fmt: skip
+    timestep_sampling: str = option(
+        "uniform", "How the amount of noise is drawn: evenly, mostly from the middle, or from a range.",
+        choices=TIMESTEP_SAMPLINGS,
+    )  # fmt: skip
+    timestep_min: int = option(
+        0, "With range: the lowest timestep.", label="Lowest timestep", minimum=0, maximum=TIMESTEPS - 1
+    )
+    timestep_max: int = option(
+        TIMESTEPS - 1, "With range: the highest timestep.", label="Highest timestep", minimum=0, maximum=TIMESTEPS - 1
+    )
+    logit_mean: float = option(
+        0.0, "With logit-normal: above 0 more noise, below 0 less.", minimum=-5.0, maximum=5.0, step=0.1
+    )
+    logit_spread: float = option(1.0, "With logit-normal: how far from the middle.", minimum=0.1, maximum=5.0, step=0.1)
     clip_skip: int = option(1, "CLIP skip of the whole run; use the one you will generate with.", minimum=1, maximum=12)
     seed: int = option(0, "Decides order, noise, timesteps and shuffles.", minimum=0, maximum=2**32 - 1)
-    weight_decay: float = option(0.0, "AdamW's weight decay.", minimum=0.0, maximum=10.0)
     save_every: int = option(250, "Steps between saved copies; 0 saves at the end only.", minimum=0, maximum=1_000_000)
     preview_every: int = option(250, "Steps between previews; 0 makes none.", minimum=0, maximum=1_000_000)
     previews: tuple[PreviewRequest, ...] = option((PreviewRequest(),), "The pictures of each preview.")
+    validate_every: int = option(
+        250, "Steps between validations, which measure the loss on noise that training never draws; 0 makes none.",
+        minimum=0, maximum=1_000_000,
+    )  # fmt: skip
+    validation_share: float = option(
+        0.0, "Share of the pictures that is held out of training, to validate on; 0 validates on training pictures.",
+        minimum=0.0, maximum=0.5, step=0.05,
+    )  # fmt: skip
+    stop_when: str = option(
+        "never", "Stop by itself when validations no longer improve (flat), or get worse (overtrained).",
+        choices=STOP_WHEN,
+    )  # fmt: skip
+    tensorboard: bool = option(
+        False, "Write curves and previews for TensorBoard as well, where it is installed.", label="TensorBoard"
+    )
     output: str = option("", "Folder of the finished files; empty for the host's own.")
     overwrite: bool = option(False, "Move an existing run of this name aside instead of refusing.")
     override: tuple[str, ...] = option((), "Ids of guards that block and that you take responsibility for.")
@@ -84,6 +203,11 @@ class RunConfig:
             )
         if self.width % 8 or self.height % 8:
             raise InputError(f"The size {self.width}×{self.height} is no multiple of 8.", "Use multiples of 8.")
+        if self.timestep_sampling == "range" and self.timestep_min > self.timestep_max:
+            raise InputError(
+                f"The lowest timestep, {self.timestep_min}, lies above the highest, {self.timestep_max}.",
+                "Exchange them.",
+            )
 
     @property
     def pictures_per_step(self) -> int:
@@ -103,9 +227,10 @@ def read_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
     config = options.from_json(RunConfig, values, "run settings")
     base = path.resolve().parent
     changed: dict[str, Any] = {}
-    for key in ("checkpoint", "dataset", "output"):
+    for key in ("checkpoint", "dataset", "output", "init_embedding", "template_file"):
         value = getattr(config, key)
-        # A checkpoint may also be a name that the host knows.
-        if value and not Path(value).is_absolute() and (key != "checkpoint" or (base / value).exists()):
+        # These two may also be names that the host knows.
+        may_be_name = key in ("checkpoint", "init_embedding")
+        if value and not Path(value).is_absolute() and (not may_be_name or (base / value).exists()):
             changed[key] = str(base / value)
     return replace(config, **changed)

@@ -30,6 +30,11 @@ def timestep(seed: int, purpose: str, place: int, count: int) -> int:
     return int(generator(seed, purpose, place).integers(count))
 
 
+def chance(seed: int, purpose: str, place: int, probability: float) -> bool:
+    """True with that probability, 0 to 1."""
+    return probability > 0 and float(generator(seed, purpose, place).random()) < probability
+
+
 def epoch_order(seed: int, epoch: int, length: int) -> list[int]:
     """The order in which an epoch shows its items: a permutation of 0 … length - 1."""
     return [int(index) for index in generator(seed, "order", epoch).permutation(length)]

@@ -27,6 +27,10 @@ class Posterior:
     mean: torch.Tensor
     logvar: torch.Tensor
 
+    def is_finite(self) -> bool:
+        """Whether all of it is numbers."""
+        return bool(torch.isfinite(self.mean).all() and torch.isfinite(self.logvar).all())
+
 
 def prepare_pixels(image: Image.Image, size: Size) -> torch.Tensor:
     """The centred part of an RGB picture that has the shape of `size`, as 3×H×W float32 in [-1, 1]."""
@@ -42,16 +46,25 @@ class LatentCache:
         self._folder = folder
         self._model = model
 
-    def get(self, image: Image.Image, content_hash: str, size: Size) -> Posterior:
-        """The posterior of `image` (whose file has `content_hash`) at `size`."""
+    def get(
+        self, image: Image.Image, content_hash: str, size: Size, *, mirrored: bool = False, variant: str = ""
+    ) -> Posterior:
+        """The posterior of `image` (whose file has `content_hash`) at `size`, left and right exchanged if `mirrored`.
+
+        `variant` tells pictures apart that were read from the same file in another way.
+        """
         text = f"{_PREPARATION}/{content_hash}/{size[0]}x{size[1]}/{self._model.vae_hash}"
+        text += "/mirrored" * mirrored + f"/{variant}" * bool(variant)
         path = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
         cached = self._read(path, size)
         if cached is not None:
             return cached
-        mean, logvar = self._model.encode_images(prepare_pixels(image, size)[None])
+        pixels = prepare_pixels(image, size)
+        mean, logvar = self._model.encode_images((pixels.flip(-1) if mirrored else pixels)[None])
         posterior = Posterior(mean[0].cpu().contiguous(), logvar[0].cpu().contiguous())
-        write_bytes(path, save({"mean": posterior.mean, "logvar": posterior.logvar}))
+        # What is no number stops the run, and is not to stop the next one.
+        if posterior.is_finite():
+            write_bytes(path, save({"mean": posterior.mean, "logvar": posterior.logvar}))
         return posterior
 
     def _read(self, path: Path, size: Size) -> Posterior | None:
@@ -60,7 +73,8 @@ class LatentCache:
             posterior = Posterior(tensors["mean"], tensors["logvar"])
         except (OSError, SafetensorError, KeyError):
             return None
-        return posterior if posterior.mean.shape[1:] == (size[1] // 8, size[0] // 8) else None
+        fits = posterior.mean.shape[1:] == (size[1] // 8, size[0] // 8)
+        return posterior if fits and posterior.is_finite() else None
 
 
 def draw_latent(posterior: Posterior, sampling: str, seed: int, index: int, place: int) -> torch.Tensor:

@@ -7,8 +7,10 @@ between the noise (or the velocity) and what the frozen U-Net predicts. Only the
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,10 +23,14 @@ from lib_dsm.training import draws
 from lib_dsm.training.buckets import Shown, batches, showings
 from lib_dsm.training.captions import draw_tags, draw_template, fill
 from lib_dsm.training.config import RunConfig
+from lib_dsm.training.curves import band_means
 from lib_dsm.training.latents import draw_latent
-from lib_dsm.training.pictures import TrainingSet
+from lib_dsm.training.memory import MicroBatches
+from lib_dsm.training.norms import NormControl
+from lib_dsm.training.pictures import TrainingSet, cell_weights
 from lib_dsm.training.run_folder import RunFolder
-from lib_dsm.training.schedule import parse_learning_rate
+from lib_dsm.training.schedule import schedule_of
+from lib_dsm.training.timesteps import draw_timestep, loss_weights
 
 # Half precision rounds small gradients to zero; a power of two scales them without changing any digit.
 _HALF_PRECISION_SCALE = 1024.0
@@ -32,13 +38,32 @@ _HALF_PRECISION_SCALE = 1024.0
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one optimiser step gave. `step` counts finished steps; norms are Euclidean over all parameters."""
+    """What one optimiser step gave, in the order of a row of `losses.csv` (see curves.py).
+
+    Attributes:
+        step: finished steps.
+        loss: mean over the step's pictures, before `loss_weighting`, so that runs can be compared.
+        gradient_norm: Euclidean over all parameters, before clipping; so is `vector_norm`.
+        mean_norm: mean length of a vector.
+        movement: mean distance of a vector from where the run began.
+        bands: mean loss of the draws in each band of timesteps, NaN where none fell.
+        seconds: what the step took.
+    """
 
     step: int
     loss: float
     learning_rate: float
     gradient_norm: float
     vector_norm: float
+    mean_norm: float
+    movement: float
+    bands: tuple[float, ...]
+    seconds: float
+
+    def row(self) -> tuple[float, ...]:
+        """A row of `losses.csv`."""
+        norms = (self.gradient_norm, self.vector_norm, self.mean_norm, self.movement)
+        return (self.step, self.loss, self.learning_rate, *norms, *self.bands, self.seconds)
 
 
 @dataclass(frozen=True)
@@ -49,6 +74,7 @@ class Callbacks:
     preview: Callable[[int], None]
     write_network: Callable[[int, Path], object]  # writes the network's files into the folder it is given
     saved: Callable[[int, Path], None]
+    validate: Callable[[int], None] = lambda step: None  # also before the first step, and again where a run goes on
 
 
 @dataclass(frozen=True)
@@ -72,6 +98,7 @@ class Trainer:
         folder: RunFolder,
         callbacks: Callbacks,
         commands: Commands,
+        memory: MicroBatches | None = None,
     ) -> None:
         self.config = config
         self.model = model
@@ -80,27 +107,48 @@ class Trainer:
         self.folder = folder
         self.callbacks = callbacks
         self.commands = commands
-        self.schedule = parse_learning_rate(config.learning_rate)
-        self.optimizer = torch.optim.AdamW(trainable.parameters(), lr=0.0, weight_decay=config.weight_decay)
+        self.memory = memory or MicroBatches(model, config.batch_size)
+        self.schedule = schedule_of(config)
+        self.optimizer = torch.optim.AdamW(
+            trainable.parameters(),
+            lr=0.0,
+            betas=(config.adam_beta1, config.adam_beta2),
+            eps=config.adam_epsilon,
+            weight_decay=config.weight_decay,
+        )
         self.alphas = model.alphas_cumprod.cpu()
+        self.loss_weights = loss_weights(
+            config.loss_weighting, config.snr_gamma, model.prediction_type, model.alphas_cumprod
+        )
+        self.norms = NormControl(config, model)
+        self.norms.begin(trainable.parameters())
         self.loss_scale = _HALF_PRECISION_SCALE if model.dtype == torch.float16 else 1.0
         self.step = 0
+        self.start = [parameter.detach().clone() for parameter in trainable.parameters()]
         self._saved_at: int | None = None
         self._previewed_at: int | None = None
 
     @property
     def last_step(self) -> int:
         """Where the run ends: at the most steps asked for, or where the schedule ends before that."""
-        return min(self.config.max_steps, self.schedule.end or self.config.max_steps)
+        return self.schedule.last
 
-    def resume(self) -> int:
-        """Take up the newest saved state, if there is one; returns the number of finished steps."""
+    def resume(self, step: int = 0, moments: Mapping[str, torch.Tensor] | None = None) -> int:
+        """Take up the newest saved state, if there is one; returns the number of finished steps.
+
+        Without one the run begins after `step` steps made elsewhere, with AdamW's `moments` of them, if known: `step`,
+        `exp_avg` and `exp_avg_sq` of the first parameter.
+        """
         latest = self.folder.load_latest()
         if latest is not None:
             self.step, tensors = latest
             self._load_tensors(tensors)
             self._saved_at = self._previewed_at = self.step
-        self.folder.keep_losses_until(self.step)
+        else:
+            self.step = step
+            if moments is not None:
+                self._load_moments({0: dict(moments)})
+        self.folder.keep_until(self.step)
         return self.step
 
     def run(self) -> bool:
@@ -123,15 +171,20 @@ class Trainer:
 
     def _loop(self) -> None:
         first = True
+        self._validate(self._saved_at is None)
         while self.step < self.last_step and not self.commands.stop():
             report = self._train_step(first)
             first = False
             self.step = report.step
-            self.folder.add_loss(
-                report.step, report.loss, report.learning_rate, report.gradient_norm, report.vector_norm
-            )
+            self.folder.add_loss(*report.row())
             self.callbacks.stepped(report)
             self._save_and_preview()
+            self._validate()
+
+    def _validate(self, new: bool = False) -> None:
+        every = self.config.validate_every
+        if every and (new or self.step % every == 0) and every <= self.last_step:
+            self.callbacks.validate(self.step)
 
     def _save_and_preview(self) -> None:
         every = self.config.save_every
@@ -144,47 +197,91 @@ class Trainer:
 
     def _train_step(self, first: bool) -> StepReport:
         """One optimiser step over exactly `pictures_per_step` pictures."""
+        begun = time.perf_counter()
         config, count = self.config, self.config.pictures_per_step
         rate = self.schedule.at(self.step)
         assert rate is not None  # `last_step` ends the run before the schedule does
         shown = showings(config.seed, len(self.pictures.pictures), config.repeats, self.step * count, count)
-        total = torch.zeros((), device=self.model.device)
+        losses: list[torch.Tensor] = []
+        timesteps: list[int] = []
         with self.trainable.applied(self.model) as replacements:
             for batch in batches(shown, self.pictures.sizes, config.batch_size):
-                loss = self._losses(batch, replacements).sum() / count
-                if not loss.requires_grad:
-                    watch_gradient(0.0)
-                torch.autograd.backward(loss * self.loss_scale)
-                total += loss.detach()
-        gradient_norm = self._unscale_gradients()
-        loss_value, gradient_value = float(total), float(gradient_norm)
+                for part in self.memory.each(batch, partial(self._add_gradients, replacements)):
+                    losses.append(part[0])
+                    timesteps += part[1]
+        gradient_value = float(self._unscale_gradients())
+        each = torch.cat(losses).tolist()
+        loss_value = sum(each) / count
         watch_loss(loss_value, gradient_value, self.step)
         if first:
             watch_gradient(gradient_value)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        parameters = self.trainable.parameters()
+        self.norms.project(parameters)
+        self._clip(parameters)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return StepReport(self.step + 1, loss_value, rate, gradient_value, float(_norm(self.trainable.parameters())))
+        self.norms.end(parameters, self.start)
+        moved = [new.detach() - old for new, old in zip(parameters, self.start, strict=True)]
+        return StepReport(
+            step=self.step + 1,
+            loss=loss_value,
+            learning_rate=rate,
+            gradient_norm=gradient_value,
+            vector_norm=float(_norm(parameters)),
+            mean_norm=float(_mean_length(parameters)),
+            movement=float(_mean_length(moved)),
+            bands=band_means(each, timesteps, len(self.alphas)),
+            seconds=time.perf_counter() - begun,
+        )
 
-    def _losses(self, batch: Sequence[Shown], replacements: Replacements) -> torch.Tensor:
-        """The loss of each picture of a batch (all of one size), B float32."""
+    def _add_gradients(self, replacements: Replacements, part: Sequence[Shown]) -> tuple[torch.Tensor, list[int]]:
+        """Add a part's share of the step's gradient, or if it fails nothing; gives its losses and timesteps."""
+        losses, timesteps = self._losses(part, replacements)
+        weighted = losses if self.loss_weights is None else losses * self._weights(timesteps)
+        loss = weighted.sum() / self.config.pictures_per_step
+        if not loss.requires_grad:
+            watch_gradient(0.0)
+        parameters = self.trainable.parameters()
+        gradients = torch.autograd.grad(loss * self.loss_scale, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        return losses.detach(), timesteps
+
+    def _losses(self, batch: Sequence[Shown], replacements: Replacements) -> tuple[torch.Tensor, list[int]]:
+        """The loss of each picture of a batch (all of one size), B float32, and the timesteps that were drawn."""
         config = self.config
+        pictures = [self.pictures.pictures[shown.index] for shown in batch]
+        mirrored = [draws.chance(config.seed, "flip", shown.place, config.flip) for shown in batch]
         latents, noises, steps, prompts = [], [], [], []
-        for shown in batch:
-            picture = self.pictures.pictures[shown.index]
-            latent = draw_latent(picture.posterior, config.latent_sampling, config.seed, shown.index, shown.place)
+        for shown, picture, flip in zip(batch, pictures, mirrored, strict=True):
+            posterior = picture.posterior_of(flip)
+            latent = draw_latent(posterior, config.latent_sampling, config.seed, shown.index, shown.place)
             latents.append(latent * self.model.latent_scale)
             noises.append(draws.normal(config.seed, "noise", shown.place, tuple(latent.shape)))
-            steps.append(draws.timestep(config.seed, "timestep", shown.place, len(self.alphas)))
+            steps.append(draw_timestep(config, shown.place, len(self.alphas)))
             prompts.append(self._prompt(picture.tags, shown.place))
-        return diffusion_losses(
+        losses = diffusion_losses(
             self.model,
             torch.stack(latents),
             torch.stack(noises),
             torch.tensor(steps),
             self.model.encode_prompts(prompts, replacements, config.clip_skip),
+            cell_weights(pictures, mirrored),
         )
+        return losses, steps
+
+    def _weights(self, timesteps: Sequence[int]) -> torch.Tensor:
+        assert self.loss_weights is not None
+        return self.loss_weights[torch.tensor(timesteps)].to(self.model.device)
+
+    def _clip(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        if self.config.clip_gradient == "value":
+            torch.nn.utils.clip_grad_value_(parameters, self.config.clip_bound)
+        elif self.config.clip_gradient == "norm":
+            torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_bound)
 
     def _prompt(self, tags: Sequence[str], place: int) -> str:
         config = self.config
@@ -209,6 +306,7 @@ class Trainer:
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         tensors = {f"network.{key}": value for key, value in self.trainable.state().items()}
+        tensors.update({f"start.{index}": start.cpu().contiguous() for index, start in enumerate(self.start)})
         for index, state in self.optimizer.state_dict()["state"].items():
             for key, value in state.items():
                 tensors[f"optimizer.{index}.{key}"] = value.detach().cpu().clone().contiguous()
@@ -224,6 +322,12 @@ class Trainer:
             if key.startswith("optimizer."):
                 _, index, name = key.split(".", 2)
                 state.setdefault(int(index), {})[name] = value
+        self._load_moments(state)
+        # States of earlier versions do not tell; then it is what the settings begin with.
+        self.start = [tensors.get(f"start.{index}", start).to(start) for index, start in enumerate(self.start)]
+
+    def _load_moments(self, state: dict[int, dict[str, torch.Tensor]]) -> None:
+        # Rates, betas and the like are the settings', which may have changed.
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
 
 
@@ -233,38 +337,27 @@ def diffusion_losses(
     noise: torch.Tensor,
     timesteps: torch.Tensor,
     conditioning: torch.Tensor,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The loss of each of B scaled latents B×4×h×w noised to `timesteps` (B), B float32."""
+    """The loss of each of B scaled latents B×4×h×w noised to `timesteps` (B), B float32.
+
+    `weights`, B×1×h×w with mean 1, says how much each cell counts.
+    """
     device = model.device
     alphas = model.alphas_cumprod.cpu()[timesteps][:, None, None, None]
     signal, sigma = alphas.sqrt(), (1.0 - alphas).sqrt()
     noisy = signal * latents + sigma * noise
     target = noise if model.prediction_type == "epsilon" else signal * noise - sigma * latents
     predicted = model.predict(noisy.to(device), timesteps.to(device), conditioning)
-    losses: torch.Tensor = (predicted - target.to(device)).square().mean(dim=(1, 2, 3))
+    errors = (predicted - target.to(device)).square()
+    losses: torch.Tensor = (errors if weights is None else errors * weights.to(device)).mean(dim=(1, 2, 3))
     return losses
-
-
-def held_out_losses(
-    model: DiffusionModel, trainable: Trainable, pictures: TrainingSet, config: RunConfig, draws_each: int = 8
-) -> torch.Tensor:
-    """The losses over fixed noise that training never draws, pictures × draws, float32 on the CPU.
-
-    The draws of a picture are spread evenly over the timesteps, so that two networks are compared draw by draw.
-    """
-    count = len(model.alphas_cumprod)
-    steps = torch.tensor([(2 * draw + 1) * count // (2 * draws_each) for draw in range(draws_each)])
-    losses = []
-    with torch.no_grad(), trainable.applied(model) as replacements:
-        for index, picture in enumerate(pictures.pictures):
-            prompt = fill(config.template[0], trainable.name, ", ".join(picture.tags))
-            conditioning = model.encode_prompts([prompt], replacements, config.clip_skip).expand(draws_each, -1, -1)
-            latents = (picture.posterior.mean * model.latent_scale).expand(draws_each, -1, -1, -1)
-            noise = draws.normal(0, "held out", index, tuple(latents.shape))
-            losses.append(diffusion_losses(model, latents, noise, steps, conditioning).cpu())
-    return torch.stack(losses)
 
 
 def _norm(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     squares = [tensor.detach().float().square().sum() for tensor in tensors]
     return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
+
+
+def _mean_length(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensor.detach().float().reshape(-1, tensor.shape[-1]).norm(dim=1) for tensor in tensors]).mean()

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from lib_dsm.dataset.captions import read_caption, shared_captions
 from lib_dsm.dataset.listing import list_pictures
 from lib_dsm.dataset.pictures import picture_size, read_picture
@@ -16,6 +18,7 @@ from lib_dsm.files import sha256
 from lib_dsm.training.buckets import Size, training_size
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.latents import LatentCache, Posterior
+from lib_dsm.training.masks import loss_weights
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,26 @@ class Plan:
 
 @dataclass(frozen=True)
 class TrainingPicture:
-    """A picture with its posterior."""
+    """A picture with its posterior.
+
+    `mirrored` is that of the picture with left and right exchanged, None where it is never shown so. `weights` say how
+    much each latent cell's loss counts, h×w float32 with mean 1; None where all count the same.
+    """
 
     path: Path
     size: Size
     tags: tuple[str, ...]
     content_hash: str
     posterior: Posterior
+    mirrored: Posterior | None = None
+    weights: torch.Tensor | None = None
+
+    def posterior_of(self, mirrored: bool) -> Posterior:
+        """The posterior of a showing."""
+        if not mirrored:
+            return self.posterior
+        assert self.mirrored is not None  # pictures are loaded mirrored where they may be shown so
+        return self.mirrored
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,17 @@ class TrainingSet:
         for picture in self.pictures:
             digest.update(f"{picture.content_hash}/{picture.size}/{picture.tags}\n".encode())
         return digest.hexdigest()[:16]
+
+
+def cell_weights(pictures: Sequence[TrainingPicture], mirrored: Sequence[bool]) -> torch.Tensor | None:
+    """How much each latent cell of a batch (all of one size) counts, B×1×h×w; None where all count the same."""
+    if all(picture.weights is None for picture in pictures):
+        return None
+    weights = [
+        torch.ones(picture.posterior.mean.shape[1:]) if picture.weights is None else picture.weights
+        for picture in pictures
+    ]
+    return torch.stack([row.flip(-1) if flip else row for row, flip in zip(weights, mirrored, strict=True)])[:, None]
 
 
 def plan_pictures(config: RunConfig) -> Plan:
@@ -118,28 +145,51 @@ def plan_pictures(config: RunConfig) -> Plan:
 
 
 def load_pictures(
-    plan: Sequence[PlannedPicture], cache: LatentCache, progress: Callable[[int, int], None]
+    plan: Sequence[PlannedPicture],
+    cache: LatentCache,
+    progress: Callable[[int, int], None],
+    *,
+    mirror: bool = False,
+    alpha: bool = False,
 ) -> tuple[TrainingSet, list[tuple[Path, str]]]:
-    """Read and encode each planned picture; also return those that turn out broken, with a sentence each.
+    """Read and encode each planned picture; also return those that turn out unusable, with a sentence each.
 
-    `progress` gets done and total, and may raise to stop.
+    `progress` gets done and total, and may raise to stop. `mirror` encodes each picture mirrored as well. With `alpha`
+    transparency becomes weights, and the colours under it stay; else transparent pictures are laid over white.
 
     Raises:
-        InputError: none could be read.
+        InputError: none can be used.
     """
     pictures: list[TrainingPicture] = []
     broken: list[tuple[Path, str]] = []
     for done, planned in enumerate(plan):
         progress(done, len(plan))
         try:
-            image = read_picture(planned.path).image
+            picture = read_picture(planned.path, flatten=not alpha)
         except PictureError as error:
             broken.append((planned.path, str(error)))
             continue
+        weights = loss_weights(picture.alpha, planned.size) if alpha and picture.alpha is not None else None
+        if weights is not None and not weights.any():
+            broken.append((planned.path, _all_transparent(planned)))
+            continue
         content_hash = sha256(planned.path)
-        posterior = cache.get(image, content_hash, planned.size)
-        pictures.append(TrainingPicture(planned.path, planned.size, planned.tags, content_hash, posterior))
+        variant = "under alpha" if alpha and picture.alpha is not None else ""
+        posterior = cache.get(picture.image, content_hash, planned.size, variant=variant)
+        mirrored = (
+            cache.get(picture.image, content_hash, planned.size, mirrored=True, variant=variant) if mirror else None
+        )
+        pictures.append(
+            TrainingPicture(planned.path, planned.size, planned.tags, content_hash, posterior, mirrored, weights)
+        )
     progress(len(plan), len(plan))
     if not pictures:
-        raise InputError(f"None of the {len(plan)} pictures can be read. {broken[0][1]}", "Replace them.")
+        raise InputError(f"None of the {len(plan)} pictures can be used. {broken[0][1]}", "Replace them.")
     return TrainingSet(tuple(pictures)), broken
+
+
+def _all_transparent(planned: PlannedPicture) -> str:
+    return (
+        f"{planned.path.name} is transparent everywhere in the part that is trained on, so there is nothing to learn. "
+        "Make some of it opaque, or leave it out."
+    )

@@ -1,16 +1,16 @@
 """A run is a folder: `run.json`, `losses.csv`, `images/`, `checkpoints/step-000500/`. Every saved state is whole.
 
-Step N in a name is N finished optimiser steps.
+Step N in a name is N finished optimiser steps. Beside the losses lie `validation.csv` and `previews.csv`; runs of
+earlier versions lack these two and some columns of the losses.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import contextlib
+import math
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from lib_dsm.errors import BusyError, InputError, StorageError
-from lib_dsm.files import read_json, write_bytes, write_json, write_text
+from lib_dsm.files import read_json, write_bytes, write_json
+from lib_dsm.training.curves import BANDS, COLUMNS
+from lib_dsm.training.step_table import StepTable
+from lib_dsm.training.verdict import Validation
 
 _STEP = re.compile(r"step-(\d{6,})$")
+_PREVIEW = re.compile(r"step-(\d{6,})-(\d+)\.png$")
 _STATE = "state.safetensors"
-COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "vector_norm")
+PREVIEW_COLUMNS = ("step", "file", "prompt", "seed", "width", "height")
+_REQUESTED = PREVIEW_COLUMNS[3:]
+_LOSSES, _VALIDATIONS = MEASURED = ("losses.csv", "validation.csv")
+VALIDATION_COLUMNS = ("step", "draws", "seconds", "losses")
 
 
 class RunFolder:
@@ -34,13 +41,15 @@ class RunFolder:
         self.path = path
         self.images = path / "images"
         self.checkpoints = path / "checkpoints"
-        self._losses = path / "losses.csv"
+        self._losses = StepTable(path / _LOSSES, COLUMNS)
+        self._validations = StepTable(path / _VALIDATIONS, VALIDATION_COLUMNS)
+        self._previews = StepTable(path / "previews.csv", PREVIEW_COLUMNS)
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
         return (self.path / "run.json").is_file()
 
-    @contextmanager
+    @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process.
 
@@ -65,9 +74,13 @@ class RunFolder:
         finally:
             lock.release()
 
+    def state_folder(self, step: int) -> Path:
+        """Where the state of a step is saved."""
+        return self.checkpoints / f"step-{step:06d}"
+
     def state_file(self, step: int, name: str) -> Path:
         """A file in the folder of a saved state."""
-        return self.checkpoints / f"step-{step:06d}" / name
+        return self.state_folder(step) / name
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write `run.json`."""
@@ -133,36 +146,59 @@ class RunFolder:
                 continue  # damaged from outside: an earlier one will do
         return None
 
-    def keep_losses_until(self, step: int) -> None:
-        """Drop the rows after `step`, which a resumed run will write again; begin the file if there is none."""
-        rows = [row for row in self.losses() if row[0] <= step]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([int(row[0]), *map(repr, row[1:])] for row in rows)
-        write_text(self._losses, text.getvalue())
+    def keep_until(self, step: int) -> None:
+        """Drop what was noted after `step`, which a resumed run will note again."""
+        for table in (self._losses, self._validations, self._previews):
+            table.keep_until(step)
 
-    def add_loss(self, step: int, *values: float) -> None:
-        """Append a row; see `COLUMNS`."""
-        try:
-            with self._losses.open("a", encoding="utf-8", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerow([step, *map(repr, values)])
-        except OSError as error:
-            raise StorageError(
-                f"{self._losses} could not be written: {error.strerror}.", "Free some space and resume the run."
-            ) from error
+    def add_loss(self, step: float, *values: float) -> None:
+        """Append a row to `losses.csv`; see `curves.COLUMNS`."""
+        self._losses.append(int(step), [repr(value) if math.isfinite(value) else "" for value in values])
 
-    def losses(self) -> list[tuple[float, ...]]:
-        """All rows, oldest first; a row cut short by a crash is left out."""
-        if not self._losses.is_file():
-            return []
-        rows = []
-        with self._losses.open(encoding="utf-8", newline="") as file:
-            for row in list(csv.reader(file))[1:]:
-                try:
-                    values = tuple(map(float, row))
-                except ValueError:
-                    continue
-                if len(values) == len(COLUMNS):
-                    rows.append(values)
-        return rows
+    def losses(self) -> Iterator[tuple[float, ...]]:
+        """The rows of `losses.csv`, oldest first, NaN where a file of an earlier version lacks a column."""
+        for step, cells in self._losses.rows():
+            with contextlib.suppress(ValueError):
+                yield (step, *(float(cell) if cell else math.nan for cell in cells))
+
+    def add_validation(self, step: int, key: str, seconds: float, losses: Sequence[Sequence[float]]) -> None:
+        """Append what a validation measured (units × bands) to `validation.csv`; `key` identifies its draws."""
+        self._validations.append(step, [key, repr(seconds), " ".join(repr(loss) for unit in losses for loss in unit)])
+
+    def validations(self, key: str | None = None) -> list[Validation]:
+        """The validations made with the draws of `key` (None: those that the last one was made with), oldest first."""
+        found: list[tuple[str, Validation]] = []
+        for step, (its_key, seconds, text) in self._validations.rows():
+            with contextlib.suppress(ValueError):
+                numbers = [float(number) for number in text.split()]
+                units = tuple(tuple(numbers[start : start + BANDS]) for start in range(0, len(numbers), BANDS))
+                if units:
+                    found.append((its_key, Validation(step, units, seconds=float(seconds))))
+        wanted = found[-1][0] if key is None and found else key
+        return [validation for its_key, validation in found if its_key == wanted]
+
+    def add_preview(self, step: int, preview: Mapping[str, Any]) -> None:
+        """Note in `previews.csv` what a picture in `images/` shows; `preview` is as `previews` gives it."""
+        name = Path(preview["path"]).name
+        self._previews.append(step, [name, *(preview[column] for column in PREVIEW_COLUMNS[2:])])
+
+    def previews(self) -> list[dict[str, Any]]:
+        """The previews that are there, by step and `index` (of the request, from 0): `path`, `prompt` and numbers.
+
+        The numbers `seed`, `width` and `height` are None where a run of an earlier version did not note them.
+        """
+        noted = {cells[0]: dict(zip(PREVIEW_COLUMNS[1:], cells, strict=True)) for _, cells in self._previews.rows()}
+        found = []
+        for path in sorted(self.images.glob("step-*.png")) if self.images.is_dir() else []:
+            match = _PREVIEW.match(path.name)
+            if match is None:
+                continue
+            note = noted.get(path.name, {})
+            numbers = {name: int(note[name]) if note.get(name, "").isdecimal() else None for name in _REQUESTED}
+            place = {"step": int(match[1]), "path": str(path), "index": int(match[2]) - 1}
+            found.append({**place, "prompt": note.get("prompt", ""), **numbers})
+        return sorted(found, key=lambda preview: (preview["step"], preview["index"]))
+
+    def preview_file(self, step: int, index: int) -> Path:
+        """Where the preview of the request `index` (from 0) goes."""
+        return self.images / f"step-{step:06d}-{index + 1}.png"

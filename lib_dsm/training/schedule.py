@@ -1,4 +1,8 @@
-"""The learning rate as a pure function of the step, written as the WebUI writes it."""
+"""The learning rate as a pure function of the step.
+
+What is written, as the WebUI writes it, is the peak; a warm-up and the cosines of SGDR (Loshchilov and Hutter,
+"SGDR: Stochastic Gradient Descent with Warm Restarts", 2017, eq. 5) shape it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from lib_dsm.errors import InputError
+from lib_dsm.training.config import RunConfig
 
 _REMEDY = 'Write a rate such as 0.005, or rate:step pairs such as "0.0005:5000, 0.0001:10000".'
 
@@ -27,6 +32,85 @@ class LearningRate:
     def end(self) -> int | None:
         """The step at which the schedule ends, None if it never does."""
         return self.pieces[-1][1]
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One cosine of a schedule: it holds from step `begin` for `length` steps and starts at `peak` times the rate."""
+
+    begin: int
+    length: int
+    peak: float = 1.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The rate of a run. `at` and `end` are as `LearningRate`'s; `last` is the step the run ends at.
+
+    A warm-up of W steps rises as (step + 1) / (W + 1), so that no step stands still; cosines begin after it.
+    """
+
+    rate: LearningRate
+    kind: str  # see config.SCHEDULES
+    last: int
+    warmup: int = 0
+    floor: float = 0.0  # share of the rate at which a cosine ends
+    cycle_length: int = 1
+    cycle_multiplier: int = 1
+    cycle_decay: float = 1.0
+
+    def at(self, step: int) -> float | None:
+        """The rate for the step after `step` finished ones, or None when the schedule has ended."""
+        rate = self.rate.at(step)
+        return None if rate is None else rate * self._shape(step)
+
+    @property
+    def end(self) -> int | None:
+        """The step at which the schedule ends, None if it never does."""
+        return self.rate.end
+
+    def cycle(self, step: int) -> Cycle:
+        """The cosine that `step`, a step after the warm-up, lies in."""
+        if self.kind == "cosine":
+            return Cycle(self.warmup, max(self.last - self.warmup, 1))
+        begin, length, multiplier = 0, self.cycle_length, self.cycle_multiplier
+        number, after = 0, step - self.warmup
+        if multiplier == 1:
+            number = after // length
+            begin = number * length
+        else:
+            while after >= begin + length:
+                begin, length, number = begin + length, length * multiplier, number + 1
+        return Cycle(self.warmup + begin, length, self.cycle_decay**number)
+
+    def _shape(self, step: int) -> float:
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        if self.kind == "steps":
+            return 1.0
+        cycle = self.cycle(step)
+        done = min((step - cycle.begin) / cycle.length, 1.0)
+        peak = max(cycle.peak, self.floor)
+        return self.floor + (peak - self.floor) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def schedule_of(config: RunConfig) -> Schedule:
+    """The rate of a run with these settings.
+
+    Raises:
+        InputError: the learning rate is not written as one.
+    """
+    rate = parse_learning_rate(config.learning_rate)
+    return Schedule(
+        rate=rate,
+        kind=config.schedule,
+        last=min(config.max_steps, rate.end or config.max_steps),
+        warmup=config.warmup_steps,
+        floor=config.rate_floor,
+        cycle_length=config.cycle_length,
+        cycle_multiplier=config.cycle_multiplier,
+        cycle_decay=config.cycle_decay,
+    )
 
 
 def parse_learning_rate(text: str) -> LearningRate:

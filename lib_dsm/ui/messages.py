@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from lib_dsm.errors import DsmError
-from lib_dsm.guards.finding import Finding
 from lib_dsm.jobs import Job
 from lib_dsm.ui.compat import update
 
@@ -38,18 +37,6 @@ def note(tab: str, text: str, remedy: str = "") -> str:
 def error(tab: str, problem: str, remedy: str = "") -> str:
     """A red line; a job of the tab that runs stays in view below it."""
     return place("job", tab=tab, problem=problem, remedy=remedy, once=secrets.token_hex(4))
-
-
-def findings(found: list[Finding]) -> str:
-    """The guards' findings as lines."""
-    if not found:
-        return line("ok", "Nothing to object to.", "The training can start.")
-    return "".join(line(item.severity.value, item.problem, item.remedy) for item in found)
-
-
-def line(kind: str, problem: str, remedy: str = "") -> str:
-    """One coloured line."""
-    return f'<div class="dsm-line dsm-{kind}"><b>{html.escape(problem)}</b> {html.escape(remedy)}</div>'
 
 
 def guarded(tab: str, outputs: int, handler: Callable[..., Any]) -> Callable[..., Any]:

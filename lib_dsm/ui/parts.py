@@ -50,10 +50,11 @@ class Page:
             button = gr.Button(f"Next: {label} →", elem_id=f"dsm_next_{label.lower()}")
         compat.listen(button.click, None, js=f'() => DSM.openTab("{label}")')
 
-    def folder(self, tab: str, label: str) -> Component:
+    def folder(self, tab: str, label: str, info: str | None = None) -> Component:
         """Which folder of the project a tab works on."""
         automatic = AUTOMATIC[tab][0]
-        return gr.Dropdown([automatic, *FOLDERS], value=automatic, label=label, elem_id=f"dsm_{tab}_folder")
+        choices = [automatic, *FOLDERS]
+        return gr.Dropdown(choices, value=automatic, label=label, info=info, elem_id=f"dsm_{tab}_folder")
 
     def opened(self, text: str) -> Project:
         """The project in the field.

@@ -31,7 +31,6 @@ def make_app(host: Host, password: str | None = None, project: Path | None = Non
     from lib_dsm.ui import assets, tabs
 
     service, token = Service(host), new_token()
-    _show_last_run(service)
     app = FastAPI(title="DSM", docs_url=None, redoc_url=None, openapi_url=None)
     if local:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "::1", "[::1]"])
@@ -53,19 +52,6 @@ def make_app(host: Host, password: str | None = None, project: Path | None = Non
         ssr_mode=False,
         footer_links=[],
     )
-
-
-def _show_last_run(service: Any) -> None:
-    """List the newest run, so that the Train tab opens on what came out of it."""
-    from lib_dsm.api.train_routes import runs
-    from lib_dsm.host.run import past_run
-
-    newest = next(iter(runs(service)), None)
-    if newest is not None and not service.host.jobs.all():
-        with contextlib.suppress(InputError):  # a damaged record is no reason not to start
-            job = past_run(service.host, newest)
-            job.data["tab"] = "train"
-            service.host.jobs.add(job)
 
 
 def serve(

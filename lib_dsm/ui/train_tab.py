@@ -1,148 +1,173 @@
-"""The tab Train: settings, check, start, resume; the page's scripts show the run."""
+"""The tab Train: the form and the places in which the page's scripts check, start and show runs.
+
+The fields are gradio's; the scripts read and write all of them at once through two hidden buttons, whose handlers run
+in the page alone, and do everything else over the routes. So a reload, a preset and an earlier run's settings go the
+same way, and a program sees what the page sees.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import typing
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
 from lib_dsm import options
 from lib_dsm.api.service import Service
-from lib_dsm.api.train_routes import run_config, runs
-from lib_dsm.errors import InputError
-from lib_dsm.jobs import Job
+from lib_dsm.options import Spec
 from lib_dsm.training.config import PreviewRequest, RunConfig
 from lib_dsm.ui import compat, messages
+from lib_dsm.ui.compat import Component
 from lib_dsm.ui.parts import Page
+from lib_dsm.ui.train_groups import ONLY_WITH, groups_of
 from lib_dsm.ui.widgets import Form
 
 TAB = "train"
-NOT_ASKED = (
-    "version",
-    "kind",
-    "dataset",
-    "checkpoint",
-    "previews",
-    "output",
-)  # given by the project, the dropdown and the previews; runs of the page lie in the host's own folder
+A_ROW = 3  # options beside each other
+# Where the option's own words do not fit a field of this form.
+LABELS: dict[str, dict[str, Any]] = {
+    "name": {"label": "Embedding name", "info": "This word then stands for it in prompts."},
+    "learning_rate": {"info": "A rate, or rate:last step, …"},
+    "init_text": {"info": "Words the vectors start from."},
+    "vectors": {"info": "More hold more, and are harder to combine."},
+    "template": {"label": "Prompt template", "lines": 2},
+    "width": {"label": "Training width"},
+    "height": {"label": "Training height"},
+    "clip_skip": {"label": "CLIP skip"},
+    "seed": {"label": "Training seed"},
+    "override": {"label": "Guards overridden", "lines": 1},
+}
 
 
 def build(page: Page) -> None:
     """Lay the tab out and attach its handlers."""
     service = page.service
-    page.intro(
-        "The embedding learns from the pictures and captions of the folder chosen here. "
-        "A stopped run is saved and goes on with <b>Resume run</b>."
-    )
-    run, preview = Form(RunConfig, TAB), Form(PreviewRequest, "preview")
-    names = _checkpoints(service)
-    with gr.Row():
-        with gr.Column(scale=3, min_width=420):
-            with gr.Row():
-                run.add("name", label="Embedding name", info="This word then stands for it in prompts.")
-                folder = page.folder(TAB, "Training pictures")
-            with gr.Row():
+    page.intro("The embedding learns from the pictures and captions of the folder chosen here.")
+    compat.html(messages.place("modelstatus"), "dsm_train_status")
+    compat.html(messages.place("trainpresets"), "dsm_train_presets")
+    form = Form(RunConfig, TAB)
+    with gr.Column(elem_id="dsm_train_form"):
+        with gr.Row():
+            with gr.Column(scale=3, min_width=420), gr.Row():
+                _add(form, "name")
+                folder = page.folder(TAB, "Training pictures", "With their captions beside them.")
+            with gr.Column(scale=3, min_width=420), gr.Row():
+                names = _checkpoints(service)
+                first = names[0] if names else None
                 checkpoint = gr.Dropdown(
-                    names,
-                    value=names[0] if names else None,
-                    label="Checkpoint to train on",
-                    elem_id="dsm_train_checkpoint",
-                )
+                    names, value=first, label="Checkpoint to train on", elem_id="dsm_train_checkpoint",
+                    info="A base model; the embedding works best with it and its kin.",
+                )  # fmt: skip
                 refresh = page.tool("↻", "dsm_train_checkpoint_refresh")
-            with gr.Row():
-                run.add("init_text", label="Initialization text", info="Words the vectors start from.")
-                run.add("vectors", info="More hold more, and are harder to combine.")
-            run.add("template", label="Prompt template", info="One is drawn each time: [name], [filewords].", lines=2)
-        with gr.Column(scale=3, min_width=420):
-            with gr.Row():
-                run.add("learning_rate", info="rate, or rate:last step, …")
-                run.add("max_steps", info="Optimiser steps to finish at.")
-            with gr.Row():
-                run.add("batch_size", info="Pictures at once.")
-                run.add("gradient_accumulation", info="Batches that make one step.")
-            with gr.Row():
-                run.add("width", label="Training width", info="With the height: largest area.")
-                run.add("height", label="Training height", info="Pictures keep their shape.")
-            with gr.Row():
-                run.add(
-                    "clip_skip", label="CLIP skip", value=service.host.default_clip_skip(), info="As you will generate."
-                )
-                run.add("save_every", info="Steps between saved copies.")
-                run.add("preview_every", info="Steps between previews.")
-    with gr.Accordion("Previews", open=False, elem_id="dsm_train_previews"):
         with gr.Row():
-            preview.add("prompt", label="Preview prompt", placeholder="[name] stands for the embedding")
-            preview.add("negative", label="Preview negative prompt")
+            with gr.Column(scale=3, min_width=420), gr.Row():
+                _add(form, "init_text")
+                _add(form, "vectors")
+            with gr.Column(scale=3, min_width=420), gr.Row():
+                _add(form, "learning_rate")
+                _add(form, "max_steps")
         with gr.Row():
-            for name in ("steps", "cfg", "width", "height", "seed", "sampler"):
-                preview.add(name, label=f"Preview {name}")
-    with gr.Accordion("Advanced", open=False, elem_id="dsm_train_advanced"):
-        rest = [name for name in options.specs(RunConfig) if name not in (*NOT_ASKED, *run.components)]
-        for start in range(0, len(rest), 3):
-            with gr.Row():
-                for name in rest[start : start + 3]:
-                    run.add(name)
+            with gr.Column(scale=3, min_width=420):
+                compat.html(messages.place("traintokens"), "dsm_train_tokens")
+            with gr.Column(scale=3, min_width=420):
+                compat.html(messages.place("trainplan"), "dsm_train_plan")
+        with gr.Column(elem_id="dsm_train_groups"):
+            for group, members in groups_of(options.specs(RunConfig)).items():
+                with gr.Accordion(group.title, open=False, elem_id=group.elem_id):
+                    _rows(form, members, service)
+                    if "template" in members:
+                        compat.html(messages.place("trainprompts"), "dsm_train_prompts")
+                    if "preview_every" in members:
+                        compat.html(messages.place("trainrequests"), "dsm_train_requests_place")
+    places = {"folder": folder, "checkpoint": checkpoint}
+    _wire(form, places)
     with gr.Row():
         check = gr.Button("Check settings", elem_id="dsm_train_check")
-        start_button = gr.Button("Start training", elem_id="dsm_train_start", variant="primary")
-    checked = compat.html("", "dsm_train_findings")
-    panel = compat.html(messages.job_place(TAB), "dsm_train_panel")
-    with gr.Accordion("Go on with an earlier run", open=False, elem_id="dsm_train_resume"), gr.Row():
-        known = [path.name for path in runs(service)]
-        earlier = gr.Dropdown(known, value=known[0] if known else None, label="Earlier run", elem_id="dsm_train_run")
-        refresh_runs = page.tool("↻", "dsm_train_runs_refresh")
-        until = gr.Number(
-            value=0, precision=0, label="Train up to step", info="0: as it was set.", elem_id="dsm_train_until"
-        )
-        resume = gr.Button("Resume run", elem_id="dsm_train_resume_start")
-
-    def read(project: str, where: str, model: str, *values: Any) -> RunConfig:
-        if not str(values[0] or "").strip():
-            raise InputError("The embedding has no name.", "Write one; it is the word you will use in prompts.")
-        if not model:
-            raise InputError(
-                "No checkpoint is chosen.", f"Put one into {service.host.folders.checkpoints} and press ↻."
-            )
-        count = len(run.inputs)
-        settings = run.read(values[:count])
-        request = PreviewRequest(**preview.read(values[count:]))
-        pictures = page.picture_folder(project, where, TAB)
-        return dataclasses.replace(RunConfig(**settings, checkpoint=model, dataset=str(pictures)), previews=(request,))
-
-    def on_check(*values: Any) -> str:
-        from lib_dsm.host.run import check_run
-
-        return messages.findings(check_run(service.host, read(*values)))
-
-    def on_start(*values: Any) -> str:
-        return messages.job_place(TAB, _start(service, read(*values), resume=False))
-
-    def on_resume(name: str | None, steps: float | None) -> str:
-        if not name:
-            raise InputError("No run is chosen.", "Choose one from the list.")
-        changes = {"max_steps": int(steps)} if steps else {}
-        folder = next((path for path in runs(service) if path.name == name), service.host.folders.logs / str(name))
-        return messages.job_place(TAB, _start(service, run_config(folder, changes), resume=True))
-
-    def on_refresh() -> Any:
-        return compat.update(choices=_checkpoints(service))
-
-    def on_refresh_runs() -> Any:
-        return compat.update(choices=[path.name for path in runs(service)])
-
-    everything = [page.project, folder, checkpoint, *run.inputs, *preview.inputs]
-    page.act(check.click, TAB, on_check, everything, [checked])
-    page.act(start_button.click, TAB, on_start, everything, [panel])
-    page.act(resume.click, TAB, on_resume, [earlier, until], [panel])
-    compat.listen(refresh.click, on_refresh, [], [checkpoint])
-    compat.listen(refresh_runs.click, on_refresh_runs, [], [earlier])
+        start = gr.Button("Start training", elem_id="dsm_train_start", variant="primary")
+    compat.html(messages.place("traincheck"), "dsm_train_findings")
+    compat.html(messages.place("trainruns"), "dsm_train_runs_place")
+    compat.html(messages.place("trainrun"), "dsm_train_panel")
+    page.next("LoRA")
+    compat.listen(check.click, None, js="() => DSM.train.check()")
+    compat.listen(start.click, None, js="() => DSM.train.start()")
+    compat.listen(refresh.click, lambda: compat.update(choices=_checkpoints(service)), [], [checkpoint])
 
 
-def _start(service: Service, config: RunConfig, resume: bool) -> Job:
-    from lib_dsm.host.run import start_training
+def _wire(form: Form, places: dict[str, Component]) -> None:
+    """The hidden buttons by which the scripts read and write all fields, and what they must know of these."""
+    specs = options.specs(RunConfig)
+    components = {**form.components, **places}
+    everything = list(components.values())
+    with gr.Row(elem_classes=["dsm-hidden"]):
+        gather = gr.Button("Read the form", elem_id="dsm_train_gather")
+        restore = gr.Button("Write the form", elem_id="dsm_train_restore")
+    compat.listen(gather.click, None, everything, [], js="(...values) => DSM.train.gathered(...values)")
+    compat.listen(restore.click, None, everything, everything, js="(...values) => DSM.train.filled(...values)")
+    described = [_field(specs[name]) for name in form.components]
+    under = {name: group.elem_id for group, members in groups_of(specs).items() for name in members}
+    for field in described:
+        name = field["name"]
+        # The host may begin with another value than the option's default, such as its own CLIP skip.
+        field |= {"initial": form.components[name].value, "group": under.get(name), "only": ONLY_WITH.get(name)}
+    placed = [{"name": name, "kind": "place", "label": "", "initial": part.value} for name, part in places.items()]
+    known = {
+        "fields": json.dumps([*described, *placed]),
+        "requests": json.dumps([_field(spec) for spec in options.specs(PreviewRequest).values()]),
+        "previews": json.dumps([options.to_json(request) for request in specs["previews"].default]),
+    }
+    compat.html(messages.place("trainform", **known), "dsm_train_fields")
 
-    return start_training(service.host, config, resume)
+
+def _rows(form: Form, names: Sequence[str], service: Service) -> None:
+    for begin in range(0, len(names), A_ROW):
+        with gr.Row():
+            for name in names[begin : begin + A_ROW]:
+                _add(form, name, **_from_host(name, service))
+
+
+def _from_host(name: str, service: Service) -> dict[str, Any]:
+    """What the host knows of an option: the value to begin with, or what there is to choose from."""
+    if name == "clip_skip":
+        return {"value": service.host.default_clip_skip()}
+    if name == "init_embedding":
+        folder = service.host.folders.embeddings
+        files = folder.iterdir() if folder.is_dir() else ()
+        names = sorted({path.stem for path in files if path.suffix in (".pt", ".safetensors")})
+        return {"kind": gr.Dropdown, "choices": ["", *names], "allow_custom_value": True}
+    return {}
+
+
+def _add(form: Form, name: str, **changes: Any) -> Component:
+    return form.add(name, **{**LABELS.get(name, {}), **changes})
+
+
+def _field(spec: Spec) -> dict[str, Any]:
+    """An option as the scripts know it."""
+    kinds = typing.get_args(spec.type) or (spec.type,)
+    kind = "text"
+    if typing.get_origin(spec.type) is tuple:
+        kind = "lines"
+    elif bool in kinds:
+        kind = "flag"
+    elif int in kinds or float in kinds:
+        kind = "number"
+    default = None if spec.default is dataclasses.MISSING else spec.default
+    return {
+        "name": spec.name,
+        "label": spec.label,
+        "help": spec.help,
+        "kind": kind,
+        "whole": int in kinds,
+        "optional": type(None) in kinds,
+        "minimum": spec.minimum,
+        "maximum": spec.maximum,
+        "step": spec.step or (1 if int in kinds else 0.01),
+        "choices": spec.choices,
+        "initial": "" if default is None and kind == "text" else default,
+    }
 
 
 def _checkpoints(service: Service) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from lib_dsm.diffusion import ldm_layout
+from lib_dsm.diffusion.sizes import Sizes, sizes_of
 from lib_dsm.host.studio import MICRO, MODELS, load_model
 from lib_dsm.training.loop import diffusion_losses
 
@@ -25,9 +26,9 @@ def sd15():
 
     from lib_dsm.diffusion.diffusers import DiffusersModel
 
-    sizes = ldm_layout.Sizes()
+    sizes = Sizes()
     # The autoencoder has no part in a step whose latents are cached; a small one stands in its place.
-    small = ldm_layout.vae_config(ldm_layout.sizes_of(MICRO))
+    small = ldm_layout.vae_config(sizes_of(MICRO))
     return DiffusersModel(
         UNet2DConditionModel(**ldm_layout.unet_config(sizes)).to(memory_format=torch.channels_last),
         AutoencoderKL(**small),

@@ -15,6 +15,28 @@ def fill(page, elem_id: str, value: object) -> None:
     field.press("Tab")
 
 
+def unfold(page, *groups: str) -> None:
+    """Open groups of the Train tab's form, such as "sizes"."""
+    for group in groups:
+        head = page.locator(f"#dsm_train_group_{group} .label-wrap").first
+        if "open" not in (head.get_attribute("class") or ""):
+            head.click()
+
+
+def train_settings(page, **values: object) -> None:
+    """Write settings of a run into the form at once, as loading a preset does; lists and previews as RUN.json has."""
+    page.wait_for_function("DSM.train.ready")
+    page.evaluate("values => DSM.train.fill(values)", values)
+    page.wait_for_function(
+        """async (wanted) => {
+            const now = await DSM.train.read();
+            const written = Object.entries(wanted).filter(([name]) => name !== "previews");
+            return written.every(([name, value]) => String(now[name]) === String(value));
+        }""",
+        arg=values,
+    )
+
+
 def choose(page, elem_id: str, value: str, own: bool = False) -> None:
     """Pick a dropdown's value, or write one of one's own."""
     field = page.locator(f"#{elem_id} input").first
@@ -42,5 +64,12 @@ def forget_ended(page) -> None:
 def ended(page, panel: str) -> str:
     """Wait for the end of the job in a panel and return its state."""
     shown = f"#{panel} .dsm-job-panel:not([data-old])"
+    page.wait_for_selector(f"{shown}:not([data-state=running])")
+    return page.locator(shown).get_attribute("data-state")
+
+
+def trained(page, name: str) -> str:
+    """Wait for the end of the training of that name and return its state."""
+    shown = f"#dsm_train_panel [aria-label='Training {name}'].dsm-job-panel"
     page.wait_for_selector(f"{shown}:not([data-state=running])")
     return page.locator(shown).get_attribute("data-state")

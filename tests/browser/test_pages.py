@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from lib_dsm.tagging.registry import MODELS
-from tests.browser.helpers import choose, ended, fill, open_project, tab
+from tests.browser.helpers import choose, ended, fill, open_project, tab, unfold
 
 TABS = ("Dataset", "Crop", "Tag", "Prune", "Train", "LoRA")
 
@@ -45,9 +45,10 @@ def test_mistakes_are_told_in_sentences(open_page, tmp_path, project):
     page.click("#dsm_train_start")
     page.wait_for_selector("#dsm_train_panel .dsm-error:has-text('No project is open')")
     open_project(page, project)
+    unfold(page, "captions")
     fill(page, "dsm_train_template", "no placeholder")
     page.click("#dsm_train_check")
-    page.wait_for_selector("#dsm_train_findings .dsm-block:has-text('[name]')")
+    page.wait_for_selector("#dsm_train_findings .dsm-check.dsm-block:has-text('[name]')")
     page.click("#dsm_train_start")
     page.wait_for_selector("#dsm_train_panel [data-state=failed]")
     page.wait_for_selector("#dsm_train_panel .dsm-error:has-text('[name]')")
@@ -59,34 +60,6 @@ def test_mistakes_are_told_in_sentences(open_page, tmp_path, project):
     page.wait_for_selector("#dsm_tag_panel .dsm-error:has-text('no such tagger')")
     assert MODELS[0].name in page.inner_text("#dsm_tag_panel .dsm-error")
     assert "Traceback" not in page.inner_text("body")
-
-
-def test_a_training_is_stopped_saved_and_resumed(open_page, project):
-    page = open_page()
-    open_project(page, project)
-    tab(page, "Train")
-    for name, value in {
-        "name": "stopzorg", "vectors": 2, "init_text": "solo", "learning_rate": "0.005", "max_steps": 100_000,
-        "gradient_accumulation": 1,
-        "width": 64, "height": 64, "preview_every": 0, "save_every": 0,
-    }.items():  # fmt: skip
-        fill(page, f"dsm_train_{name}", value)
-    page.click("#dsm_train_start")
-    page.wait_for_selector("#dsm_train_panel .dsm-curve")
-    assert "left" in page.inner_text("#dsm_train_panel .dsm-job-numbers")
-    page.click("#dsm_save_now")
-    page.wait_for_function("document.querySelector('#dsm_train_panel .dsm-log pre').textContent.includes('Saved step')")
-    page.click("#dsm_cancel_train")
-    assert ended(page, "dsm_train_panel") == "cancelled"
-    assert "stopzorg is ready" in page.inner_text("#dsm_train_panel")
-    done = int(page.inner_text("#dsm_train_panel .dsm-job-numbers").split("/")[0])
-    page.locator("#dsm_train_resume button").first.click()
-    page.click("#dsm_train_runs_refresh")
-    choose(page, "dsm_train_run", "stopzorg")
-    fill(page, "dsm_train_until", done + 2)
-    page.click("#dsm_train_resume_start")
-    page.wait_for_selector("#dsm_train_panel [data-state=done]")
-    assert f"{done + 2} / {done + 2}" in page.inner_text("#dsm_train_panel .dsm-job-numbers")
 
 
 def test_cropping_by_keyboard_and_mouse(open_page, project, shots):

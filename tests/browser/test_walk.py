@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lib_dsm.demo.install import TAGGER
 from lib_dsm.networks.inspect import describe
-from tests.browser.helpers import choose, ended, fill, forget_ended, open_project, tab
+from tests.browser.helpers import choose, ended, fill, forget_ended, open_project, tab, unfold
 
 
 def test_from_pictures_to_an_embedding(open_page, pictures, tmp_path, shots):
@@ -69,27 +69,27 @@ def test_from_pictures_to_an_embedding(open_page, pictures, tmp_path, shots):
 
     # Train; the check speaks first.
     page.click("#dsm_next_train")
+    unfold(page, "sizes", "saving", "watching")
     for name, value in {
         "name": "zorgle", "vectors": 4, "init_text": "solo", "learning_rate": "0.01", "max_steps": 3, "batch_size": 1,
-        "gradient_accumulation": 1, "width": 64, "height": 64, "save_every": 2, "preview_every": 2,
+        "gradient_accumulation": 1, "width": 64, "height": 64, "save_every": 2, "preview_every": 2, "validate_every": 0,
     }.items():  # fmt: skip
         fill(page, f"dsm_train_{name}", value)
-    page.locator("#dsm_train_previews button").first.click()
-    for name in ("width", "height"):
-        fill(page, f"dsm_preview_{name}", 64)
-    fill(page, "dsm_preview_steps", 3)
+    for name, value in {"prompt": "solo, [name]", "width": 64, "height": 64, "steps": 3}.items():
+        page.fill(f"#dsm_request_0_{name}", str(value))
+        page.press(f"#dsm_request_0_{name}", "Tab")
     page.click("#dsm_train_check")
-    page.wait_for_selector("#dsm_train_findings .dsm-line")
-    assert not page.locator("#dsm_train_findings .dsm-block").count(), page.inner_text("#dsm_train_findings")
+    page.wait_for_selector("#dsm_train_findings .dsm-line.dsm-ok")
+    assert page.locator("#dsm_train_findings .dsm-crop-item").count() == len(crops)
     forget_ended(page)
     page.click("#dsm_train_start")
     assert ended(page, "dsm_train_panel") == "done", page.inner_text("#dsm_train_panel")
     page.wait_for_selector("#dsm_previews img")
-    assert page.locator("#dsm_train_panel .dsm-curve").count() == 1
+    assert page.locator("#dsm_train_panel .dsm-charts-main .dsm-curve").count() >= 1
     assert "zorgle is ready" in page.inner_text("#dsm_train_panel")
     page.locator("#dsm_train_panel").screenshot(path=shots / "walk-5-train.png")
-    page.click("#dsm_previews button >> nth=0")
-    page.wait_for_selector(".dsm-lightbox img")
+    page.click("#dsm_previews .dsm-preview >> nth=0")
+    page.wait_for_selector(".dsm-compare img")
     page.keyboard.press("Escape")
 
     # A reload finds the run and the project again.

@@ -10,6 +10,7 @@ from lib_dsm.demo.install import CHECKPOINT, CLIP, MODELS, TAGGER, install_check
 from lib_dsm.demo.train_diffusion import CONDITIONING_MEAN, centre_conditioning
 from lib_dsm.diffusion import ldm_layout
 from lib_dsm.diffusion.diffusers import DiffusersModel
+from lib_dsm.diffusion.sizes import sizes_of
 
 SCHEDULE = {
     "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
@@ -19,7 +20,7 @@ SCHEDULE = {
 
 
 def test_the_checkpoint_has_the_keys_of_every_stable_diffusion_1_checkpoint() -> None:
-    sizes = ldm_layout.sizes_of(CHECKPOINT)
+    sizes = sizes_of(CHECKPOINT)
     weights = {*ldm_layout.unet_key_map(sizes), *ldm_layout.vae_key_map(sizes), *ldm_layout.text_key_map(sizes)}
     with safe_open(CHECKPOINT, "pt") as file:
         assert set(file.keys()) == weights | SCHEDULE | {f"{ldm_layout.TEXT_PREFIX}embeddings.position_ids"}
@@ -39,9 +40,9 @@ def test_the_models_stay_small() -> None:
 def test_the_installed_yaml_finds_the_vocabulary(tmp_path: Path) -> None:
     installed = install_checkpoint(tmp_path / "Stable-diffusion")
     assert installed.read_bytes() == CHECKPOINT.read_bytes()
-    sizes = ldm_layout.sizes_of(installed)
+    sizes = sizes_of(installed)
     assert Path(sizes.text_version) == CLIP.resolve()
-    assert sizes == ldm_layout.sizes_of(CHECKPOINT)
+    assert sizes == sizes_of(CHECKPOINT)
 
 
 def test_installing_again_leaves_the_checkpoint_alone_and_mends_a_broken_one(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_installing_again_leaves_the_checkpoint_alone_and_mends_a_broken_one(tmp
 
 
 def test_moving_the_mean_of_the_conditioning_changes_no_prediction() -> None:
-    state, sizes = load_file(CHECKPOINT), ldm_layout.sizes_of(CHECKPOINT)
+    state, sizes = load_file(CHECKPOINT), sizes_of(CHECKPOINT)
     noise, moment = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([500])
     predictions, means = [], []
     for mean in (0.3, CONDITIONING_MEAN):

@@ -10,7 +10,8 @@ import safetensors.torch
 import torch
 
 from lib_dsm.demo import __file__ as demo
-from lib_dsm.diffusion.ldm_layout import read_sizes, text_key_map, unet_key_map
+from lib_dsm.diffusion.ldm_layout import text_key_map, unet_key_map
+from lib_dsm.diffusion.sizes import read_sizes
 from lib_dsm.errors import Cancelled, InputError, ModelError
 from lib_dsm.extraction.checkpoint import extract_checkpoint
 from lib_dsm.extraction.options import ExtractionOptions

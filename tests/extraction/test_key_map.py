@@ -1,6 +1,7 @@
 import pytest
 
-from lib_dsm.diffusion.ldm_layout import Sizes, text_key_map, unet_key_map
+from lib_dsm.diffusion.ldm_layout import text_key_map, unet_key_map
+from lib_dsm.diffusion.sizes import Sizes
 from lib_dsm.extraction.key_map import lora_modules
 
 SD15 = Sizes()

@@ -1,14 +1,18 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from lib_dsm.errors import GuardError
-from lib_dsm.guards.check import check
+from lib_dsm.guards.check import check, check_pictures
 from lib_dsm.guards.facts import RunFacts
 from lib_dsm.guards.finding import Severity, demand
 from lib_dsm.guards.watch import watch_gradient, watch_loss
+from lib_dsm.networks.embedding import Embedding
+from lib_dsm.networks.textual_inversion import Start
 from lib_dsm.training.config import RunConfig
-from lib_dsm.training.pictures import Plan, PlannedPicture
+from lib_dsm.training.latents import Posterior
+from lib_dsm.training.pictures import Plan, PlannedPicture, TrainingPicture, TrainingSet
 
 
 def picture(number=0, source=(512, 512), size=(512, 512), tags=("smile",)):
@@ -68,6 +72,17 @@ def test_a_schedule_that_ends_early_is_said():
 
 def test_an_external_vae_is_set_aside():
     assert found(facts(vae_replaced="kl-f8.vae.pt"))["vae-loaded"] is Severity.FIX
+
+
+def test_attention_in_float32_is_said():
+    assert found(facts(attention_upcast=True))["sd21-fp16"] is Severity.FIX
+
+
+def test_a_clip_skip_without_effect_is_said_and_may_change():
+    run = facts(config={"clip_skip": 2}, has_clip_skip=False, record={"config": {"clip_skip": 1}})
+    assert found(run)["clip-skip-unknown"] is Severity.INFO
+    assert "clip-skip-changed" not in found(run)
+    assert "clip-skip-unknown" not in found(facts(has_clip_skip=False))
 
 
 def test_clip_skip_must_stay_what_it_was():
@@ -140,3 +155,120 @@ def test_no_gradient_stops_the_run():
     with pytest.raises(GuardError, match="no gradient"):
         watch_gradient(0.0)
     watch_gradient(1e-12)
+
+
+def test_a_mean_or_an_embedding_takes_words_of_any_number():
+    for settings in ({"init_mode": "mean"}, {"init_embedding": "asuka"}):
+        run = facts(config={"vectors": 1, "init_text": "a b", **settings}, token_counts={"a b": 2})
+        assert "init-too-long" not in found(run)
+    assert "init-zero" not in found(facts(config={"init_text": "", "init_embedding": "asuka"}))
+    assert found(facts(config={"init_text": "", "init_mode": "mean"}))["init-zero"] is Severity.WARN
+
+
+def started(step=0, **known) -> Start:
+    vectors = torch.ones(4, 8)
+    return Start(vectors, step, None, Embedding("asuka", vectors, step, **known))
+
+
+def test_an_embedding_that_has_made_all_steps_cannot_go_on():
+    settings = {"init_embedding": "asuka", "init_continue": True}
+    assert found(facts(config=settings, start=started(1000)))["continue-beyond-steps"] is Severity.BLOCK
+    assert "continue-beyond-steps" not in found(facts(config=settings, start=started(999)))
+    # the rate may end before the steps do
+    ends = {**settings, "learning_rate": "0.1:500", "max_steps": 1000}
+    assert "continue-beyond-steps" in found(facts(config=ends, start=started(500)))
+
+
+def test_an_embedding_to_go_on_with_must_be_named():
+    assert found(facts(config={"init_continue": True}))["continue-nothing"] is Severity.WARN
+    assert "continue-nothing" not in found(facts(config={"init_continue": True, "init_embedding": "a"}))
+
+
+def test_an_embedding_of_another_model_or_clip_skip_is_said():
+    settings = {"init_embedding": "asuka", "clip_skip": 1}
+    other = started(clip_skip=2, checkpoint_hash="aabbccddee", checkpoint_name="nai")
+    run = facts(config=settings, start=other, checkpoint_hash="ff" * 32)
+    assert found(run)["init-clip-skip"] is found(run)["init-checkpoint"] is Severity.WARN
+    same = started(clip_skip=1, checkpoint_hash="aabbccddee")
+    assert check(facts(config=settings, start=same, checkpoint_hash="aabbccddee" + "0" * 54)) == []
+    # an old file's eight digits are another kind of hash, and what is unknown is no difference
+    for known in ({"checkpoint_hash": "12345678"}, {}):
+        assert check(facts(config=settings, start=started(**known), checkpoint_hash="ff" * 32)) == []
+
+
+def test_the_length_of_nothing_cannot_be_fixed():
+    fixed = {"norm_control": "fixed"}
+    assert found(facts(config={**fixed, "init_text": ""}))["norm-fixed-zero"] is Severity.BLOCK
+    zeros = Start(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    assert found(facts(config={**fixed, "init_embedding": "a"}, start=zeros))["norm-fixed-zero"] is Severity.BLOCK
+    assert "norm-fixed-zero" not in found(facts(config={**fixed, "init_embedding": "a"}, start=started()))
+    assert "norm-fixed-zero" not in found(facts(config={"norm_control": "decay", "init_text": ""}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"warmup_steps": 1000}, "warmup-too-long"),
+        ({"warmup_steps": 999}, None),
+        ({"warmup_steps": 100, "learning_rate": "0.1:100"}, "warmup-too-long"),
+        ({"schedule": "cosine"}, None),
+        ({"schedule": "cosine", "learning_rate": "0.1:500, 0.01"}, "cosine-jumps"),
+        ({"schedule": "cosine", "learning_rate": "0.1:1000, 0.01"}, None),
+        ({"schedule": "cosine restarts", "cycle_length": 250}, None),
+        ({"schedule": "cosine restarts", "cycle_length": 300}, "cycle-cut"),
+        ({"schedule": "cosine restarts", "cycle_length": 2000}, "cycle-cut"),
+        ({"schedule": "cosine restarts", "cycle_length": 100, "cycle_multiplier": 2, "warmup_steps": 300}, None),
+        ({"adam_beta1": 0.95, "adam_beta2": 0.8}, "adam-betas"),
+        ({"adam_beta1": 0.9, "adam_beta2": 0.99}, None),
+        ({"adam_beta1": 0.0, "adam_beta2": 0.0}, None),
+        ({"norm_control": "fixed", "weight_decay": 0.1}, "decay-fixed"),
+        ({"norm_control": "decay", "weight_decay": 0.1}, None),
+        ({"timestep_sampling": "range", "timestep_min": 10, "timestep_max": 60}, "few-timesteps"),
+        ({"timestep_sampling": "range", "timestep_min": 10, "timestep_max": 600}, None),
+        ({"timestep_min": 10, "timestep_max": 60}, None),
+    ],
+)
+def test_rates_and_losses(settings, expected):
+    run = facts(config={"learning_rate": "0.005", **settings})
+    assert [finding.id for finding in check(run) if finding.id != "schedule-ends-early"] == [expected] * bool(expected)
+
+
+def test_a_cut_cycle_says_where_it_would_end():
+    run = facts(config={"learning_rate": "0.005", "schedule": "cosine restarts", "cycle_length": 300})
+    (finding,) = check(run)
+    assert (
+        "200 before" in finding.problem
+        and finding.remedy == "1200 steps would finish it, 900 end with the cycle before."
+    )
+
+
+@pytest.mark.parametrize(
+    ("tag", "one_sided"),
+    [
+        ("heterochromia", True), ("hair_over_one_eye", True), ("hair over one eye", True), ("single glove", True),
+        ("asymmetrical_legwear", True), ("mole under eye", True), ("Side Ponytail", True), ("prosthetic arm", True),
+        ("scar across eye", True), ("right hand raised", True), ("one-piece swimsuit", False), ("bright pupils", False),
+        ("twintails", False), ("moles", False), ("solo", False), ("looking to the side", False), ("gloves", False),
+    ],
+)  # fmt: skip
+def test_mirroring_and_what_is_on_one_side(tag, one_sided):
+    pictures = [picture(number, tags=[tag]) for number in range(120)]
+    assert ("flip-asymmetric" in found(facts(pictures, {"flip": 0.5}))) == one_sided
+    assert "flip-asymmetric" not in found(facts(pictures))
+
+
+def test_asymmetric_tags_are_counted_by_name():
+    pictures = [picture(number, tags=["eyepatch"] * (number < 3) + ["monocle"] * (number < 7)) for number in range(120)]
+    (finding,) = (finding for finding in check(facts(pictures, {"flip": 0.1})) if finding.id == "flip-asymmetric")
+    assert "monocle (7), eyepatch (3)" in finding.problem
+
+
+def test_a_mask_that_no_picture_has_is_said_once_they_are_read():
+    posterior = Posterior(torch.zeros(4, 2, 2), torch.zeros(4, 2, 2))
+    plain = TrainingPicture(Path("a.png"), (16, 16), (), "hash", posterior)
+    masked = TrainingPicture(Path("b.png"), (16, 16), (), "hash", posterior, weights=torch.ones(2, 2))
+    run = facts(config={"alpha_loss": True})
+    assert "alpha-unused" not in found(run)
+    assert [finding.id for finding in check_pictures(run, TrainingSet((plain,)))] == ["alpha-unused"]
+    assert check_pictures(run, TrainingSet((plain, masked))) == []
+    assert check_pictures(facts(), TrainingSet((plain,))) == []

@@ -5,9 +5,10 @@ import torch
 
 from lib_dsm.errors import GuardError
 from lib_dsm.networks.textual_inversion import TextualInversion, initial_vectors
-from lib_dsm.training.loop import Callbacks, Commands, Trainer, held_out_losses
+from lib_dsm.training.loop import Callbacks, Commands, Trainer
 from lib_dsm.training.pictures import TrainingSet
 from lib_dsm.training.run_folder import RunFolder
+from lib_dsm.training.validation import held_out_losses
 from tests.micro import training_set
 
 NEVER = Commands(stop=lambda: False, save=lambda: False, preview=lambda: False)
@@ -84,7 +85,8 @@ def test_a_stopped_and_resumed_run_has_the_same_bits(run_config, micro, pictures
     resumed = trained(config, micro, tmp_path / "cut", pictures)
     assert resumed.step == 5
     assert torch.equal(whole.trainable.state()["vectors"], resumed.trainable.state()["vectors"])
-    assert (tmp_path / "whole" / "losses.csv").read_bytes() == (tmp_path / "cut" / "losses.csv").read_bytes()
+    rows = [[row.rsplit(",", 1)[0] for row in (tmp_path / name / "losses.csv").open()] for name in ("whole", "cut")]
+    assert rows[0] == rows[1]  # all but the seconds
 
 
 def test_previews_do_not_disturb_the_run(run_config, micro, pictures, tmp_path):

@@ -9,8 +9,9 @@ from PIL import Image
 
 from lib_dsm.networks.textual_inversion import TextualInversion, initial_vectors
 from lib_dsm.training.buckets import crop_box
-from lib_dsm.training.loop import Callbacks, Commands, Trainer, held_out_losses
+from lib_dsm.training.loop import Callbacks, Commands, Trainer
 from lib_dsm.training.run_folder import RunFolder
+from lib_dsm.training.validation import held_out_losses
 from tests.micro import training_set
 
 SHAPES = {  # name → width : height that it is cut to

@@ -43,13 +43,13 @@ def test_the_same_step_can_be_saved_again(tmp_path):
 
 def test_losses_after_the_saved_step_are_dropped_and_a_cut_row_is_passed_over(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.keep_losses_until(0)
+    folder.keep_until(0)
     for step in range(1, 6):
         folder.add_loss(step, step / 3, 0.1, 0.2, 0.3)
     with (tmp_path / "losses.csv").open("a") as file:
         file.write("6,0.1")
     assert [row[0] for row in folder.losses()] == [1, 2, 3, 4, 5]
-    folder.keep_losses_until(3)
+    folder.keep_until(3)
     assert [row[:2] for row in folder.losses()] == [(1, 1 / 3), (2, 2 / 3), (3, 1.0)]
 
 

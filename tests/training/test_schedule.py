@@ -1,7 +1,17 @@
+import itertools
+import math
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lib_dsm.errors import InputError
-from lib_dsm.training.schedule import parse_learning_rate
+from lib_dsm.training.config import RunConfig
+from lib_dsm.training.schedule import parse_learning_rate, schedule_of
+
+
+def schedule(**changes):
+    return schedule_of(RunConfig("zorgle", "model", "folder", **changes))
 
 
 def test_a_single_rate_holds_for_ever():
@@ -28,3 +38,92 @@ def test_wrong_schedules_are_named(text):
     with pytest.raises(InputError) as error:
         parse_learning_rate(text)
     assert "0.0005:5000" in error.value.remedy
+
+
+def test_as_written_it_is_what_it_was():
+    text = "0.0005:5000, 0.0001:10000"
+    plain = parse_learning_rate(text)
+    shaped = schedule(learning_rate=text, max_steps=20000)
+    assert [shaped.at(step) for step in range(0, 10001, 7)] == [plain.at(step) for step in range(0, 10001, 7)]
+    assert shaped.end == 10000
+
+
+def test_a_cosine_falls_from_the_rate_to_the_floor_over_the_whole_run():
+    found = schedule(learning_rate="0.01", schedule="cosine", max_steps=100, rate_floor=0.2)
+    for step in range(100):
+        expected = 0.002 + (0.01 - 0.002) * (1 + math.cos(math.pi * step / 100)) / 2
+        assert math.isclose(found.at(step), expected, rel_tol=1e-12)
+    assert found.at(0) == 0.01 and math.isclose(found.at(100), 0.002)
+
+
+def test_a_cosine_ends_where_the_written_rate_does():
+    found = schedule(learning_rate="0.01:50", schedule="cosine", max_steps=100)
+    assert math.isclose(found.at(25), 0.005) and found.at(50) is None and found.end == 50
+
+
+def test_restarts_are_those_of_the_paper():
+    # T_0 = 10, T_mult = 2: cycles begin at 0, 10, 30, 70.
+    found = schedule(
+        learning_rate="1", schedule="cosine restarts", cycle_length=10, cycle_multiplier=2, cycle_decay=0.5,
+        rate_floor=0.1, max_steps=150,
+    )  # fmt: skip
+    for number, (begin, length) in enumerate(((0, 10), (10, 20), (30, 40), (70, 80))):
+        for done in range(length):
+            expected = 0.1 + (0.5**number - 0.1) * (1 + math.cos(math.pi * done / length)) / 2
+            assert math.isclose(found.at(begin + done), expected, rel_tol=1e-12), (number, done)
+
+
+def test_a_decayed_peak_never_lies_below_the_floor():
+    found = schedule(
+        learning_rate="1", schedule="cosine restarts", cycle_length=2, cycle_decay=0.1, rate_floor=0.5, max_steps=99
+    )
+    assert [found.at(step) for step in (0, 2, 4, 98)] == [1.0, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("kind", ["steps", "cosine", "cosine restarts"])
+def test_every_schedule_can_rise_first(kind):
+    found = schedule(learning_rate="0.5", schedule=kind, warmup_steps=4, cycle_length=10, max_steps=50)
+    assert [found.at(step) for step in range(5)] == [0.1, 0.2, pytest.approx(0.3), 0.4, 0.5]
+
+
+settings = st.fixed_dictionaries(
+    {
+        "learning_rate": st.sampled_from(["0.01", "0.02:40, 0.005", "1e-3:30, 1e-4:300"]),
+        "schedule": st.sampled_from(["steps", "cosine", "cosine restarts"]),
+        "warmup_steps": st.integers(0, 60),
+        "rate_floor": st.floats(0, 1),
+        "cycle_length": st.integers(1, 50),
+        "cycle_multiplier": st.integers(1, 4),
+        "cycle_decay": st.floats(0.1, 1),
+        "max_steps": st.integers(1, 500),
+    }
+)
+
+
+@given(settings, st.integers(0, 499))
+def test_a_rate_is_positive_at_most_what_is_written_and_depends_on_the_step_alone(values, step):
+    found = schedule(**values)
+    written = found.rate.at(step)
+    rate = found.at(step)
+    assert (rate is None) == (written is None)
+    if written is None or step >= found.last:
+        return
+    assert 0 < rate <= written * (1 + 1e-12)
+    if step >= found.warmup and found.kind != "steps":
+        assert rate >= written * found.floor * (1 - 1e-12)
+    again = schedule(**values)  # asked in another order
+    assert {other: again.at(other) for other in (step, 0, step + 1, step)}[step] == rate
+
+
+@given(settings)
+def test_cycles_follow_each_other_without_a_gap_and_only_fall(values):
+    found = schedule(**{**values, "schedule": "cosine restarts", "learning_rate": "0.01"})
+    length, begin, number = found.cycle_length, found.warmup, 0
+    while begin < found.last:
+        inside = range(begin, min(begin + length, found.last))
+        assert {found.cycle(step) for step in (inside[0], inside[-1])} == {found.cycle(begin)}
+        assert (found.cycle(begin).begin, found.cycle(begin).length) == (begin, length)
+        assert math.isclose(found.at(begin), 0.01 * max(found.cycle_decay**number, found.floor))
+        rates = [found.at(step) for step in inside]
+        assert all(later <= earlier for earlier, later in itertools.pairwise(rates))
+        begin, length, number = begin + length, length * found.cycle_multiplier, number + 1

@@ -1,110 +1,14 @@
-"""A real WebUI with the extension in it: `DSM_WEBUI` names its folder, `DSM_WEBUI_PYTHON` its interpreter.
-
-It is started once, on a free loopback port and with a data folder of its own, in which the extension is linked; nothing
-in the WebUI's folder is changed. Beside the extension lies a second one, inside.py, through which the tests look into
-the WebUI's process.
-"""
+"""A real WebUI with the extension in it: `DSM_WEBUI` names its folder, `DSM_WEBUI_PYTHON` its interpreter."""
 
 from __future__ import annotations
 
-import base64
-import io
-import json
 import os
-import re
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from lib_dsm.demo import world
-from lib_dsm.demo.install import install_checkpoint
-
-ROOT = Path(__file__).resolve().parents[2]
-CREDENTIALS = "tester:secret"
-FLAGS = (
-    "--skip-prepare-environment --skip-torch-cuda-test --no-half --precision full --use-cpu all --api "
-    f"--no-download-sd-model --api-auth {CREDENTIALS}"
-).split()
-OFFLINE = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "GRADIO_ANALYTICS_ENABLED": "False",
-    "SD_WEBUI_RESTARTING": "1",  # opens no browser
-    "PYTHONUNBUFFERED": "1",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "OMP_NUM_THREADS": "1",
-}
-START_SECONDS = 240
-OTHER_VAE = "other.safetensors"
-OTHER_CHECKPOINT = "other-model.safetensors"
-PICTURE = {
-    "prompt": "solo, red hair, smile",
-    "steps": 4,
-    "sampler_name": "Euler a",
-    "width": 64,
-    "height": 64,
-    "seed": 1,
-}
-_TROUBLE = re.compile(r"\s*Traceback|\*\*\* |.*(?:WARN|ERROR).*dsm", re.IGNORECASE)  # "***": the WebUI's own reports
-
-
-class WebUI:
-    """The running WebUI, as a program sees it."""
-
-    def __init__(self, port: int, data: Path, log: Path, checkpoint: Path) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-        self.data = data
-        self.log = log
-        self.checkpoint = checkpoint
-        self.other_checkpoint = checkpoint.with_name(OTHER_CHECKPOINT)
-
-    def call(self, path: str, body: dict[str, Any] | None = None, credentials: str | None = CREDENTIALS) -> Any:
-        """A GET, or a POST of `body`; HTTPError where it is refused."""
-        headers = {"Content-Type": "application/json"}
-        if credentials:
-            headers["Authorization"] = f"Basic {base64.b64encode(credentials.encode()).decode()}"
-        content = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, content, headers)
-        with urllib.request.urlopen(request, timeout=300) as answer:
-            return json.load(answer)
-
-    def inside(self, function: str, **arguments: Any) -> Any:
-        """Call a function of inside.py in the WebUI's process."""
-        answer = self.call(f"/dsm-checks/{function}", arguments)
-        assert "error" not in answer, answer["error"]
-        return answer["result"]
-
-    def txt2img(self, **changes: Any) -> bytes:
-        """The pixels that the WebUI's own API generates."""
-        return self.picture(**changes).tobytes()
-
-    def picture(self, **changes: Any) -> Image.Image:
-        """The picture that the WebUI's own API generates, in RGB."""
-        answer = self.call("/sdapi/v1/txt2img", {**PICTURE, **changes})
-        return Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))).convert("RGB")
-
-    def set_options(self, **options: Any) -> None:
-        self.call("/sdapi/v1/options", options)
-
-    def trouble_after(self, offset: int = 0) -> list[str]:
-        """The lines that the log should not have, from `offset` bytes on."""
-        added = self.log.read_bytes()[offset:].decode(errors="replace")
-        return [line for line in added.splitlines() if _TROUBLE.match(line)]
-
-    def wait_for_job(self, job: str) -> dict[str, Any]:
-        """The job when it has ended."""
-        while (found := self.call(f"/dsm/v1/jobs/{job}"))["state"] == "running":
-            time.sleep(0.2)
-        return dict(found)
+from tests.webui.running import OTHER_VAE, running
 
 
 @pytest.fixture(scope="session")
@@ -112,26 +16,8 @@ def webui(tmp_path_factory):
     folder = os.environ.get("DSM_WEBUI")
     if not folder:
         pytest.skip("DSM_WEBUI names no WebUI")
-    app = Path(folder).resolve()
-    data = tmp_path_factory.mktemp("webui")
-    _add_extension(data / "extensions" / "dsm")
-    _add_checks(data / "extensions" / "dsm-checks" / "scripts")
-    checkpoint = _add_models(data / "models")
-    port, log = _free_port(), data / "log.txt"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [str(_interpreter(app)), "launch.py", *FLAGS, "--data-dir", str(data), "--port", str(port)],
-            cwd=app, env={**os.environ, **OFFLINE, "COMMANDLINE_ARGS": ""}, stdout=output, stderr=output,
-        )  # fmt: skip
-    try:
-        _wait(process, log)
-        running = WebUI(port, data, log, checkpoint)
-        # A setting that was never saved is not put back after a picture that overrides it; the WebUI's own slip.
-        running.set_options(CLIP_stop_at_last_layers=1)
-        yield running
-    finally:
-        process.terminate()
-        process.wait(30)
+    with running(Path(folder), tmp_path_factory.mktemp("webui")) as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)
@@ -157,78 +43,3 @@ def character(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("character")
     world.draw_dataset(folder, world.character_of(10), count=6, seed=1)
     return folder
-
-
-def _interpreter(app: Path) -> Path:
-    named = os.environ.get("DSM_WEBUI_PYTHON")
-    places = [Path(named)] if named else [place / "venv" / "bin" / "python" for place in (app.parent, app)]
-    return next((place for place in places if place.exists()), places[-1])
-
-
-def _add_extension(folder: Path) -> None:
-    # Without .git: the WebUI complains of a repository that has no remote.
-    folder.mkdir(parents=True)
-    for name in ("scripts", "javascript", "lib_dsm", "style.css", "install.py"):
-        if (ROOT / name).exists():
-            (folder / name).symlink_to(ROOT / name)
-
-
-def _add_checks(scripts: Path) -> None:
-    scripts.mkdir(parents=True)
-    inside = Path(__file__).with_name("inside.py")
-    (scripts / "checks.py").write_text(
-        "import importlib.util\n"
-        "from modules import script_callbacks\n"
-        f"spec = importlib.util.spec_from_file_location('dsm_checks', {str(inside)!r})\n"
-        "checks = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(checks)\n"
-        "script_callbacks.on_app_started(lambda demo, app: checks.mount(app))\n",
-        encoding="utf-8",
-    )
-
-
-def _add_models(models: Path) -> Path:
-    """The demo's checkpoint, another one, a VAE unlike the checkpoint's, and a LoRA; returns the first."""
-    checkpoints = models / "Stable-diffusion"
-    checkpoints.mkdir(parents=True)
-    checkpoint = install_checkpoint(checkpoints)
-    state = load_file(checkpoint)
-    changed = {key: value * 1.02 if key.startswith("model.") else value for key, value in state.items()}
-    save_file(changed, checkpoints / OTHER_CHECKPOINT)
-    (checkpoints / OTHER_CHECKPOINT).with_suffix(".yaml").write_bytes(checkpoint.with_suffix(".yaml").read_bytes())
-    random, prefix = torch.Generator().manual_seed(0), "first_stage_model."
-    (models / "VAE").mkdir()
-    save_file(
-        {
-            key[len(prefix) :]: value + 0.02 * torch.randn(value.shape, generator=random)
-            for key, value in state.items()
-            if key.startswith(prefix)
-        },
-        models / "VAE" / OTHER_VAE,
-    )
-    weight = state["model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"]
-    lora = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
-    (models / "Lora").mkdir()
-    save_file(
-        {
-            f"{lora}.lora_down.weight": torch.randn(2, weight.shape[1], generator=random),
-            f"{lora}.lora_up.weight": torch.randn(weight.shape[0], 2, generator=random),
-            f"{lora}.alpha": torch.tensor(2.0),
-        },
-        models / "Lora" / "strong.safetensors",
-    )
-    return checkpoint
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait(process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + START_SECONDS
-    while "Startup time:" not in log.read_text(errors="replace"):
-        if process.poll() is not None or time.monotonic() > end:
-            pytest.fail(f"The WebUI did not start:\n{log.read_text(errors='replace')[-4000:]}")
-        time.sleep(0.3)

@@ -5,7 +5,10 @@ It runs in the WebUI's Python with the WebUI's torch; tensors travel in safetens
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import hashlib
+import itertools
 import random
 import sys
 import threading
@@ -131,6 +134,57 @@ def train(checkpoint: str | None = None, steps: int = 3, fail: bool = False, vec
     return seen
 
 
+def train_peer(
+    dataset: str,
+    name: str,
+    init_text: str,
+    vectors: int,
+    rate: str,
+    steps: int,
+    batch: int,
+    save_every: int,
+    logs: str,
+    width: int = 96,
+    height: int = 64,
+) -> dict[str, Any]:
+    """The WebUI's own trainer on pictures of their own sizes; the vectors' files by step, and the seconds it took."""
+    from modules.textual_inversion import textual_inversion as peer
+
+    template = Path(logs) / "dsm.txt"
+    template.parent.mkdir(parents=True, exist_ok=True)
+    template.write_text("[filewords], [name]", encoding="utf-8")
+    peer.textual_inversion_templates[template.name] = peer.TextualInversionTemplate(template.name, str(template))
+    Path(shared.cmd_opts.embeddings_dir).mkdir(exist_ok=True)
+    peer.create_embedding(name, vectors, True, init_text)
+    sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
+    shared.state.begin("train-embedding")
+    began = time.monotonic()
+    try:
+        peer.train_embedding(
+            "task", name, rate, batch, 1, dataset, logs, width, height, True, steps, "disabled", "0.1", True, 0.0,
+            "deterministic", False, 0, save_every, template.name, False, False, "", "", 20, "Euler a", 7.0, 1, 64, 64,
+        )  # fmt: skip
+    finally:
+        shared.state.end()
+    seconds = time.monotonic() - began
+    # What it calls step N + 1 are N steps.
+    saved = {str(int(path.stem.rsplit("-", 1)[1]) - 1): str(path) for path in Path(logs).rglob(f"{name}-*.pt")}
+    return {"seconds": seconds, "files": saved | {str(steps): str(Path(shared.cmd_opts.embeddings_dir, f"{name}.pt"))}}
+
+
+def train_ours(settings: dict[str, Any]) -> dict[str, Any]:
+    """Our trainer, as the tab calls it: the seconds it took and where the run lies."""
+    from lib_dsm import options
+    from lib_dsm.host.run import train
+    from lib_dsm.jobs import Job
+
+    name = shared.sd_model.sd_checkpoint_info.name
+    config = options.from_json(RunConfig, {**settings, "checkpoint": name}, "run settings")
+    began = time.monotonic()
+    result = Job("training").run(lambda job: train(WebUIHost(), config, job))
+    return {"seconds": time.monotonic() - began, "folder": str(result.folder)}
+
+
 def preview(prompt: str, negative: str, sampler: str, clip_skip: int, vectors: str, out: str) -> None:
     """Write the preview's picture, drawn with the vectors of a file."""
     request = PreviewRequest(prompt=prompt, negative=negative, sampler=sampler, width=64, height=64, steps=4, seed=1)
@@ -199,6 +253,22 @@ def checkpoint_chosen_meanwhile(title: str) -> dict[str, str]:
     return {"inside": inside, "chosen": chosen, "after": shared.sd_model.sd_checkpoint_info.name}
 
 
+def model_moved() -> dict[str, str]:
+    """What the session says of the model it was lent: at first, after a preview, and once it is another."""
+    with _session() as session:
+        at_first = session.moved()
+        session.preview(PreviewRequest(prompt="solo", width=64, height=64, steps=1), {}, 1)
+        after_a_preview = session.moved()
+        lent, sd_vae.loaded_vae_file = sd_models.model_data.sd_model, "other.safetensors"
+        other_vae, sd_vae.loaded_vae_file = session.moved(), None
+        sd_models.model_data.sd_model = None
+        try:
+            unloaded = session.moved()
+        finally:
+            sd_models.model_data.sd_model = lent
+    return {"at first": at_first, "after a preview": after_a_preview, "VAE": other_vae, "unloaded": unloaded}
+
+
 def embeddings_refreshed_meanwhile() -> bool:
     """Whether the vectors in training still count when the embeddings are reloaded while a prompt is being encoded."""
     with _session() as session, torch.no_grad():
@@ -230,6 +300,88 @@ def refusals() -> dict[str, str]:
     return said
 
 
+def measured(what: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Call a function of here that trains: seconds of each step but the first, and what the steps took of the memory.
+
+    `bytes` is the process' greatest resident size from the end of the first step on, above that before the call.
+    """
+    from torch.optim import optimizer
+
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed before is given back, so that it is not counted for less
+    resident, times, done = _resident("VmRSS"), [], Path("/proc/self/clear_refs")
+
+    def stepped(*_: Any) -> None:
+        times.append(time.monotonic())
+        if len(times) == 1:
+            done.write_text("5")  # the greatest size is counted from here
+
+    handle = optimizer.register_optimizer_step_post_hook(stepped)
+    try:
+        FUNCTIONS[what](**arguments)
+    finally:
+        handle.remove()
+    seconds = [later - earlier for earlier, later in itertools.pairwise(times)]
+    return {"seconds": seconds, "bytes": _resident("VmHWM") - resident}
+
+
+def tokens(text: str) -> list[str]:
+    """How the loaded model's tokenizer cuts a text."""
+    return WebUIHost().tokens(text, shared.sd_model.sd_checkpoint_info.name)
+
+
+def refusal(checkpoint: str) -> str:
+    """What the host says to a training on this checkpoint."""
+    return _refusal(checkpoint)
+
+
+def computing() -> dict[str, Any]:
+    """How the U-Net computes in a session, in its previews and afterwards; gradients with and without recomputation."""
+    unet = shared.sd_model.model.diffusion_model
+
+    def layout() -> bool:
+        weight = unet.input_blocks[1][0].in_layers[2].weight
+        return bool(weight.is_contiguous(memory_format=torch.channels_last))
+
+    def look(params: Any) -> None:
+        seen["channels last"].append(layout())
+
+    seen: dict[str, Any] = {"channels last": [layout()]}
+    with _session() as session:
+        seen["channels last"].append(layout())
+        gradients = []
+        for recompute in (False, True):
+            session.model.recompute = recompute
+            vectors = torch.full((2, session.model.hidden_size), 0.01, requires_grad=True)
+            conditioning = session.model.encode_prompts([f"solo, {WORD}"], {WORD: vectors}, 2)
+            noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+            session.model.predict(noise, torch.tensor([300]), conditioning).square().mean().backward()
+            gradients.append(vectors.grad)
+        script_callbacks.on_cfg_denoised(look)
+        try:
+            session.preview(PreviewRequest(prompt="solo", width=64, height=64, steps=1), {}, 1)
+        finally:
+            script_callbacks.remove_callbacks_for_function(look)
+    seen["channels last"].append(layout())
+    seen["same gradients"] = bool(torch.equal(*gradients)) and bool(gradients[0].abs().min() > 0)
+    seen["forward put back"] = not any("forward" in vars(module) for module in unet.modules())
+    return seen
+
+
+def attention_in_half_precision() -> list[bool]:
+    """Whether attention is computed in float32: before, in a session on half precision, in its previews, afterwards."""
+    unet, seen = shared.sd_model.model.diffusion_model, [shared.opts.upcast_attn]
+    unet.half()
+    try:
+        with _session() as session:
+            seen.append(shared.opts.upcast_attn)
+            with session._as_generating():
+                seen.append(shared.opts.upcast_attn)
+    finally:
+        unet.float()
+    return [*seen, shared.opts.upcast_attn]
+
+
 def stale_networks() -> dict[str, bool]:
     """Whether the weights hold the last generation's LoRA, before a session and in it."""
     loaded = _weights_hash(shared.sd_model)
@@ -250,13 +402,21 @@ FUNCTIONS = {
         encode_together,
         run_model,
         train,
+        train_peer,
+        train_ours,
+        measured,
+        tokens,
         preview,
         publish,
         wait_for_interrupt,
         interrupted_preview,
         checkpoint_chosen_meanwhile,
+        model_moved,
         embeddings_refreshed_meanwhile,
         refusals,
+        refusal,
+        computing,
+        attention_in_half_precision,
         stale_networks,
     )
 }
@@ -265,6 +425,11 @@ FUNCTIONS = {
 def _session(checkpoint: str | None = None) -> Any:
     name = checkpoint or shared.sd_model.sd_checkpoint_info.name
     return WebUIHost().training_session(RunConfig(name=WORD, checkpoint=name, dataset=str(Path.cwd())))
+
+
+def _resident(field: str) -> int:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith(f"{field}:")))
 
 
 def _refusal(checkpoint: str | None) -> str:

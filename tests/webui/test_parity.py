@@ -24,9 +24,14 @@ PROMPTS = {
 CLIP_SKIPS = [1, 2]
 
 
+@pytest.fixture(scope="module", params=["Stable Diffusion 1", "Stable Diffusion 2"])
+def checkpoint(request, webui):
+    return webui.other_checkpoint if request.param == "Stable Diffusion 1" else webui.second_checkpoint
+
+
 @pytest.fixture(scope="module")
-def studio_model(webui):
-    return load_model(webui.other_checkpoint)
+def studio_model(checkpoint):
+    return load_model(checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +45,12 @@ def vectors(studio_model):
 
 
 @pytest.fixture(scope="module")
-def encoded(webui, vectors, tmp_path_factory):
+def encoded(webui, checkpoint, vectors, tmp_path_factory):
     """By CLIP skip and prompt: the WebUI's encoding through our model, and whether its encoder alone gives the same."""
     folder = tmp_path_factory.mktemp("parity")
     save_file(vectors, folder / "vectors")
     same = webui.inside(
-        "encode", checkpoint=webui.other_checkpoint.name, prompts=list(PROMPTS.values()), clip_skips=CLIP_SKIPS,
+        "encode", checkpoint=checkpoint.name, prompts=list(PROMPTS.values()), clip_skips=CLIP_SKIPS,
         vectors=str(folder / "vectors"), out=str(folder / "encoded"),
     )  # fmt: skip
     tensors = [tensor for _, tensor in sorted(load_file(folder / "encoded").items())]
@@ -69,11 +74,11 @@ def test_embeddings_count(encoded):
     assert not close(plain, replaced)
 
 
-def test_a_batch_is_filled_up_as_the_encoder_does(webui):
-    assert webui.inside("encode_together", checkpoint=webui.other_checkpoint.name, prompts=["hat", LONG, ""]) < 1e-5
+def test_a_batch_is_filled_up_as_the_encoder_does(webui, checkpoint):
+    assert webui.inside("encode_together", checkpoint=checkpoint.name, prompts=["hat", LONG, ""]) < 1e-5
 
 
-def test_autoencoder_and_unet(webui, studio_model, vectors, tmp_path):
+def test_autoencoder_and_unet(webui, checkpoint, studio_model, vectors, tmp_path):
     generator = torch.Generator().manual_seed(1)
     pixels = torch.rand(1, 3, 64, 96, generator=generator) * 2 - 1
     noisy, timesteps = torch.randn(2, 4, 8, 12, generator=generator), torch.tensor([10, 900])
@@ -81,9 +86,7 @@ def test_autoencoder_and_unet(webui, studio_model, vectors, tmp_path):
         conditioning = studio_model.encode_prompts(["solo", "zorgle"], vectors, 1)
     given = {"pixels": pixels, "noisy": noisy, "timesteps": timesteps, "conditioning": conditioning}
     save_file(given, tmp_path / "in")
-    webui.inside(
-        "run_model", checkpoint=webui.other_checkpoint.name, inputs=str(tmp_path / "in"), out=str(tmp_path / "out")
-    )
+    webui.inside("run_model", checkpoint=checkpoint.name, inputs=str(tmp_path / "in"), out=str(tmp_path / "out"))
     theirs = load_file(tmp_path / "out")
     mean, logvar = studio_model.encode_images(pixels)
     with torch.no_grad():

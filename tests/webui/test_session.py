@@ -117,6 +117,13 @@ def test_a_checkpoint_chosen_meanwhile_waits(webui):
     assert seen == {"inside": webui.checkpoint.name, "chosen": other, "after": webui.other_checkpoint.name}
 
 
+def test_a_model_that_is_changed_under_the_trainer_is_noticed(webui):
+    said = webui.inside("model_moved")
+    assert said["at first"] == said["after a preview"] == ""
+    assert "VAE other.safetensors" in said["VAE"]
+    assert "was changed" in said["unloaded"]
+
+
 def test_embeddings_reloaded_meanwhile_do_not_take_the_vectors_away(webui):
     assert webui.inside("embeddings_refreshed_meanwhile")
 

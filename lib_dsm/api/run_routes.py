@@ -1,0 +1,120 @@
+"""Runs: what there are, one as it was, and what can be made of its steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lib_dsm import options
+from lib_dsm.api.http import Call, Route
+from lib_dsm.api.plain import plain
+from lib_dsm.api.service import MissingError, Service
+from lib_dsm.api.train_routes import runs, start_job
+from lib_dsm.errors import DsmError, InputError
+from lib_dsm.files import file_name, read_json
+from lib_dsm.jobs import Job
+from lib_dsm.training.presets import settings_of_run
+
+LISTED = 200
+MOST_STEPS = 1_000_000
+PLACES = frozenset({"dataset", "checkpoint", "output", "template_file", "init_embedding"})
+
+
+def list_runs(service: Service, call: Call) -> Any:
+    """The runs in the host's folder for logs, the newest first, each with its newest preview."""
+    running = {job.data.get("name"): job for job in service.host.jobs.all() if _trains(job)}
+    return {"runs": [plain(_brief(folder, running.get(folder.name))) for folder in runs(service)[:LISTED]]}
+
+
+def show_run(service: Service, call: Call) -> Any:
+    """The run `run` as a job that has ended, with its settings; curves, previews and saved steps are in its data."""
+    from lib_dsm.host.run import past_run
+
+    folder = _folder(service, call)
+    job = past_run(service.host, folder)
+    record = folder / "run.json"
+    facts = {
+        "config": options.to_json(settings_of_run(folder)),
+        "begun": str(read_json(record).get("begun", "")),
+        "stamp": str(record.stat().st_mtime_ns),  # pictures of a run that was begun anew are not the same
+    }
+    return plain({"job": job.snapshot(), **facts})
+
+
+def resume(service: Service, call: Call) -> Any:
+    """Go on with the run `run` in the background, up to step `max_steps` if that is given."""
+    steps = call.whole("max_steps", 0, 0, MOST_STEPS)
+    config = settings_of_run(_folder(service, call))
+    override = tuple({**dict.fromkeys(config.override), **dict.fromkeys(call.texts("override", []))})
+    return start_job(service, replace(config, max_steps=steps or config.max_steps, override=override), resume=True)
+
+
+def use(service: Service, call: Call) -> Any:
+    """Publish what the run `run` had learned at the saved `step` under its name; answers with the job's id."""
+    from lib_dsm.host.steps import use_step
+
+    folder, step = _folder(service, call), call.whole("step", 0, 1, MOST_STEPS)
+
+    def work(job: Job) -> Any:
+        used = use_step(service.host, folder, step)
+        kept = f" The file that was there is kept as {used.kept.name}." if used.kept else ""
+        job.data["summary"] = f"{used.published.name} holds step {used.step} now.{kept}"
+        return used
+
+    return {"job": service.host.jobs.start(f"Using step {step} of {folder.name}", work).id}
+
+
+def go_on(service: Service, call: Call) -> Any:
+    """Start a new run that goes on after the saved `step` of `run`; `changes` replace its settings."""
+    from lib_dsm.host.steps import continue_from
+
+    folder, step = _folder(service, call), call.whole("step", 0, 1, MOST_STEPS)
+    changes = call.object("changes", {})
+    for name in PLACES & changes.keys():
+        raise InputError(f'"{name}" of a run that goes on stays as it was.', "Start a new run to change it.")
+    return start_job(service, continue_from(service.host, folder, step, changes), resume=True)
+
+
+def _folder(service: Service, call: Call) -> Path:
+    """The folder of a run that is named; only names of the list lead anywhere."""
+    name = file_name(call.text("run"), "run's name")
+    for folder in runs(service):
+        if folder.name == name:
+            return folder
+    raise MissingError(f'There is no run "{name}".', "It may have been renamed or moved; look at the list.")
+
+
+def _trains(job: Job) -> bool:
+    return job.state == "running" and job.data.get("kind") == "training"
+
+
+def _brief(folder: Path, job: Job | None) -> dict[str, Any]:
+    from lib_dsm.training.run_folder import RunFolder
+
+    facts: dict[str, Any] = {"name": folder.name, "path": folder, "job": job.id if job else None, "problem": ""}
+    try:
+        record = read_json(folder / "run.json")
+        steps = RunFolder(folder).saved_steps()
+        pictures = sorted((folder / "images").glob("step-*.png")) if (folder / "images").is_dir() else []
+        newest = pictures[-1].name.rpartition("-")[0] if pictures else ""
+        first = next((picture for picture in pictures if picture.name.startswith(newest)), None)
+        facts |= {
+            "begun": record.get("begun", ""),
+            "max_steps": record["config"]["max_steps"],
+            "step": job.done if job else max(steps, default=0),
+            "picture": first,
+            "stamp": str(first.stat().st_mtime_ns) if first else "",
+        }
+    except (DsmError, OSError, KeyError, TypeError, AttributeError) as error:
+        facts["problem"] = f"Its record is damaged: {error}"
+    return facts
+
+
+ROUTES = (
+    Route("GET", "train/runs", list_runs),
+    Route("GET", "train/run", show_run),
+    Route("POST", "train/resume", resume),
+    Route("POST", "train/use", use),
+    Route("POST", "train/continue", go_on),
+)

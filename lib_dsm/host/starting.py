@@ -1,0 +1,56 @@
+"""Where a run starts: words, or an embedding that the host knows or a file holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib_dsm.errors import InputError
+from lib_dsm.host.protocol import Host
+from lib_dsm.training.config import RunConfig
+
+if TYPE_CHECKING:
+    from lib_dsm.diffusion.protocol import DiffusionModel
+    from lib_dsm.networks.textual_inversion import Start
+
+# Of equal names the WebUI's own form comes first: it alone may have its optimizer beside it.
+SUFFIXES = (".pt", ".safetensors", ".bin", ".png")
+
+
+def find_embedding(host: Host, name: str) -> Path:
+    """The file of an embedding: `name` is its path, or its name in the host's folder, with or without the suffix.
+
+    Raises:
+        InputError: there is none.
+    """
+    given = Path(name)
+    if given.is_file():
+        return given
+    folder = host.folders.embeddings
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    known = [path for suffix in SUFFIXES for path in files if path.suffix.lower() == suffix]
+    for path in known:
+        if name in (path.name, path.stem):
+            return path
+    names = ", ".join(dict.fromkeys(path.stem for path in known)) or "none"
+    raise InputError(f'There is no embedding "{name}" to start from.', f"Give a file, or one of: {names}.")
+
+
+def starting_point(host: Host, config: RunConfig, model: DiffusionModel, saved: bool) -> Start:
+    """What a run with these settings starts from.
+
+    Where it goes on from a `saved` state, that has all an embedding gave, and the file may be gone.
+
+    Raises:
+        InputError: the init text has more tokens than vectors; the embedding is missing or has another number of them.
+        ModelError: the embedding is none, or does not fit the model.
+    """
+    import torch
+
+    from lib_dsm.networks.textual_inversion import Start, initial_vectors, start_from
+
+    if not config.init_embedding:
+        return Start(initial_vectors(model, config.init_text, config.vectors, config.init_mode))
+    if saved:
+        return Start(torch.zeros(config.vectors, model.hidden_size))
+    return start_from(model, find_embedding(host, config.init_embedding), config.vectors, config.init_continue)

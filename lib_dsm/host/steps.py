@@ -1,0 +1,150 @@
+"""What any saved step of a run can become: the result ("use this one"), or a new run's start ("continue from here").
+
+`use_step(host, run, step)` → `UsedStep`; `continue_from(host, run, step, changes)` → the settings of the new run, to be
+started by `start_training(host, config, resume=True)`. `run` is the run's folder. Neither needs the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib_dsm import options
+from lib_dsm.errors import InputError, StorageError
+from lib_dsm.files import move_aside, write_json
+from lib_dsm.host.protocol import Host
+from lib_dsm.host.run import embedding_names, outputs_of, run_folder
+from lib_dsm.training.config import RunConfig
+from lib_dsm.training.schedule import schedule_of
+
+if TYPE_CHECKING:
+    from lib_dsm.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class UsedStep:
+    """`published` holds that step's vectors now; `kept` is where the file that was there before lies, if any."""
+
+    step: int
+    published: Path
+    kept: Path | None
+
+
+def use_step(host: Host, run: Path, step: int) -> UsedStep:
+    """Publish what the run had learned at `step` under the run's name.
+
+    The file that was published before is renamed, unless it is the same. In the WebUI this waits for a running
+    training before the embedding can be used, so call it in a job.
+
+    Raises:
+        InputError: `run` is no run's folder, or has no such saved step; the message names those it has.
+        BusyError: that run is being trained.
+        StorageError: the disk does not take it.
+    """
+    folder, _, config = _open(run)
+    with folder.locked():
+        source = _saved(folder, step, f"{config.name}.safetensors")
+        published = host.folders.embeddings / f"{config.name}.safetensors"
+        content, kept = source.read_bytes(), None
+        if not published.is_file() or published.read_bytes() != content:
+            kept = move_aside(published) if published.is_file() else None
+            outputs_of(folder).put(published, content)
+        # A choice between the steps that there were; a run that goes on publishes its own end again.
+        folder.write_record({**folder.read_record(), "used": {"step": step, "of": folder.saved_steps()[-1]}})
+    host.networks_changed()
+    return UsedStep(step, published, kept)
+
+
+def continue_from(host: Host, run: Path, step: int, changes: Mapping[str, Any] | None = None) -> RunConfig:
+    """Make a new run that goes on after `step` of another one, optimizer included, and give its settings.
+
+    `changes` replace settings of the other run. Without a new `name` it is "<name>-from-<step>". The new run's folder
+    has the other one's losses and validations up to there, and `continued` in its record says where it comes from. With
+    the other's own name and `overwrite`, the other run is kept under another name.
+
+    Raises:
+        InputError: as `use_step`; a setting is wrong; the name is taken (unless `overwrite`); no steps are left.
+        BusyError: the other run is being trained and would have to be renamed.
+        StorageError: the disk does not take it.
+    """
+    folder, record, before = _open(run)
+    _saved(folder, step, f"{before.name}.safetensors")
+    values = {**options.to_json(before), "name": f"{before.name}-from-{step}", **(changes or {})}
+    config = options.from_json(RunConfig, values, "run settings")
+    _demand_steps(config, step)
+    target = run_folder(host, config)
+    if not config.overwrite:
+        if target.exists():
+            raise InputError(f'There is a run "{config.name}" in {target.path.parent} already.', "Choose another name.")
+        if config.name.lower() in embedding_names(host.folders.embeddings):
+            raise InputError(f'There is an embedding "{config.name}" already.', "Choose another name.")
+    part = target.path.with_name(f".{config.name}.part")
+    continued = {"run": before.name, "path": str(folder.path), "step": step, "begun": record.get("begun")}
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        with target.locked():
+            _copy_until(folder, part, step, before.name, config.name)
+            if target.path.exists():
+                kept = move_aside(target.path)
+                if folder.path == target.path:
+                    continued["path"] = str(kept)
+            # The guards on a resumed run compare with what the other was trained with.
+            began_with = {**options.to_json(before), "name": config.name}
+            new = {**record, "begun": time.strftime("%Y-%m-%dT%H:%M:%S"), "config": began_with, "continued": continued}
+            write_json(part / "run.json", {key: value for key, value in new.items() if key not in ("used", "ended")})
+            part.rename(target.path)
+    except OSError as error:
+        raise StorageError(
+            f"The new run could not be made in {target.path}: {error.strerror or error}.",
+            "Free some space and try again; the run it comes from is whole.",
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    # What was allowed for making the new run is not allowed for good.
+    return dataclasses.replace(config, overwrite=False)
+
+
+def _open(run: Path) -> tuple[RunFolder, dict[str, Any], RunConfig]:
+    from lib_dsm.training.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    record = folder.read_record()
+    return folder, record, options.from_json(RunConfig, record.get("config"), "run settings")
+
+
+def _saved(folder: RunFolder, step: int, name: str) -> Path:
+    file = folder.state_file(step, name)
+    if step not in folder.saved_steps() or not file.is_file():
+        known = ", ".join(map(str, folder.saved_steps())) or "none"
+        raise InputError(f"{folder.path.name} has no saved step {step}.", f"Saved steps: {known}.")
+    return file
+
+
+def _demand_steps(config: RunConfig, step: int) -> None:
+    last = schedule_of(config).last
+    if last <= step:
+        raise InputError(f"The new run would end at step {last} and begin after step {step}.", "Raise the steps.")
+
+
+def _copy_until(source: RunFolder, part: Path, step: int, name: str, new_name: str) -> None:
+    """A folder `part` with the state of `step` and what was measured up to there, under the new name."""
+    from lib_dsm.networks.embedding import load_embedding, save_pt, save_safetensors
+    from lib_dsm.training.run_folder import MEASURED, RunFolder
+
+    new = RunFolder(part)
+    copied = new.state_folder(step)
+    shutil.copytree(source.state_folder(step), copied)
+    if name != new_name:
+        embedding = dataclasses.replace(load_embedding(copied / f"{name}.safetensors"), name=new_name)
+        for suffix, write in ((".safetensors", save_safetensors), (".pt", save_pt)):
+            (copied / f"{name}{suffix}").unlink(missing_ok=True)
+            write(embedding, copied / f"{new_name}{suffix}")
+    for file in MEASURED:
+        if (source.path / file).is_file():
+            shutil.copy2(source.path / file, part / file)
+    new.keep_until(step)

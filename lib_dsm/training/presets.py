@@ -1,0 +1,200 @@
+"""Named settings: those that come with the program, those a person saved, and those of an earlier run.
+
+A preset holds how to train, not what: the name, the checkpoint, the pictures, the output folder and the permissions to
+overwrite or override are never in it. What it does not name has the option's default. On the disk a preset is a file
+`NAME.json`: `{"version": 1, "help": …, "settings": {…}}`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib_dsm import options
+from lib_dsm.errors import DsmError, InputError, StorageError
+from lib_dsm.files import file_name, read_json, write_json
+from lib_dsm.training.config import RunConfig
+
+VERSION = 1
+NOT_IN_A_PRESET = frozenset(
+    {"name", "checkpoint", "dataset", "version", "kind", "output", "overwrite", "override"}
+)  # fmt: skip
+_ANY_RUN = {"name": "unnamed", "checkpoint": "", "dataset": ""}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings under a name. `own` is false for those that come with the program, which cannot be deleted."""
+
+    name: str
+    settings: Mapping[str, Any]  # plain data by the option's name
+    help: str = ""
+    own: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the faces."""
+        return {"name": self.name, "help": self.help, "own": self.own, "settings": dict(self.settings)}
+
+
+_GUIDE: Mapping[str, Any] = {
+    "vectors": 16,
+    "learning_rate": "0.0005:5000, 0.0001:10000",
+    "batch_size": 1,
+    "gradient_accumulation": 5,
+    "max_steps": 5000,
+    "save_every": 250,
+    "preview_every": 250,
+    "shuffle_tags": True,
+    "latent_sampling": "deterministic",
+    "variable_aspect": True,
+}
+BUILT_IN: tuple[Preset, ...] = (
+    Preset(
+        "Guide: character",
+        {**_GUIDE, "template": ["[filewords], [name]"]},
+        "The character guide's settings: 16 vectors, 5000 steps over 5 pictures each, tags shuffled.",
+        own=False,
+    ),
+    Preset(
+        "Guide: style",
+        {**_GUIDE, "template_source": "style_filewords", "flip": 0.5},
+        "The same for a style: prompts speak of a painter, and pictures are mirrored half the time.",
+        own=False,
+    ),
+    Preset(
+        "Quick trial",
+        {
+            **_GUIDE,
+            "vectors": 8,
+            "learning_rate": "0.005",
+            "schedule": "cosine",
+            "warmup_steps": 20,
+            "max_steps": 300,
+            "gradient_accumulation": 2,
+            "save_every": 100,
+            "preview_every": 100,
+            "validate_every": 50,
+        },
+        "Whether pictures and captions work at all, in 300 steps at a high rate.",
+        own=False,
+    ),
+)
+
+
+def list_presets(folder: Path) -> tuple[list[Preset], list[str]]:
+    """The built-in presets and those in `folder` by name; and a sentence for each file there that cannot be used."""
+    presets, problems = list(BUILT_IN), []
+    for path in sorted(folder.glob("*.json"), key=lambda path: path.stem.lower()) if folder.is_dir() else []:
+        try:
+            presets.append(_read(path))
+        except DsmError as error:
+            problems.append(str(error))
+    return presets, problems
+
+
+def find_preset(folder: Path, name: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        InputError: there is none, or its file is damaged, of a later version or has unknown keys.
+    """
+    for preset in BUILT_IN:
+        if preset.name == name:
+            return preset
+    path = _path(folder, name)
+    if not path.is_file():
+        known = ", ".join(preset.name for preset in list_presets(folder)[0])
+        raise InputError(f'There is no preset "{name}".', f"There are: {known}.")
+    return _read(path)
+
+
+def save_preset(folder: Path, name: str, settings: Mapping[str, Any], help: str = "") -> Preset:  # noqa: A002
+    """Keep `settings` under `name`; one of that name in `folder` is replaced. What no preset holds is left out.
+
+    Raises:
+        InputError: the name is a built-in preset's or no file name, a key is unknown, or a value is wrong.
+        StorageError: the disk does not take it.
+    """
+    name = file_name(name, "preset's name")
+    if any(preset.name.lower() == name.lower() for preset in BUILT_IN):
+        raise InputError(f'"{name}" comes with the program and stays as it is.', "Choose another name.")
+    preset = Preset(name, _checked(settings, f'preset "{name}"'), help)
+    write_json(_path(folder, name), {"version": VERSION, "help": help, "settings": dict(preset.settings)})
+    return preset
+
+
+def delete_preset(folder: Path, name: str) -> None:
+    """Delete a preset of one's own.
+
+    Raises:
+        InputError: it comes with the program, or there is none.
+        StorageError: the disk does not let go of it.
+    """
+    if any(preset.name == name for preset in BUILT_IN):
+        raise InputError(f'"{name}" comes with the program and stays.', "Only presets of your own can be deleted.")
+    path = _path(folder, name)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        raise InputError(f'There is no preset "{name}".', "It may have been deleted in another window.") from None
+    except OSError as error:
+        raise StorageError(f"{path} could not be deleted: {error.strerror}.", "Make the folder writable.") from error
+
+
+def with_preset(config: RunConfig, preset: Preset) -> RunConfig:
+    """`config` with all its settings replaced by the preset's; what it trains, and where to, stays."""
+    kept = {name: value for name, value in options.to_json(config).items() if name in NOT_IN_A_PRESET}
+    return options.from_json(RunConfig, {**preset.settings, **kept}, "run settings")
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """What a preset keeps of a run's settings: those that differ from the option's default, as plain data."""
+    known = options.specs(RunConfig)
+    values = options.to_json(config)
+    return {
+        name: values[name]
+        for name, spec in known.items()
+        if name not in NOT_IN_A_PRESET
+        and (spec.default is dataclasses.MISSING or getattr(config, name) != spec.default)
+    }
+
+
+def settings_of_run(folder: Path) -> RunConfig:
+    """The settings that the run in `folder` was last started with.
+
+    Raises:
+        InputError: the folder is no run's, or its record is damaged or of a later version.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        raise InputError(f"{folder} is not the folder of a run.", "Choose one that holds a run.json.")
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise InputError(f"{path} is not the record of a run.", "Choose another run.")
+    return options.from_json(RunConfig, record.get("config"), f"settings of the run in {folder}")
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{file_name(name, 'name of the preset')}.json"
+
+
+def _read(path: Path) -> Preset:
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
+        raise InputError(f"{path} is not a preset.", "Delete it or save the preset anew.")
+    if content.get("version") != VERSION:
+        raise InputError(
+            f"{path} is of version {content.get('version')!r}; this program knows {VERSION}.", "Update the program."
+        )
+    if unknown := sorted(content.keys() - {"version", "help", "settings"}):
+        raise InputError(f'{path} has the unknown key "{unknown[0]}".', "Remove it, or save the preset anew.")
+    return Preset(path.stem, _checked(content["settings"], f"preset {path}"), str(content.get("help") or ""))
+
+
+def _checked(settings: Mapping[str, Any], what: str) -> dict[str, Any]:
+    config = options.from_json(RunConfig, {**settings, **_ANY_RUN}, what)
+    values = options.to_json(config)
+    return {name: values[name] for name in values if name in settings and name not in NOT_IN_A_PRESET}

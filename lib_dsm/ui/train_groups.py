@@ -1,0 +1,89 @@
+"""How the Train tab orders the options of a run: what is always in view, and the subjects the rest is folded under."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Group:
+    """Options under one subject, in the order of the form."""
+
+    title: str
+    elem_id: str
+    options: tuple[str, ...]
+
+
+# Given by the project, the list of checkpoints and the editor of previews; runs of the page lie in the host's folder.
+NOT_ASKED = frozenset({"version", "kind", "dataset", "checkpoint", "previews", "output"})
+ESSENTIAL = ("name", "init_text", "vectors", "learning_rate", "max_steps")
+GROUPS = (
+    Group(
+        "Rate",
+        "dsm_train_group_rate",
+        (
+            "schedule", "warmup_steps", "rate_floor", "cycle_length", "cycle_multiplier", "cycle_decay",
+            "clip_gradient", "clip_bound", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon",
+        ),
+    ),
+    Group(
+        "Batches & sizes",
+        "dsm_train_group_sizes",
+        (
+            "batch_size", "gradient_accumulation", "recompute", "width", "height", "size_step", "variable_aspect",
+            "enlarge", "flip", "repeats", "seed",
+        ),
+    ),
+    Group(
+        "Captions",
+        "dsm_train_group_captions",
+        ("template", "template_source", "template_file", "shuffle_tags", "keep_tags", "tag_dropout", "clip_skip"),
+    ),
+    Group(
+        "Latents & loss",
+        "dsm_train_group_latents",
+        (
+            "latent_sampling", "alpha_loss", "loss_weighting", "snr_gamma", "timestep_sampling", "timestep_min",
+            "timestep_max", "logit_mean", "logit_spread",
+        ),
+    ),
+    Group(
+        "Vectors",
+        "dsm_train_group_vectors",
+        ("init_mode", "init_embedding", "init_continue", "norm_control", "norm_decay", "norm_target"),
+    ),
+    Group("Saving & previews", "dsm_train_group_saving", ("save_every", "preview_every", "overwrite")),
+    Group(
+        "Watching",
+        "dsm_train_group_watching",
+        ("validate_every", "validation_share", "stop_when", "tensorboard", "override"),
+    ),
+)  # fmt: skip
+OTHERS = Group("More", "dsm_train_group_more", ())
+
+# Options that act only where another one has one of these values; elsewhere the form shows them pale.
+ONLY_WITH: Mapping[str, tuple[str, tuple[object, ...]]] = {
+    "rate_floor": ("schedule", ("cosine", "cosine restarts")),
+    "cycle_length": ("schedule", ("cosine restarts",)),
+    "cycle_multiplier": ("schedule", ("cosine restarts",)),
+    "cycle_decay": ("schedule", ("cosine restarts",)),
+    "clip_bound": ("clip_gradient", ("value", "norm")),
+    "template": ("template_source", ("lines",)),
+    "template_file": ("template_source", ("file",)),
+    "snr_gamma": ("loss_weighting", ("min-snr", "soft-min-snr")),
+    "timestep_min": ("timestep_sampling", ("range",)),
+    "timestep_max": ("timestep_sampling", ("range",)),
+    "logit_mean": ("timestep_sampling", ("logit-normal",)),
+    "logit_spread": ("timestep_sampling", ("logit-normal",)),
+    "norm_decay": ("norm_control", ("decay",)),
+    "norm_target": ("norm_control", ("fixed",)),
+}
+
+
+def groups_of(options: Collection[str]) -> Mapping[Group, tuple[str, ...]]:
+    """The groups with those of `options` that belong to them, none empty; what no group names is under "More"."""
+    placed = NOT_ASKED | {*ESSENTIAL} | {name for group in GROUPS for name in group.options}
+    found = {group: tuple(name for name in group.options if name in options) for group in GROUPS}
+    found[OTHERS] = tuple(name for name in options if name not in placed)
+    return {group: members for group, members in found.items() if members}

@@ -1,0 +1,75 @@
+"""A run that is killed again and again ends with the bits of one that was left alone."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from lib_dsm import options
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
+
+
+def trained(config, studio: Path, seed: int, kills: int) -> list[str]:
+    """Train in processes of their own; how each of them ended."""
+    arguments = [json.dumps(options.to_json(config)), str(studio), str(seed), str(kills)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    program = [sys.executable, str(Path(__file__).with_name("killed_runs.py")), *arguments]
+    answer = subprocess.run(program, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout.splitlines()
+
+
+def losses(folder: Path) -> list[list[str]]:
+    """The rows of `losses.csv` but for the seconds each step took."""
+    with (folder / "losses.csv").open(newline="") as file:
+        return [row[:-1] for row in csv.reader(file)]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(run_config, tmp_path, seed):
+    config = run_config(
+        output="", max_steps=8, batch_size=2, gradient_accumulation=2, width=64, height=64, save_every=1 + seed,
+        tag_dropout=0.3, shuffle_tags=True, keep_tags=1, flip=0.5, latent_sampling="random", learning_rate="0.02",
+        schedule="cosine restarts", cycle_length=2, cycle_multiplier=2, cycle_decay=0.7, warmup_steps=1,
+        template=("[filewords], [name]", "[name] [filewords]"), loss_weighting="min-snr", norm_control="fixed",
+        clip_gradient="norm", clip_bound=0.01, timestep_sampling="logit-normal", validate_every=4, seed=seed,
+    )  # fmt: skip
+    assert trained(config, tmp_path / "whole", seed, kills=0) == ["finished"]
+    # What is cached of pictures alone is taken over, so that the kills hit the training.
+    shutil.copytree(tmp_path / "whole" / "data", tmp_path / "killed" / "data")
+    ends = trained(config, tmp_path / "killed", seed, kills=6)
+    print(ends)
+    assert ends[-1] == "finished" and len(ends) > 3
+
+    whole, killed = (tmp_path / name / "runs" / "zorgle" for name in ("whole", "killed"))
+    steps = [folder.name for folder in sorted((whole / "checkpoints").iterdir())]
+    assert len(steps) == 8 // (1 + seed)
+    for step in steps:
+        for name in ("zorgle.pt", "zorgle.safetensors"):
+            expected, found = (folder / "checkpoints" / step / name for folder in (whole, killed))
+            assert found.read_bytes() == expected.read_bytes(), (step, name)
+        expected, found = (load_file(folder / "checkpoints" / step / "state.safetensors") for folder in (whole, killed))
+        assert expected.keys() == found.keys()
+        assert all(expected[name].equal(found[name]) for name in expected), step
+    assert losses(killed) == losses(whole)
+    published = [tmp_path / name / "embeddings" / "zorgle.safetensors" for name in ("whole", "killed")]
+    assert published[0].read_bytes() == published[1].read_bytes()
+
+
+def test_another_seed_gives_other_bits(run_config, tmp_path):
+    """So that the test above does not compare what is the same anyway."""
+    ends = []
+    for seed in (0, 1):
+        config = run_config(output="", max_steps=1, width=64, height=64, seed=seed, validate_every=0)
+        assert trained(config, tmp_path / f"{seed}", seed, kills=0) == ["finished"]
+        ends.append((tmp_path / f"{seed}" / "embeddings" / "zorgle.safetensors").read_bytes())
+    assert ends[0] != ends[1]

@@ -1,0 +1,136 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lib_dsm import options
+from lib_dsm.errors import BusyError, GuardError, InputError, ModelError
+from lib_dsm.host.run import past_run, train
+from lib_dsm.host.steps import continue_from, use_step
+from lib_dsm.jobs import Job
+from lib_dsm.networks.embedding import load_embedding
+from lib_dsm.training.run_folder import RunFolder
+
+
+@pytest.fixture
+def ran(studio, run_config):
+    """A finished run of four steps with the second saved as well."""
+    return train(studio, run_config(validate_every=1), Job("test")).folder
+
+
+def published(studio) -> Path:
+    return studio.folders.embeddings / "zorgle.safetensors"
+
+
+def test_an_earlier_step_can_be_used_and_the_last_is_kept(studio, ran):
+    last = published(studio).read_bytes()
+    used = use_step(studio, ran, 2)
+    assert used.published == published(studio) and used.step == 2
+    assert load_embedding(used.published).step == 2
+    assert used.kept is not None and used.kept.read_bytes() == last
+    assert past_run(studio, ran).data["published_step"] == 2
+    assert use_step(studio, ran, 2).kept is None  # it is the same file already
+    assert load_embedding(use_step(studio, ran, 4).published).step == 4
+    assert not list(studio.folders.embeddings.glob("*.old-3*"))
+
+
+def test_a_step_that_was_chosen_counts_as_published_until_the_run_goes_on(studio, ran, run_config):
+    use_step(studio, ran, 2)
+    with pytest.raises(GuardError, match="finished 4 of 4"):
+        train(studio, run_config(), Job("test"), resume=True)
+    assert load_embedding(published(studio)).step == 2
+    train(studio, run_config(max_steps=5), Job("test"), resume=True)
+    assert load_embedding(published(studio)).step == 5
+    assert published(studio).read_bytes() == (ran / "checkpoints" / "step-000005" / "zorgle.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("act", [use_step, continue_from])
+def test_a_step_that_is_not_saved_is_refused_with_those_that_are(studio, ran, act):
+    with pytest.raises(InputError, match=r"no saved step 3.*2, 4"):
+        act(studio, ran, 3)
+    with pytest.raises(InputError):
+        act(studio, ran.parent, 2)
+
+
+def test_a_run_in_training_is_not_touched(studio, ran):
+    with RunFolder(ran).locked(), pytest.raises(BusyError):
+        use_step(studio, ran, 2)
+
+
+def test_going_on_elsewhere_gives_the_bits_of_going_on_here(studio, ran, tmp_path):
+    """From step 2 with the same settings the new run ends with the same vectors as the old one: nothing was lost."""
+    config = continue_from(studio, ran, 2)
+    assert config.name == "zorgle-from-2" and config.max_steps == 4
+    job = Job("test")
+    result = train(studio, config, job, resume=True)
+    assert result.step == 4 and "Going on after step 2." in job.snapshot()["lines"]
+    old, new = (load_file(RunFolder(path).state_file(4, "state.safetensors")) for path in (ran, result.folder))
+    assert old.keys() == new.keys() and all(torch.equal(old[key], new[key]) for key in old)
+    assert any(key.startswith("optimizer.") for key in new)
+    assert load_embedding(result.published).name == "zorgle-from-2"
+    assert load_embedding(published(studio)).step == 4  # the old one stays what it was
+    record = json.loads((result.folder / "run.json").read_text())
+    assert record["continued"]["run"] == "zorgle" and record["continued"]["step"] == 2
+    assert Path(record["continued"]["path"]) == ran
+    # The whole course is told, from the first step of the old run.
+    assert job.data["curves"]["step"] == [1, 2, 3, 4]
+    assert [made["step"] for made in job.data["validation"]["series"]] == [0, 1, 2, 3, 4]
+    assert job.data["saved"] == [2, 4]
+
+
+def test_the_new_run_may_have_other_settings(studio, ran):
+    config = continue_from(studio, ran, 2, {"name": "gentle", "learning_rate": "0.0001", "max_steps": 3})
+    result = train(studio, config, Job("test"), resume=True)
+    rates = {int(row[0]): row[2] for row in RunFolder(result.folder).losses()}
+    assert rates == {1: 0.01, 2: 0.01, 3: 0.0001}
+    for file in (result.folder / "checkpoints" / "step-000002").glob("gentle.*"):
+        embedding = load_embedding(file)
+        assert embedding.name == "gentle" and embedding.step == 2
+    assert not list((result.folder / "checkpoints").rglob("zorgle*"))
+
+
+def test_the_guards_of_a_resumed_run_hold_for_it(studio, ran):
+    with pytest.raises(GuardError, match="CLIP skip 1"):
+        train(studio, continue_from(studio, ran, 2, {"name": "other", "clip_skip": 2}), Job("test"), resume=True)
+    with pytest.raises(ModelError, match="has 4 vectors"):
+        train(studio, continue_from(studio, ran, 2, {"name": "more", "vectors": 5}), Job("test"), resume=True)
+
+
+def test_names_that_are_taken_and_runs_without_steps_are_refused(studio, ran):
+    (studio.folders.embeddings / "known.pt").write_bytes(b"precious")
+    for changes, said in [
+        ({"name": "zorgle"}, "a run"),
+        ({"name": "known"}, "an embedding"),
+        ({"name": "a/b"}, "a/b"),
+        ({"max_steps": 2}, "begin after step 2"),
+        ({"no_such": 1}, "no_such"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            continue_from(studio, ran, 2, changes)
+    assert sorted(path.name for path in ran.parent.iterdir() if path.is_dir()) == ["zorgle"]
+
+
+def test_with_the_same_name_the_old_run_is_kept_under_another(studio, ran, tmp_path):
+    config = continue_from(studio, ran, 2, {"name": "zorgle", "overwrite": True, "max_steps": 3})
+    assert config.overwrite is False and options.to_json(config)["max_steps"] == 3
+    kept = ran.with_name("zorgle.old-1")
+    assert RunFolder(kept).saved_steps() == [2, 4] and RunFolder(ran).saved_steps() == [2]
+    before = published(studio).read_bytes()
+    result = train(studio, config, Job("test"), resume=True)
+    assert result.folder == ran and load_embedding(result.published).step == 3
+    assert (studio.folders.embeddings / "zorgle.safetensors.old-1").read_bytes() == before
+    assert json.loads((ran / "run.json").read_text())["continued"]["path"] == str(kept)
+
+
+def test_a_disk_that_does_not_take_it_leaves_no_half_run(studio, ran, monkeypatch):
+    def full(*arguments, **named):
+        raise OSError(28, "No space left on device")
+
+    from lib_dsm.errors import StorageError
+
+    monkeypatch.setattr("lib_dsm.host.steps.shutil.copytree", full)
+    with pytest.raises(StorageError, match="No space left"):
+        continue_from(studio, ran, 2)
+    assert not [path for path in ran.parent.iterdir() if path.is_dir() and path != ran]

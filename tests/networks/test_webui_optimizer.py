@@ -1,0 +1,84 @@
+import os
+
+import pytest
+import torch
+
+from lib_dsm.errors import InputError, ModelError
+from lib_dsm.networks.webui_optimizer import checksum, moments_beside, read_moments
+
+
+@pytest.fixture
+def trained():
+    """Vectors that torch's AdamW has moved three times, and its state, as the WebUI would save them."""
+    vectors = torch.nn.Parameter(torch.randn(3, 16, generator=torch.Generator().manual_seed(1)))
+    optimizer = torch.optim.AdamW([vectors], lr=0.01, weight_decay=0.0)
+    for _ in range(3):
+        (vectors * torch.arange(48.0).reshape(3, 16)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return vectors.detach(), optimizer.state_dict()
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(2**-10, "a3ed"), (2**-4, "70d4"), (2**8, "1400")])
+def test_the_checksum_is_the_webuis(scale, expected):
+    """The expected digits came from the WebUI's own code (v1.10.1, torch 2.1.2)."""
+    vectors = scale * ((torch.arange(165) * 37 % 101) - 50).float().reshape(5, 33)
+    assert checksum(vectors) == expected
+    assert checksum(vectors + scale) != expected or scale < 0.01  # it sees hundredths alone
+
+
+def test_the_state_that_belongs_to_the_vectors_is_read(trained, tmp_path):
+    vectors, state = trained
+    torch.save({"hash": checksum(vectors), "optimizer_state_dict": state}, tmp_path / "a.pt.optim")
+    moments, note = moments_beside(tmp_path / "a.pt", vectors)
+    assert moments.keys() == {"step", "exp_avg", "exp_avg_sq"} and "a.pt.optim" in note
+    assert float(moments["step"]) == 3
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert torch.equal(moments[name], state["state"][0][name])
+
+
+def test_older_torch_counted_steps_in_plain_numbers(trained, tmp_path):
+    vectors, state = trained
+    state["state"][0]["step"] = 3
+    torch.save({"hash": checksum(vectors), "optimizer_state_dict": state}, tmp_path / "a.pt.optim")
+    assert torch.equal(read_moments(tmp_path / "a.pt.optim", vectors)["step"], torch.tensor(3.0))
+
+
+def test_what_does_not_belong_is_left_aside_and_said(trained, tmp_path):
+    vectors, state = trained
+    path = tmp_path / "a.pt.optim"
+
+    def refused(content, match, of=vectors):
+        torch.save(content, path)
+        with pytest.raises(ModelError, match=match):
+            read_moments(path, of)
+        assert moments_beside(tmp_path / "a.pt", of)[0] is None
+
+    good = {"hash": checksum(vectors), "optimizer_state_dict": state}
+    refused(good, "other vectors", vectors + 1)
+    refused({**good, "hash": None}, "other vectors")
+    refused({"hash": checksum(vectors)}, "no optimizer state")
+    refused([1], "no optimizer state")
+    refused({**good, "optimizer_state_dict": {"state": {}}}, "not AdamW's")
+    refused({**good, "optimizer_state_dict": {"state": {0: {"step": 1, "momentum": vectors}}}}, "not AdamW's")
+    wrong = {"step": 1, "exp_avg": vectors[:2], "exp_avg_sq": vectors[:2]}
+    refused({**good, "optimizer_state_dict": {"state": {0: wrong}}}, "not AdamW's")
+    broken = {"step": 1, "exp_avg": vectors, "exp_avg_sq": vectors * float("nan")}
+    refused({**good, "optimizer_state_dict": {"state": {0: broken}}}, "not AdamW's")
+    with pytest.raises(InputError):
+        read_moments(tmp_path / "none.pt.optim", vectors)
+    assert moments_beside(tmp_path / "none.pt", vectors) == (
+        None, "There is no none.pt.optim, so the optimizer begins anew.",
+    )  # fmt: skip
+
+
+def test_nothing_in_the_file_is_executed(trained, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    path = tmp_path / "a.pt.optim"
+    torch.save({"hash": checksum(trained[0]), "optimizer_state_dict": Evil()}, path)
+    with pytest.raises(ModelError, match="mkdir"):
+        read_moments(path, trained[0])
+    assert not (tmp_path / "owned").exists()
