@@ -62,7 +62,7 @@ def gradient(model) -> tuple[torch.Tensor, torch.Tensor, Seen]:
     with Seen({parameter.untyped_storage().data_ptr() for parameter in model.unet.parameters()}) as seen:
         conditioning = model.encode_prompts(["solo, zorgle", "zorgle, smile"], {"zorgle": vectors}, 1)
         predicted = model.predict(noisy, torch.tensor([100, 800]), conditioning)
-        (1024 * predicted.square().mean()).backward()
+        (1024 * (predicted - torch.randn(predicted.shape, generator=generator)).square().mean()).backward()
     return predicted.detach(), vectors.grad / 1024, seen
 
 
@@ -75,7 +75,7 @@ def test_predictions_and_gradients_are_those_of_full_precision(second, version, 
     half, found, seen = gradient(model)
     assert half.dtype == torch.float32
     assert float((half - whole).norm() / whole.norm()) < 0.03
-    assert float(torch.nn.functional.cosine_similarity(found.flatten(), expected.flatten(), dim=0)) > 0.995
+    assert float(torch.nn.functional.cosine_similarity(found.flatten(), expected.flatten(), dim=0)) > (0.995 if dtype == torch.float16 else 0.9)
     assert seen.casts == 0
     assert {parameter.dtype for parameter in model.unet.parameters()} == {dtype} == {model.dtype}
     assert {parameter.dtype for parameter in model.text_encoder.parameters()} == {torch.float32}
