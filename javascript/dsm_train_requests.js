@@ -15,7 +15,7 @@
         begin: (fields, requests) => { specs = fields; train.requests.set(requests); },
         get: () => list.map((request) => ({...request})),
         set: (requests) => {
-            list = requests.map((request) => ({...initial(), ...request}));
+            list = requests.map((request) => Object.fromEntries(specs.map((spec) => [spec.name, request[spec.name] ?? spec.initial])));
             draw();
         },
     };

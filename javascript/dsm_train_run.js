@@ -18,7 +18,7 @@
         return {element, set: (key, text) => { if (values[key].textContent !== text) values[key].textContent = text; }};
     }
 
-    const perSecond = (value) => (value === null || value === undefined || !(value > 0) ? "–" : value >= 10 ? value.toFixed(0) : value >= 0.1 ? value.toFixed(1) : value.toFixed(2));
+    const perSecond = (value) => (value === null || value === undefined || !(value > 0) ? "–" : value >= 10 ? value.toFixed(0) : value.toFixed(value >= 1 ? 1 : 2));
 
     // ---- curves ------------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
@@ -17,6 +16,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from lib_dsm.diffusion import ldm_layout
+from lib_dsm.diffusion.attention import attend_in_float32
 from lib_dsm.diffusion.fingerprint import autoencoder_hash
 from lib_dsm.diffusion.prompts import Chunk, SpecialTokens, chunk_prompt, empty_chunk, words_of
 from lib_dsm.diffusion.protocol import Replacements
@@ -215,16 +215,14 @@ class DiffusersModel:
 
 
 class _Float32Attention:
-    """Attention of the U-Net in float32: in half precision SD2.1's products of queries and keys overflow."""
+    """diffusers' way to say how the U-Net's attention is computed; see attention.py."""
 
     def __call__(
         self, attn: Any, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None, **_: Any
     ) -> torch.Tensor:
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        parts = (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
-        heads = [part.unflatten(-1, (attn.heads, -1)).transpose(1, 2).float() for part in parts]
-        attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
-        output: torch.Tensor = attn.to_out[0](attended.to(hidden_states.dtype))
+        query, key, value = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
+        output: torch.Tensor = attn.to_out[0](attend_in_float32(query, key, value, attn.heads))
         return output
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from lib_dsm.diffusion.attention import attend_in_float32
 from lib_dsm.diffusion.fingerprint import autoencoder_hash
 from lib_dsm.diffusion.protocol import Replacements
 from lib_dsm.diffusion.recompute import Recomputation
@@ -293,12 +294,23 @@ def attention(forwards: Forwards) -> Iterator[None]:
         _set_forwards(before)
 
 
-def scaled_dot_product_forwards() -> Forwards:
-    """PyTorch's own attention: some of the WebUI's choices give wrong gradients or cost much memory in training."""
+def scaled_dot_product_forwards(upcast: bool = False) -> Forwards:
+    """PyTorch's own attention: some of the WebUI's choices give wrong gradients or cost much memory in training.
+
+    With `upcast` it is computed in float32, which the WebUI's own setting does not reach where autocasting is on.
+    """
     from modules import sd_hijack_optimizations as optimizations
 
-    forwards = (optimizations.scaled_dot_product_attention_forward, optimizations.sdp_attnblock_forward) * 2
+    attend = _forward_in_float32 if upcast else optimizations.scaled_dot_product_attention_forward
+    forwards = (attend, optimizations.sdp_attnblock_forward) * 2
     return dict(zip(attention_forwards(), forwards, strict=True))
+
+
+def _forward_in_float32(module: Any, x: torch.Tensor, context: torch.Tensor | None = None, **_: Any) -> torch.Tensor:
+    seen = x if context is None else context
+    attended = attend_in_float32(module.to_q(x), module.to_k(seen), module.to_v(seen), module.heads)
+    output: torch.Tensor = module.to_out(attended)
+    return output
 
 
 def _set_forwards(forwards: Forwards) -> None:

@@ -104,8 +104,8 @@ def train(host: Host, config: RunConfig, job: Job, resume: bool = False) -> RunR
       [{step, loss, bands (four), change, error, z}, …] (at most 500; `change` is the mean paired difference from the
       validation before, `error` its standard error, `z` one by the other, None where there is none), `best` (step)};
     - `verdict`, None as long as it is too early: {`state` "improving", "flat", "overtrained" or "broken", `reason` (a
-      sentence with the number), `number`, `step` (of the validation), `best` (step), `best_saved` (the saved step
-      nearest to it, None if nothing is saved)};
+      sentence with the number), `number`, `advice` (a sentence), `step` (of the validation), `best` (step),
+      `best_saved` (the saved step nearest to it, None if nothing is saved)};
     - `previews` [{step, path, prompt, index, seed, width, height}, …]: `index` counts the requests of the settings
       from 0, so steps go across and indices down; None where an old run does not tell;
     - `saved` [step, …], which `host.steps` can use or continue from, and `published_step`, the step that the published

@@ -150,23 +150,18 @@ def _computing_for_training(
     model: LdmModel, unet: torch.nn.Module, stack: ExitStack
 ) -> Callable[[], AbstractContextManager[None]]:
     """Until `stack` is closed the U-Net computes as is best for training; gives the way back for a picture."""
-    from modules import shared
+    from lib_dsm.diffusion.ldm import ChannelsLast, attention, attention_forwards, scaled_dot_product_forwards
 
-    from lib_dsm.diffusion.ldm import ChannelsLast, attention, attention_forwards, pinned, scaled_dot_product_forwards
-
-    options, own = shared.opts.data, attention_forwards()
-    upcast = {"upcast_attn": True} if model.attention_upcast else {}
-    before = {name: getattr(shared.opts, name) for name in upcast}
+    own = attention_forwards()
     # The GPU's layout is the person's choice (--opt-channelslast): what it is worth differs from card to card.
     layout = ChannelsLast(unet) if model.device.type == "cpu" else None
-    stack.enter_context(attention(scaled_dot_product_forwards()))
-    stack.enter_context(pinned(options, upcast))
+    stack.enter_context(attention(scaled_dot_product_forwards(model.attention_upcast)))
     stack.enter_context(layout or nullcontext())
     stack.callback(setattr, model, "recompute", False)
 
     @contextmanager
     def as_generating() -> Iterator[None]:
-        with attention(own), pinned(options, before), layout.suspended() if layout else nullcontext():
+        with attention(own), layout.suspended() if layout else nullcontext():
             yield
 
     return as_generating

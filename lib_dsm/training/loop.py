@@ -281,7 +281,12 @@ class Trainer:
         if self.config.clip_gradient == "value":
             torch.nn.utils.clip_grad_value_(parameters, self.config.clip_bound)
         elif self.config.clip_gradient == "norm":
-            torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_bound)
+            # torch's own adds 1e-6 to the norm, which is much where a prompt's vectors have gradients as small as that.
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            norm = _norm(gradients)
+            if norm > self.config.clip_bound:
+                for gradient in gradients:
+                    gradient.mul_(self.config.clip_bound / norm)
 
     def _prompt(self, tags: Sequence[str], place: int) -> str:
         config = self.config

@@ -81,3 +81,37 @@ def test_batches_hold_one_size_and_every_showing(sizes, batch_size):
 def test_orders_differ_between_epochs_and_seeds():
     orders = {tuple(item.index for item in showings(seed, 20, 1, begin, 20)) for seed in (0, 1) for begin in (0, 20)}
     assert len(orders) == 4
+
+
+some_sizes = st.lists(st.sampled_from([(64, 64), (64, 96), (96, 64)]), min_size=1, max_size=12)
+
+
+@given(some_sizes, st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(0, 99))
+def test_steps_average_over_exactly_as_many_pictures_as_asked_and_leave_none_out(sizes, repeats, batch, parts, seed):
+    """Over whole epochs and across their ends, whatever sizes the pictures have."""
+    each, epoch = batch * parts, len(sizes) * repeats
+    shown: list[int] = []
+    step = 0
+    while len(shown) < 2 * epoch + each:
+        groups = batches(showings(seed, len(sizes), repeats, step * each, each), sizes, batch)
+        assert sum(map(len, groups)) == each
+        for group in groups:
+            assert 1 <= len(group) <= batch and len({sizes[item.index] for item in group}) == 1
+        items = sorted((item for group in groups for item in group), key=lambda item: item.place)
+        assert [item.place for item in items] == list(range(step * each, (step + 1) * each))
+        shown += [item.index for item in items]
+        step += 1
+    for begin in (0, epoch):
+        assert Counter(shown[begin : begin + epoch]) == dict.fromkeys(range(len(sizes)), repeats)
+
+
+@given(sides, sides, limits, st.sampled_from([8, 64]), st.booleans())
+def test_a_picture_is_only_shrunk_and_cropped(width, height, limit, step, variable):
+    size = training_size((width, height), limit, step, variable, False)
+    if size is None:
+        assert not variable and (width < limit[0] // step * step or height < limit[1] // step * step)
+        return
+    left, top, right, bottom = crop_box((width, height), size)
+    across, down = size[0] / (right - left), size[1] / (bottom - top)
+    assert across <= 1 + 1e-9 and down <= 1 + 1e-9
+    assert math.isclose(across, down, rel_tol=1e-9)

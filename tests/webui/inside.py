@@ -368,18 +368,24 @@ def computing() -> dict[str, Any]:
     return seen
 
 
-def attention_in_half_precision() -> list[bool]:
-    """Whether attention is computed in float32: before, in a session on half precision, in its previews, afterwards."""
-    unet, seen = shared.sd_model.model.diffusion_model, [shared.opts.upcast_attn]
+def attention_in_half_precision() -> dict[str, Any]:
+    """How attention is computed in a session on half precision and in its previews, and what it gives."""
+    unet, kind = shared.sd_model.model.diffusion_model, sd_hijack.ldm.modules.attention.CrossAttention
+    module = next(module for module in unet.modules() if isinstance(module, kind))
+    hidden = torch.randn(2, 6, module.to_q.in_features, generator=torch.Generator().manual_seed(0))
+    seen: dict[str, Any] = {"before": kind.forward.__name__}
     unet.half()
     try:
-        with _session() as session:
-            seen.append(shared.opts.upcast_attn)
+        with _session() as session, torch.no_grad():
+            seen["inside"] = kind.forward.__name__
+            module.float()
+            given = module(hidden)
             with session._as_generating():
-                seen.append(shared.opts.upcast_attn)
+                seen["previews"] = kind.forward.__name__
+                seen["difference"] = float((module(hidden) - given).abs().max())
     finally:
         unet.float()
-    return [*seen, shared.opts.upcast_attn]
+    return {**seen, "after": kind.forward.__name__}
 
 
 def stale_networks() -> dict[str, bool]:

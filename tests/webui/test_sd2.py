@@ -42,7 +42,10 @@ def test_a_text_is_cut_into_tokens_with_either_encoder(webui, second_loaded):
 
 
 def test_attention_is_computed_in_float32_where_the_weights_are_not(webui, second_loaded):
-    assert webui.inside("attention_in_half_precision") == [False, True, False, False]
+    seen = webui.inside("attention_in_half_precision")
+    assert seen["inside"] == "_forward_in_float32"
+    assert seen["before"] == seen["previews"] == seen["after"] != seen["inside"]
+    assert seen["difference"] < 1e-5
 
 
 def test_it_computes_as_is_best_for_training_and_as_before_elsewhere(webui):

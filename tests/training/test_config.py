@@ -1,0 +1,67 @@
+import json
+
+import pytest
+
+from lib_dsm import options
+from lib_dsm.errors import InputError
+from lib_dsm.training.config import RunConfig, read_config
+
+
+@pytest.fixture
+def run_json(tmp_path):
+    def write(**values):
+        path = tmp_path / "RUN.json"
+        path.write_text(json.dumps({"name": "zorgle", "checkpoint": "nai", "dataset": "set", **values}))
+        return path
+
+    return write
+
+
+def test_paths_are_relative_to_the_file_and_names_stay_names(run_json, tmp_path):
+    (tmp_path / "mine.pt").write_bytes(b"")
+    config = read_config(run_json(init_embedding="mine.pt", template_file="lines.txt", output="runs"))
+    assert config.init_embedding == str(tmp_path / "mine.pt")
+    assert config.template_file == str(tmp_path / "lines.txt")
+    assert (config.dataset, config.output) == (str(tmp_path / "set"), str(tmp_path / "runs"))
+    assert config.checkpoint == "nai"
+    assert read_config(run_json(init_embedding="asuka")).init_embedding == "asuka"
+    assert read_config(run_json()).template_file == ""
+
+
+def test_a_file_from_before_an_option_was_known_means_its_default(run_json):
+    assert read_config(run_json()) == RunConfig("zorgle", "nai", read_config(run_json()).dataset)
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"schedule": "linear"}, "cosine restarts"),
+        ({"flip": 1.5}, "Flip chance is 1.5"),
+        ({"cycle_length": 0}, "Cycle length"),
+        ({"adam_beta1": 1.0}, "AdamW beta 1"),
+        ({"clip_gradient": "max"}, "off, value, norm"),
+        ({"clip_bound": 0}, "Clipping bound"),
+        ({"loss_weighting": "snr"}, "min-snr"),
+        ({"timestep_max": 1000}, "Highest timestep is 1000, above 999"),
+        ({"norm_decay": 2}, "Length decay"),
+        ({"template_source": "subjects"}, "subject_filewords"),
+        ({"shedule": "cosine"}, '"shedule"'),
+    ],
+)
+def test_what_is_wrong_is_named(run_json, values, word):
+    with pytest.raises(InputError, match=word):
+        read_config(run_json(**values))
+
+
+def test_changes_from_the_command_line_are_text(run_json):
+    config = read_config(run_json(), {"flip": "0.5", "alpha_loss": "yes", "warmup_steps": "20"})
+    assert (config.flip, config.alpha_loss, config.warmup_steps) == (0.5, True, 20)
+
+
+def test_every_option_says_what_it_is():
+    for name, spec in options.specs(RunConfig).items():
+        assert spec.help.endswith((".", ")")) and spec.help[0].isupper(), name
+        if spec.minimum is not None and spec.maximum is not None:
+            assert spec.minimum <= spec.default <= spec.maximum, name
+        if spec.choices is not None:
+            assert spec.default in spec.choices, name
