@@ -81,21 +81,21 @@ def test_going_on_elsewhere_gives_the_bits_of_going_on_here(studio, ran, tmp_pat
 
 
 def test_the_new_run_may_have_other_settings(studio, ran):
-    config = continue_from(studio, ran, 2, {"name": "gentle", "learning_rate": "0.0001", "max_steps": 3})
+    config = continue_from(studio, ran, 2, {"name": "zorgle-gentle", "learning_rate": "0.0001", "max_steps": 3})
     result = train(studio, config, Job("test"), resume=True)
     rates = {int(row[0]): row[2] for row in RunFolder(result.folder).losses()}
     assert rates == {1: 0.01, 2: 0.01, 3: 0.0001}
-    for file in (result.folder / "checkpoints" / "step-000002").glob("gentle.*"):
+    for file in (result.folder / "checkpoints" / "step-000002").glob("zorgle-gentle.*"):
         embedding = load_embedding(file)
-        assert embedding.name == "gentle" and embedding.step == 2
-    assert not list((result.folder / "checkpoints").rglob("zorgle*"))
+        assert embedding.name == "zorgle-gentle" and embedding.step == 2
+    assert not list((result.folder / "checkpoints").rglob("zorgle.*"))
 
 
 def test_the_guards_of_a_resumed_run_hold_for_it(studio, ran):
     with pytest.raises(GuardError, match="CLIP skip 1"):
-        train(studio, continue_from(studio, ran, 2, {"name": "other", "clip_skip": 2}), Job("test"), resume=True)
+        train(studio, continue_from(studio, ran, 2, {"name": "zorgle-other", "clip_skip": 2}), Job("test"), resume=True)
     with pytest.raises(ModelError, match="has 4 vectors"):
-        train(studio, continue_from(studio, ran, 2, {"name": "more", "vectors": 5}), Job("test"), resume=True)
+        train(studio, continue_from(studio, ran, 2, {"name": "zorgle-more", "vectors": 5}), Job("test"), resume=True)
 
 
 def test_names_that_are_taken_and_runs_without_steps_are_refused(studio, ran):

@@ -66,8 +66,8 @@ def test_gradients_are_clipped_as_they_are_and_not_as_they_are_scaled(small, mic
             run = Watched(small(clip_gradient=mode, clip_bound=bound), micro, tmp_path / f"{mode}{scale}", pictures)
             run.loss_scale = scale
             (clipped,) = run.all_steps().gradients
-            assert torch.allclose(clipped, expected, rtol=1e-4, atol=1e-6 * bound)
-            assert run.reports[0].gradient_norm == pytest.approx(float(plain.norm()), rel=1e-4)
+            assert (clipped - expected).norm() < 1e-3 * expected.norm()
+            assert run.reports[0].gradient_norm == pytest.approx(float(plain.norm()), rel=1e-3)
     loose = Watched(
         small(clip_gradient="norm", clip_bound=2 * float(plain.norm())), micro, tmp_path / "loose", pictures
     )
