@@ -74,7 +74,7 @@ def prove(folder: Path, job: Job, workers: int | None = None) -> Proof:
     from lib_dsm.demo.contact_sheet import contact_sheet
 
     trials = every_trial()
-    outcomes = _carry_out_all(trials, folder / "trials", job, workers or os.cpu_count() or 1)
+    outcomes = carry_out_all(trials, folder / "trials", job, workers or os.cpu_count() or 1)
     found = {trial.folder: outcome for trial, outcome in zip(trials, outcomes, strict=True)}
     usuals = [found[usual(character).folder] for character in CHARACTERS]
     proof = Proof(
@@ -105,7 +105,8 @@ def _mean(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in having.items()}
 
 
-def _carry_out_all(trials: Sequence[Trial], folder: Path, job: Job, workers: int) -> list[Outcome]:
+def carry_out_all(trials: Sequence[Trial], folder: Path, job: Job, workers: int) -> list[Outcome]:
+    """Carry out trials in `folder`, `workers` at once; their outcomes in the same order. Raises what `prove` does."""
     context = multiprocessing.get_context("spawn")
     messages: Any = context.Queue()
     stop = context.Event()

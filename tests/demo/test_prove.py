@@ -23,13 +23,13 @@ def test_trials_run_beside_each_other_and_are_taken_up_after_a_cancel(tmp_path: 
     cancelled = Job("proof")
     cancelled.cancel()
     with pytest.raises(Cancelled):
-        cancelled.run(lambda job: proving._carry_out_all(TRIALS, tmp_path, job, 2))
+        cancelled.run(lambda job: proving.carry_out_all(TRIALS, tmp_path, job, 2))
     job = Job("proof")
-    outcomes = job.run(lambda job: proving._carry_out_all(TRIALS, tmp_path, job, 2))
+    outcomes = job.run(lambda job: proving.carry_out_all(TRIALS, tmp_path, job, 2))
     assert outcomes == [read_outcome(tmp_path, trial) for trial in TRIALS]
     assert job.snapshot()["text"] == "2 of 2 trials done"
     # On one thread each: the same as one after the other.
-    (alone,) = proving._carry_out_all(TRIALS[:1], tmp_path / "alone", Job("proof"), 1)
+    (alone,) = proving.carry_out_all(TRIALS[:1], tmp_path / "alone", Job("proof"), 1)
     assert (alone.before, alone.after) == (outcomes[0].before, outcomes[0].after)
 
 
@@ -50,7 +50,7 @@ def test_workers_end_when_the_program_is_killed(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_trial_reaches_the_person(tmp_path: Path) -> None:
     broken = [Trial(CHARACTERS[0], name="broken", pictures=0)]
     with pytest.raises(InputError, match="0 pictures"):
-        proving._carry_out_all(broken, tmp_path, Job("proof"), 1)
+        proving.carry_out_all(broken, tmp_path, Job("proof"), 1)
 
 
 def test_shares_are_means_over_those_that_have_the_attribute() -> None:
@@ -68,7 +68,7 @@ def test_the_table_and_the_sheet_hold_every_claim(tmp_path: Path, monkeypatch: p
             Outcome({"constant": 0.25}, {"constant": 1.0 if trial.name == "usual" else 0.5}, 1.0) for trial in trials
         ]
 
-    monkeypatch.setattr(proving, "_carry_out_all", carried_out)
+    monkeypatch.setattr(proving, "carry_out_all", carried_out)
     proof = proving.prove(tmp_path, Job("proof"))
     table = proof.table.read_text()
     assert "| all of them | 25% | 100% |" in table
