@@ -109,7 +109,7 @@ def train(checkpoint: str | None = None, steps: int = 3, fail: bool = False, vec
     try:
         with _session(checkpoint) as session:
             seen["begin"] = snapshot()
-            seen["vae_replaced"] = session.vae_replaced
+            seen["vae_replaced"] = session.set_aside.vae
             parameter = torch.nn.Parameter(torch.full((2, session.model.hidden_size), 0.01))
             optimizer = torch.optim.AdamW([parameter], lr=0.01)
             generator = torch.Generator().manual_seed(0)
