@@ -37,6 +37,14 @@ def _from_embedding(facts: RunFacts) -> bool:
     return facts.start is not None
 
 
+def _compared(facts: RunFacts) -> bool:
+    return bool(facts.looks)
+
+
+def _tagged(facts: RunFacts) -> bool:
+    return any(picture.tags for picture in facts.plan.pictures)
+
+
 @dataclass(frozen=True)
 class Guard:
     """A rule, the ids of what it may find, what is in order where it finds nothing, and when it has anything to say."""
@@ -94,16 +102,21 @@ RULES: tuple[Guard, ...] = (
     Guard(rules_dataset.extreme_aspect, ("extreme-aspect",), "No picture is extremely long"),
     Guard(rules_dataset.much_cropped, ("much-cropped",), "No picture is cropped much"),
     Guard(rules_dataset.huge_pictures, ("huge-images",), "No picture is huge"),
-    Guard(rules_dataset.near_identical, ("dedupe", "not-compared"), "No two pictures look nearly equal"),
+    Guard(rules_dataset.near_identical, ("dedupe", "not-compared"), "No two pictures look nearly equal", _compared),
     Guard(rules_captions.brackets, ("brackets",), "Brackets in tags are escaped"),
     Guard(rules_captions.long_captions, ("long-caption",), "Every caption fits one chunk with the vectors"),
     Guard(rules_captions.other_embeddings, ("other-embedding-in-caption",), "No caption names another embedding"),
-    Guard(rules_content.several_characters, ("several-characters",), "Every picture shows one character"),
+    Guard(
+        rules_content.several_characters,
+        ("several-characters",),
+        "By the tags every picture shows one character",
+        _tagged,
+    ),
     Guard(rules_dataset.few_pictures, ("few-images",), "There are enough pictures"),
-    Guard(rules_content.hidden_faces, ("face-hidden",), "Faces can be seen"),
-    Guard(rules_content.one_angle, ("one-angle",), "There are views from the side and from behind"),
-    Guard(rules_content.mixed_styles, ("mixed-styles",), "All pictures are drawn alike"),
-    Guard(rules_content.sfw_ratio, ("sfw-ratio",), "No nudity by the tags"),
+    Guard(rules_content.hidden_faces, ("face-hidden",), "By the tags every face can be seen", _tagged),
+    Guard(rules_content.one_angle, ("one-angle",), "There are views from the side and from behind", _tagged),
+    Guard(rules_content.mixed_styles, ("mixed-styles",), "By the tags all pictures are drawn alike", _tagged),
+    Guard(rules_content.sfw_ratio, ("sfw-ratio",), "By the tags there is no nudity", _tagged),
 )
 # These need the pictures read, and look again then.
 _LATER = (rules_model.dataset_changed, rules_config.alpha_without_effect)

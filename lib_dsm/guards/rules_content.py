@@ -57,7 +57,7 @@ def one_angle(facts: RunFacts) -> Iterator[Finding]:
     tags = _tags(facts)
     angles, frames = _counted(_ANGLES, tags), _counted(_FRAMES, tags)
     missing = [angle for angle in _NEEDED_ANGLES if not angles[angle]]
-    if missing:
+    if missing and any(tags):
         yield Finding(
             "one-angle",
             Severity.INFO,

@@ -59,6 +59,11 @@ def test_a_listed_merge_is_warned_of_and_a_list_that_cannot_be_read_is_said():
     }
 
 
+def test_every_finding_of_a_guard_is_asked_for_by_a_test():
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    assert [name for guard in RULES for name in guard.ids if f'"{name}"' not in tests] == []
+
+
 def test_every_guard_has_its_own_rule_ids_and_words():
     for values in (
         [guard.rule for guard in RULES],
