@@ -30,7 +30,7 @@ class Finding:
     severity: Severity
     problem: str
     remedy: str = ""
-    apply: Mapping[str, Any] = field(default_factory=dict)
+    apply: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the faces."""

@@ -293,9 +293,8 @@ def refusals() -> dict[str, str]:
         ("SDXL", model, "is_sdxl", True),
         ("inpainting", model.model, "conditioning_key", "hybrid"),
         ("--medvram", model, "lowvram", True),
-        ("8 bits", devices, "fp8", True),
     ):
-        before = getattr(holder, attribute, False)
+        before = getattr(holder, attribute)
         setattr(holder, attribute, value)
         try:
             said[name] = _refusal(None)
