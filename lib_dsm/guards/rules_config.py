@@ -53,7 +53,8 @@ def init_too_long(facts: RunFacts) -> Iterator[Finding]:
         yield Finding(
             "init-too-long",
             Severity.BLOCK,
-            f'The initialization text "{config.init_text}" has {tokens} tokens for {config.vectors} vectors.',
+            f'The initialization text "{config.init_text}" has {tokens} tokens for {config.vectors} '
+            f"{'vector' if config.vectors == 1 else 'vectors'}.",
             f"Shorten it, or use at least {tokens} vectors.",
             {"vectors": tokens} if tokens <= _MOST["vectors"] else {},
         )

@@ -58,10 +58,12 @@ def one_angle(facts: RunFacts) -> Iterator[Finding]:
     angles, frames = _counted(_ANGLES, tags), _counted(_FRAMES, tags)
     missing = [angle for angle in _NEEDED_ANGLES if not angles[angle]]
     if missing and any(tags):
+        told = f"they show {_told(angles)}; {_told(frames)}"
         yield Finding(
             "one-angle",
             Severity.INFO,
-            f"By their tags no picture is {' or '.join(missing)}; they show {_told(angles)}; {_told(frames)}.",
+            f"By their tags no picture is {' or '.join(missing)}; "
+            f"{told if any((*angles.values(), *frames.values())) else 'they say nothing of the view'}.",
             "A few pictures from other angles teach what the character looks like from there.",
         )
 

@@ -23,6 +23,7 @@ def test_views_that_no_picture_has_are_named_beside_those_it_has(tags, missing):
     assert finding.severity is Severity.INFO and f"no picture is {missing};" in finding.problem
     assert "looking at viewer 1" in finding.problem and "portrait 1, upper body 0, full body 1" in finding.problem
     assert "one-angle" not in found(facts(tagged()))
+    assert "say nothing of the view" in finding_of(facts([picture()]), "one-angle").problem
     assert "one-angle" not in found(facts([picture(tags=[])]))  # nothing is known of it
 
 
