@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -130,7 +131,11 @@ def test_check_and_train_and_bundle_and_inspect(capsys, run_config, tmp_path, mo
     where = ("--data", tmp_path / "studio")
     assert data(capsys, "check", settings, *where)["may_start"] is True
     assert main(["check", str(settings), "--set", 'template=["no name"]', *map(str, where)]) == 1
-    assert "template-without-name" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "template-without-name" in said and "checks passed" in said
+    remedy = shlex.split(next(line for line in said.splitlines() if "template=" in line).partition("apply it: ")[2])
+    assert main(["check", str(settings), "--set", 'template=["no name"]', *remedy, *map(str, where)]) == 0
+    assert "template-without-name" not in capsys.readouterr().out
     made = data(capsys, "train", settings, "--set", "max_steps=2", *where)
     assert (made["step"], made["stopped"]) == (2, False)
     assert (tmp_path / "runs" / "zorgle.safetensors").is_file()

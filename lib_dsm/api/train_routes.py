@@ -57,11 +57,14 @@ def tokens(service: Service, call: Call) -> Any:
 
 
 def check(service: Service, call: Call) -> Any:
-    """What the guards say of the settings in `config`, without training."""
-    from lib_dsm.host.run import check_run
+    """What the guards say of the settings in `config`, without training, and what they found in order."""
+    from lib_dsm.host.run import examine_run
 
-    findings = check_run(service.host, _config(service, call), call.flag("resume"))
-    return {"findings": [finding.to_json() for finding in findings]}
+    findings, passed = examine_run(service.host, _config(service, call), call.flag("resume"))
+    return {
+        "findings": [finding.to_json() for finding in findings],
+        "passed": [{"id": guard.ids[0], "fine": guard.fine} for guard in passed],
+    }
 
 
 def start(service: Service, call: Call) -> Any:

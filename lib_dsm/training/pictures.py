@@ -39,6 +39,7 @@ class Plan:
     pictures: tuple[PlannedPicture, ...]
     skipped: tuple[tuple[Path, str], ...]
     notes: tuple[str, ...] = ()
+    guessed: tuple[tuple[Path, str], ...] = ()  # captions whose encoding had to be guessed, with a sentence each
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def plan_pictures(config: RunConfig) -> Plan:
     paths, others = list_pictures(Path(config.dataset))
     planned: list[PlannedPicture] = []
     skipped: list[tuple[Path, str]] = []
+    guessed: list[tuple[Path, str]] = []
     notes = [f"{note.path.name}: {note.text}" for note in [*others, *shared_captions(paths)]]
     if outdated := behind(Path(config.dataset)):
         notes.append(outdated)
@@ -133,7 +135,7 @@ def plan_pictures(config: RunConfig) -> Plan:
             skipped.append((path, str(error)))
             continue
         if caption.note:
-            notes.append(f"{caption.path.name}: {caption.note}")
+            guessed.append((caption.path, caption.note))
         planned.append(PlannedPicture(path, source, size, tuple(caption.tags), caption.exists))
     if not planned:
         reason = f" {skipped[0][1]}" if skipped else ""
@@ -141,7 +143,7 @@ def plan_pictures(config: RunConfig) -> Plan:
             f"{config.dataset} holds no picture that can be trained on.{reason}",
             "Add pictures, or choose another folder.",
         )
-    return Plan(tuple(planned), tuple(skipped), tuple(notes))
+    return Plan(tuple(planned), tuple(skipped), tuple(notes), tuple(guessed))
 
 
 def load_pictures(
