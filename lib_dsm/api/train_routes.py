@@ -72,6 +72,13 @@ def start(service: Service, call: Call) -> Any:
     return start_job(service, _config(service, call), call.flag("resume"))
 
 
+def create(service: Service, call: Call) -> Any:
+    """Write the untrained embedding of `config` in the background; answers with the job's id. Needs no pictures."""
+    from lib_dsm.host.create import start_creating
+
+    return {"job": start_creating(service.host, _config(service, call, pictures=False)).id}
+
+
 def start_job(service: Service, config: RunConfig, resume: bool) -> dict[str, Any]:
     """Start a training that the Train tab shows."""
     from lib_dsm.host.run import start_training
@@ -87,13 +94,14 @@ def runs(service: Service) -> list[Path]:
     return [path.parent for path in sorted(records, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
-def _config(service: Service, call: Call) -> RunConfig:
+def _config(service: Service, call: Call, pictures: bool = True) -> RunConfig:
     given = call.object("config")
     for name, spec in options.specs(RunConfig).items():
         if name in given and given[name] is None and type(None) not in typing.get_args(spec.type):
             raise InputError(f"{spec.label} is empty.", "Fill it in.")
     config = options.from_json(RunConfig, given, "run settings")
-    service.folder(config.dataset)
+    if pictures:
+        service.folder(config.dataset)
     if config.output:
         service.folder(config.output)
     if all(config.checkpoint != known.name for known in service.host.checkpoints()):
@@ -110,4 +118,5 @@ ROUTES = (
     Route("POST", "train/tokens", tokens),
     Route("POST", "train/check", check),
     Route("POST", "train/start", start),
+    Route("POST", "train/create", create),
 )

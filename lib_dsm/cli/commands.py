@@ -181,6 +181,18 @@ def crop(arguments: argparse.Namespace) -> Result:
     return _batch(report, "written", "were there")
 
 
+def create(arguments: argparse.Namespace) -> Result:
+    """An embedding that is not trained yet."""
+    from lib_dsm.host.create import create_embedding
+
+    config, host = _run(arguments, dataset="")  # the pictures have no part in it
+    made = run_job(f"Creating {config.name}", "", lambda job: create_embedding(host, config, job))
+    return Result(
+        {"published": str(made.published), "files": _names(list(made.files)), "kept": _names(list(made.kept))},
+        "\n".join(map(str, [*made.files, made.published])),
+    )
+
+
 def check(arguments: argparse.Namespace) -> Result:
     """The guards."""
     from lib_dsm.guards.finding import Severity
@@ -268,11 +280,12 @@ def inspect(arguments: argparse.Namespace) -> Result:
     return Result(found, describe_text(found))
 
 
-def _run(arguments: argparse.Namespace) -> tuple[RunConfig, Host]:
+def _run(arguments: argparse.Namespace, **changes: Any) -> tuple[RunConfig, Host]:
     from lib_dsm.host.studio import StudioHost
     from lib_dsm.training.config import read_config
 
-    return read_config(arguments.settings, dict(map(_setting, arguments.set))), StudioHost(arguments.data)
+    changes = {**dict(map(_setting, arguments.set)), **changes}
+    return read_config(arguments.settings, changes), StudioHost(arguments.data)
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -16,6 +16,7 @@ from lib_dsm.dataset.project import behind
 from lib_dsm.errors import InputError, PictureError
 from lib_dsm.files import sha256
 from lib_dsm.training.buckets import Size, training_size
+from lib_dsm.training.captions import name_tags
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.latents import LatentCache, Posterior
 from lib_dsm.training.masks import loss_weights
@@ -136,7 +137,8 @@ def plan_pictures(config: RunConfig) -> Plan:
             continue
         if caption.note:
             guessed.append((caption.path, caption.note))
-        planned.append(PlannedPicture(path, source, size, tuple(caption.tags), caption.exists))
+        tags = caption.tags if caption.exists else name_tags(path.stem, config.filename_regex, config.filename_join)
+        planned.append(PlannedPicture(path, source, size, tuple(tags), caption.exists))
     if not planned:
         reason = f" {skipped[0][1]}" if skipped else ""
         raise InputError(

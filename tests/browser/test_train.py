@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,17 @@ def test_tokens_are_counted_while_typing(train_page):
     fill(page, "dsm_train_vectors", 3)
     page.wait_for_selector(".dsm-tokens.dsm-over :text('use 4 vectors')")
     assert page.locator(".dsm-piece.dsm-lost").all_inner_texts() == ["hair"]
+
+
+def test_an_embedding_is_created_without_a_project(open_page):
+    page = open_page(1280, "light")
+    tab(page, "Train")
+    page.wait_for_function("DSM.train.ready")
+    train_settings(page, **SMALL, name="zorgbare")
+    page.click("#dsm_train_create")
+    told = page.wait_for_selector("text=2 untrained vectors").evaluate("element => element.parentElement.innerText")
+    created = load_embedding(Path(re.search(r"the file is (.*)\.", told)[1]))
+    assert (created.name, created.step, len(created.vectors)) == ("zorgbare", 0, 2)
 
 
 def test_presets_and_files(train_page, tmp_path):
