@@ -11,7 +11,7 @@
         const use = button("dsm_preset_use", "Use", () => attempt(() => apply(select.value)), "Write the preset's settings into the form; name, checkpoint, pictures and the texts it does not name stay");
         const keep = button("dsm_preset_save", "Save as…", save, "Keep the form's settings under a name");
         const drop = button("dsm_preset_delete", "Delete", remove);
-        const note = h("span", {class: "dsm-subdued dsm-preset-note"});
+        const note = h("div", {class: "dsm-subdued dsm-preset-note"});
         const runs = h("select", {class: "dsm-field", id: "dsm_preset_run", "aria-label": "Earlier run", onfocus: listRuns, onmousedown: listRuns});
         const fromRun = button("dsm_preset_run_load", "Load", () => runs.value && attempt(() => loadRun(runs.value)), "Write that run's settings into the form");
         const file = h("input", {type: "file", accept: ".json,application/json", hidden: true, onchange: () => file.files[0] && attempt(() => loadFile(file.files[0]))});
@@ -21,7 +21,7 @@
             h("label", {}, "Preset", select), use, keep, drop,
             h("label", {}, "Earlier run", runs), fromRun,
             button("dsm_preset_file_load", "Load file…", () => file.click(), "Settings from a RUN.json, a preset or a run's run.json"),
-            button("dsm_preset_file_save", "Save file", () => attempt(saveFile), "The settings as a RUN.json for the command line"), file, note), problems, said);
+            button("dsm_preset_file_save", "Save file", () => attempt(saveFile), "The settings as a RUN.json for the command line"), file), note, problems, said);
         let presets = [];
 
         // ---- what was done, and taking it back ----
@@ -65,7 +65,7 @@
             const preset = presets.find((item) => item.name === select.value);
             drop.disabled = !preset || !preset.own;
             drop.title = preset && !preset.own ? "A given preset stays" : "";
-            note.textContent = note.title = preset ? preset.help || "" : "";
+            note.textContent = preset ? preset.help || "" : "";
         }
 
         async function apply(name) {

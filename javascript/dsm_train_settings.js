@@ -42,7 +42,7 @@
 
     // What is said where settings were taken over: all is well, or what is not.
     train.taken = (what, notes, remedy) => h("div", {class: `dsm-line dsm-${notes.length ? "warn" : "ok"}`, role: notes.length ? "alert" : "status"},
-        h("b", {}, `The form has the settings of ${what}${notes.length ? ", but not all of them." : "."}`),
+        h("b", {}, `The form has the settings of ${what}${notes.length ? ", but not all as they were." : "."}`),
         notes.map((note) => h("div", {class: "dsm-not-taken"}, note)), remedy ? [" ", remedy] : null);
 
     // ---- presets --------------------------------------------------------------------------------------------------------

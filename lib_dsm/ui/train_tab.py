@@ -39,6 +39,7 @@ LABELS: dict[str, dict[str, Any]] = {
     "init_text": {"info": "Words the vectors start from."},
     "vectors": {"info": "More hold more, and are harder to combine."},
     "template": {"label": "Prompt template", "lines": 2},
+    "template_file": {"info": "One of the list, or a path; it sets the source to file."},
     "width": {"label": "Training width"},
     "height": {"label": "Training height"},
     "clip_skip": {"label": "CLIP skip"},

@@ -235,21 +235,21 @@ def test_a_late_failure_does_not_hide_a_newer_plan_and_is_asked_again(train_page
 
 
 def test_embeddings_and_templates_are_chosen_as_they_come(train_page, studio_data, shots):
+    # The studio has drawn its page already; a file that came since is there when the page is opened.
     (studio_data / "embeddings" / "mine").mkdir(parents=True, exist_ok=True)
+    save_pt(Embedding("zorgold", torch.ones(3, 80), step=40), studio_data / "embeddings" / "mine" / "zorgold.bin")
     page = train_page()
     fill(page, "dsm_train_name", "zorgstart")
-    save_pt(Embedding("zorgold", torch.ones(3, 80), step=40), studio_data / "embeddings" / "mine" / "zorgold.bin")
-    (studio_data / "templates").mkdir(exist_ok=True)
-    (studio_data / "templates" / "painter.txt").write_text("painted by [name]\n", encoding="utf-8")
     unfold(page, "vectors", "captions")
-    with page.expect_response(lambda response: "queue" in response.url or "run" in response.url):
-        page.click("#dsm_train_init_embedding_refresh")
-    page.wait_for_timeout(300)
     choose(page, "dsm_train_init_embedding", "zorgold")
     page.wait_for_function("async () => (await DSM.train.read()).vectors === 3")
     page.wait_for_selector("#dsm_train_tokens:has-text('the 3 of zorgold.bin, trained for 40 steps')")
     fill(page, "dsm_train_vectors", 9)  # the person's word is the last, but not without a warning
     page.wait_for_selector("#dsm_train_tokens .dsm-over:has-text('set the vectors to 3')")
+    # And one that comes while it is open, after a look at the folder.
+    (studio_data / "templates").mkdir(exist_ok=True)
+    (studio_data / "templates" / "painter.txt").write_text("painted by [name]\n", encoding="utf-8")
+    page.click("#dsm_train_template_file_refresh")
     choose(page, "dsm_train_template_file", "painter.txt")
     page.wait_for_function("async () => (await DSM.train.read()).template_source === 'file'")
     page.wait_for_selector("#dsm_train_prompts li:has-text('painted by zorgstart')")
@@ -277,8 +277,6 @@ def test_a_preview_without_the_name_is_warned_of_while_it_is_typed(train_page, s
     train_settings(page, previews=[{"prompt": "[name]", "sampler": "Heun", "scheduler": "Karras"}])
     assert page.input_value("#dsm_request_0_sampler") == "Heun"
     assert page.input_value("#dsm_request_0_scheduler") == "Karras"
-    page.click("#dsm_train_check")
-    page.wait_for_selector("#dsm_train_findings .dsm-error:has-text('Preview 1 asks for the sampler \"Heun\"')")
 
 
 TXT2IMG = """(values) => {
