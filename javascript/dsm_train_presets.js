@@ -138,5 +138,6 @@
 
         list();
         listRuns();
+        DSM.on("ended", () => { listed = 0; listRuns(); });
     };
 })();
