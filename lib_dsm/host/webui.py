@@ -40,7 +40,7 @@ class WebUIHost:
             checkpoints=folder("ckpt_dir", models / "Stable-diffusion"),
             logs=data / "dsm" / "runs",
             taggers=models / "taggers",
-            templates=Path(options.textual_inversion_templates_dir),
+            templates=folder("textual_inversion_templates_dir", data / "textual_inversion_templates"),
             data=data / "dsm",
         )
 
