@@ -51,10 +51,12 @@
         timer = setTimeout(() => press("dsm_train_gather"), SETTLE);
     }
 
-    // Write values by option name: text for fields of several lines, as gradio has them.
+    // Write values by option name: text for fields of several lines, as gradio has them. Gives a sentence for each that
+    // could not be taken.
     train.fill = (wanted) => {
-        write(wanted);
+        const notes = write(wanted);
         press("dsm_train_restore");
+        return notes;
     };
 
     function write(wanted) {
@@ -65,18 +67,26 @@
             const value = wanted[field.name];
             waiting[field.name] = field.kind === "lines" && Array.isArray(value) ? value.join("\n") : value;
         }
-        if (waiting.checkpoint !== undefined) waiting.checkpoint = knownCheckpoint(waiting.checkpoint);
+        if (wanted.checkpoint) return takeCheckpoint(wanted.checkpoint);
+        delete waiting.checkpoint; // none is named: the chosen one stays
+        return [];
     }
 
-    // A checkpoint as the list names it; others stay away from the list.
-    function knownCheckpoint(name) {
-        const short = String(name || "").split(/[\\/]/).pop();
+    // The checkpoint as the list names it; where the list has it not, the chosen one stays.
+    function takeCheckpoint(name) {
+        const file = (path) => path.split(/[\\/]/).pop();
         const known = train.checkpoints || [];
-        return known.find((item) => item === name) || known.find((item) => item.split(/[\\/]/).pop() === short) || (known.length ? values.checkpoint : name);
+        if (!known.length || known.includes(name)) return [];
+        const alike = known.find((item) => file(item) === file(name));
+        if (alike) waiting.checkpoint = alike;
+        else delete waiting.checkpoint;
+        return [alike ? `Its checkpoint ${name} is taken to be ${alike} of the list.`
+            : `Its checkpoint ${name} is not in the list, so ${(values || {}).checkpoint || "none"} stays chosen.`];
     }
 
     train.defaults = () => ({...Object.fromEntries(fields.map((field) => [field.name, field.initial])), previews: train.initialRequests});
     train.values = () => values;
+    train.folderOf = folderOf;
     train.fields = () => fields;
 
     // ---- settings as RUN.json has them -------------------------------------------------------------------------------
@@ -181,13 +191,18 @@
         await until("dsm_train_gather", () => values);
         train.checkpoints = (await get("status").catch(() => ({checkpoints: []}))).checkpoints;
         if (draft) {
-            write(draft);
+            for (const note of write(draft)) DSM.toast(`From before the page was loaded anew: ${note}`, "error");
             await until("dsm_train_restore", () => !waiting);
             await read();
         }
         train.ready = true;
         changed();
+        refreshLists();
     };
+
+    // What there is to choose from may have changed since the program drew the page, and is more after a training.
+    const refreshLists = () => press("dsm_train_checkpoint_refresh");
+    DSM.on("ended", refreshLists);
 
     // ---- acts -------------------------------------------------------------------------------------------------------------
 

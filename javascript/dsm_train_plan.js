@@ -4,6 +4,7 @@
 (function () {
     const {h, get, post, line, plural} = DSM;
     const train = (DSM.train = DSM.train || {});
+    const AGAIN = 4000; // milliseconds until a question that the program did not answer is asked again
 
     // What the settings come to: pictures, sizes, epochs, the learning rate over the steps.
     DSM.widgets.trainplan = (place) => {
@@ -38,7 +39,11 @@
                 sentence.replaceChildren(...describe(facts, settings));
                 chart.update({steps: facts.rate.map(([step]) => step), series: {rate: facts.rate.map(([, rate]) => rate)}});
             } catch (error) {
-                sentence.replaceChildren(line("warn", error.problem, error.remedy));
+                if (asked !== question) return; // a later question has been answered, or will be
+                asked = ""; // it is asked again at the next occasion, and soon where the program is at fault
+                sentence.replaceChildren(line("warn", error.problem || error.message, error.remedy));
+                clearTimeout(timer);
+                if (!(error.status >= 400 && error.status < 500)) timer = setTimeout(update, AGAIN);
             }
         }
 

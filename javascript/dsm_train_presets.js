@@ -2,49 +2,63 @@
 "use strict";
 
 (function () {
-    const {h, get, post, call, attempt, toast} = DSM;
+    const {h, get, post, call, line, attempt, toast} = DSM;
     const train = (DSM.train = DSM.train || {});
-
-    // A run's settings as the fields of the form have them.
-    train.asFields = (config) => {
-        const project = DSM.state.project;
-        const same = (path) => path && config.dataset && path === config.dataset;
-        const folder = project && (project.folders.find((item) => same(item.path)) || {}).name;
-        const wanted = {...config};
-        if (folder && folder !== "Folder itself") wanted.folder = folder;
-        else if (project && same(project.path)) wanted.folder = "Project folder";
-        if (project && same(project.train)) delete wanted.folder;
-        return wanted;
-    };
 
     DSM.widgets.trainpresets = (place) => {
         const select = h("select", {class: "dsm-field", id: "dsm_preset", "aria-label": "Preset", onchange: refresh});
         const button = (id, text, act, title) => h("button", {class: "dsm-button dsm-small", id, onclick: act, title: title || ""}, text);
-        const use = button("dsm_preset_use", "Use", () => apply(select.value), "Write the preset's settings into the form; name, checkpoint and pictures stay");
+        const use = button("dsm_preset_use", "Use", () => attempt(() => apply(select.value)), "Write the preset's settings into the form; name, checkpoint, pictures and the texts it does not name stay");
         const keep = button("dsm_preset_save", "Save as…", save, "Keep the form's settings under a name");
         const drop = button("dsm_preset_delete", "Delete", remove);
-        const note = h("span", {class: "dsm-subdued dsm-preset-note"});
+        const note = h("div", {class: "dsm-subdued dsm-preset-note"});
         const runs = h("select", {class: "dsm-field", id: "dsm_preset_run", "aria-label": "Earlier run", onfocus: listRuns, onmousedown: listRuns});
-        const fromRun = button("dsm_preset_run_load", "Load", () => runs.value && train.loadRun(runs.value), "Write that run's settings into the form");
+        const fromRun = button("dsm_preset_run_load", "Load", () => runs.value && attempt(() => loadRun(runs.value)), "Write that run's settings into the form");
         const file = h("input", {type: "file", accept: ".json,application/json", hidden: true, onchange: () => file.files[0] && attempt(() => loadFile(file.files[0]))});
+        const said = h("div", {class: "dsm-preset-said", id: "dsm_preset_said", "aria-live": "polite"});
+        const problems = h("div", {id: "dsm_preset_problems"});
         place.replaceChildren(h("div", {class: "dsm-toolbar dsm-presets"},
             h("label", {}, "Preset", select), use, keep, drop,
             h("label", {}, "Earlier run", runs), fromRun,
-            button("dsm_preset_file_load", "Load file…", () => file.click(), "Settings from a RUN.json"),
-            button("dsm_preset_file_save", "Save file", () => attempt(saveFile), "The settings as a RUN.json for the command line"), file, note));
+            button("dsm_preset_file_load", "Load file…", () => file.click(), "Settings from a RUN.json, a preset or a run's run.json"),
+            button("dsm_preset_file_save", "Save file", () => attempt(saveFile), "The settings as a RUN.json for the command line"), file), note, problems, said);
         let presets = [];
 
+        // ---- what was done, and taking it back ----
+
+        const formNow = async () => ({...await train.read(), previews: train.requests.get()});
+
+        // Tell of an act on the whole form; `before` is the form as it was.
+        function say(told, before, what) {
+            const undo = h("button", {class: "dsm-button dsm-small", id: "dsm_preset_undo", title: "Write the form again as it was before", onclick: () => {
+                train.fill(before);
+                said.replaceChildren(line("ok", "The form is as it was before."));
+            }}, `Undo ${what}`);
+            const close = h("button", {class: "dsm-button dsm-small", "aria-label": "Close the message", onclick: () => said.replaceChildren()}, "✕");
+            told.prepend(h("span", {class: "dsm-line-buttons"}, undo, close));
+            said.replaceChildren(told);
+        }
+
+        async function taking(config, what, remedy) {
+            const before = await formNow();
+            say(train.taken(what, train.take(config), remedy), before, "loading");
+        }
+
+        // ---- presets ----
+
         async function list(chosen) {
-            try {
-                presets = (await get("train/presets")).presets;
-            } catch (error) {
-                presets = [];
-            }
+            const answer = await get("train/presets").catch((error) => ({presets, problems: [error.message]}));
+            show(answer);
+            if (chosen) select.value = chosen;
+            refresh();
+        }
+
+        function show(answer) {
+            presets = answer.presets;
             const group = (label, items) => (items.length ? h("optgroup", {label}, items.map((preset) => h("option", {value: preset.name}, preset.name))) : null);
             const groups = [group("Your own", presets.filter((preset) => preset.own)), group("Given", presets.filter((preset) => !preset.own))].filter(Boolean);
             select.replaceChildren(h("option", {value: ""}, "Defaults"), ...groups);
-            if (chosen) select.value = chosen;
-            refresh();
+            problems.replaceChildren(...answer.problems.map((problem) => line("warn", "A preset is left out of the list.", problem)));
         }
 
         function refresh() {
@@ -54,26 +68,14 @@
             note.textContent = preset ? preset.help || "" : "";
         }
 
-        let listed = 0;
-        async function listRuns() {
-            if (Date.now() - listed < 3000) return;
-            listed = Date.now();
-            const answer = await get("train/runs").catch(() => ({runs: []}));
-            const now = runs.value;
-            runs.replaceChildren(...answer.runs.filter((run) => !run.problem).map((run) => h("option", {value: run.name}, `${run.name}, ${run.step} steps`)));
-            if (!answer.runs.length) runs.append(h("option", {value: ""}, "none yet"));
-            if (now) runs.value = now;
-        }
-
-        // What a preset is about; the rest says what is trained and stays as it is.
-        const OWN = ["name", "folder", "checkpoint", "overwrite", "override"];
-
-        function apply(name) {
+        async function apply(name) {
             const preset = presets.find((item) => item.name === name);
-            const wanted = {...train.defaults(), ...(preset ? preset.settings : {})};
-            for (const key of OWN) delete wanted[key];
+            const before = await formNow();
+            const wanted = train.withPreset(preset, before);
             train.fill(wanted);
-            toast(`The form has the ${preset ? `settings of “${preset.name}”` : "defaults"}.`);
+            const kept = "previews" in wanted ? "Name, checkpoint and pictures stay." : "Name, checkpoint, pictures and your own texts stay.";
+            const vectors = preset && "vectors" in preset.settings && !("vectors" in wanted) ? ` So do the ${before.vectors} vectors, as ${before.init_embedding} has them.` : "";
+            say(line("ok", `The form has the ${preset ? `settings of “${preset.name}”` : "defaults"}.`, kept + vectors), before, "preset");
         }
 
         async function save() {
@@ -83,7 +85,7 @@
             if (!await DSM.confirm("Save as a preset", body, "Save")) return;
             await attempt(async () => {
                 const settings = train.settings(await train.read(), true);
-                for (const key of [...OWN, "dataset"]) delete settings[key];
+                for (const key of [...train.NOT_IN_A_PRESET, "dataset"]) delete settings[key];
                 await post("train/presets", {name: input.value.trim(), settings});
                 await list(input.value.trim());
                 toast(`The preset “${input.value.trim()}” is saved.`);
@@ -94,9 +96,30 @@
             const name = select.value;
             if (!await DSM.confirm(`Delete the preset “${name}”?`, "The form stays as it is.", "Delete")) return;
             await attempt(async () => {
-                await call("DELETE", "train/presets", {name});
-                await list();
+                show(await call("DELETE", "train/presets", {name}));
+                refresh();
             });
+        }
+
+        // ---- runs and files ----
+
+        let listed = 0;
+        async function listRuns() {
+            if (Date.now() - listed < 3000) return;
+            listed = Date.now();
+            const answer = await get("train/runs", {aside: true}).catch(() => ({runs: [], aside: []}));
+            const now = runs.value;
+            const entry = (run) => h("option", {value: run.name}, `${run.name}, ${run.step} steps`);
+            const [current, aside] = [answer.runs, answer.aside].map((found) => found.filter((run) => !run.problem).map(entry));
+            runs.replaceChildren(...current);
+            if (aside.length) runs.append(h("optgroup", {label: "Moved aside"}, aside));
+            if (!runs.options.length) runs.append(h("option", {value: ""}, "none yet"));
+            if (now) runs.value = now;
+        }
+
+        async function loadRun(name) {
+            const {config} = await get("train/run", {run: name});
+            await taking(config, name, "Give it another name, or allow overwriting, to start anew.");
         }
 
         async function saveFile() {
@@ -110,11 +133,11 @@
             const text = await chosen.text();
             file.value = "";
             const {settings} = await post("train/settings", {text});
-            train.fill(train.asFields(settings));
-            toast(`The form has the settings of ${chosen.name}.`);
+            await taking(settings, chosen.name);
         }
 
         list();
         listRuns();
+        DSM.on("ended", () => { listed = 0; listRuns(); });
     };
 })();

@@ -6,6 +6,7 @@
     const train = (DSM.train = DSM.train || {});
     const root = () => (typeof gradioApp === "function" ? gradioApp() : document);
     const SHOWN_WIDE = ["prompt", "negative"];
+    const AUTOMATIC = "Automatic"; // the WebUI's word for no schedule type of one's own
     let list = []; // the requests
     let specs = []; // PreviewRequest's options, from the page
     let draw = () => {};
@@ -30,7 +31,8 @@
         };
         if (value("prompt") === undefined) return null;
         const taken = initial();
-        const texts = {prompt: value("prompt"), negative: value("neg_prompt"), sampler: value("sampling")};
+        const scheduler = value("scheduler");
+        const texts = {prompt: value("prompt"), negative: value("neg_prompt"), sampler: value("sampling"), scheduler: scheduler === AUTOMATIC ? "" : scheduler};
         const numbers = {steps: value("steps"), cfg: value("cfg_scale"), width: value("width"), height: value("height"), seed: value("seed")};
         for (const spec of specs) {
             const text = texts[spec.name];
@@ -38,7 +40,18 @@
             const number = Number(numbers[spec.name]);
             if (numbers[spec.name] !== undefined && isFinite(number) && number >= spec.minimum) taken[spec.name] = Math.min(number, spec.maximum);
         }
-        return {taken, sampler: texts.sampler};
+        const missing = ["sampler", "scheduler"].filter((name) => texts[name] !== undefined && texts[name] !== taken[name])
+            .map((name) => `previews have no “${texts[name]}”, so ${taken[name] || AUTOMATIC} is used`);
+        if (Number(numbers.seed) < 0) missing.push(`the seed is ${taken.seed} instead of a random one, so that steps compare`);
+        return {taken, missing};
+    }
+
+    // A sentence where the picture would not show what is trained, else "".
+    function withoutName(request) {
+        const name = String((train.values() || {}).name || "").trim();
+        const text = `${request.prompt}\n${request.negative}`.toLowerCase();
+        if (!request.prompt.trim() || text.includes("[name]") || (name && text.includes(name.toLowerCase()))) return "";
+        return `This prompt ${name ? `names neither [name] nor ${name}` : "does not name [name]"}, so the picture does not show what is trained.`;
     }
 
     DSM.widgets.trainrequests = (place) => {
@@ -51,9 +64,9 @@
         txt2img.hidden = !root().querySelector("#txt2img_prompt");
 
         function take() {
-            const {taken, sampler} = fromTxt2img();
+            const {taken, missing} = fromTxt2img();
             add(taken);
-            if (taken.sampler !== sampler) toast(`Previews have no sampler “${sampler}”; ${taken.sampler} is used.`);
+            if (missing.length) toast(`Taken from txt2img, but ${missing.join("; ")}.`);
         }
 
         function add(request) {
@@ -69,7 +82,11 @@
             const attributes = {id, name: spec.name, class: "dsm-field", title: spec.help, "aria-label": `${spec.label} of picture ${number + 1}`};
             let element;
             if (spec.choices) {
-                element = h("select", attributes, spec.choices.map((choice) => h("option", {value: choice, selected: choice === request[spec.name]}, choice)));
+                // What another program named stays as it is until a person changes it; training refuses it in a sentence.
+                const unknown = spec.choices.includes(request[spec.name]) ? [] : [request[spec.name]];
+                element = h("select", attributes, spec.choices.map((choice) => h("option", {value: choice}, choice || AUTOMATIC)),
+                    unknown.map((choice) => h("option", {value: choice}, `${choice} (not here)`)));
+                element.value = request[spec.name];
             } else if (spec.kind === "number") {
                 element = h("input", {...attributes, type: "number", min: String(spec.minimum), max: String(spec.maximum), step: String(spec.step || 1)});
                 element.value = request[spec.name];
@@ -86,18 +103,33 @@
                     element.value = value;
                     request[spec.name] = value;
                 } else request[spec.name] = element.value;
+                warn();
                 train.requestsChanged();
             });
             return h("label", {class: `dsm-request-field dsm-request-${spec.name}`}, h("span", {}, spec.label), element);
         }
 
+        // Said while the prompts and the name are typed.
+        const warnings = new Map();
+        function warn() {
+            for (const [request, place] of warnings) place.textContent = withoutName(request);
+        }
+        DSM.on("train-form", warn);
+
+        // A choice of one is none; but what a file brought is shown.
+        const hasChoice = (request, spec) => !spec.choices || spec.choices.length > 1 || !spec.choices.includes(request[spec.name]);
+
         draw = () => {
+            warnings.clear();
+            for (const request of list) warnings.set(request, h("div", {class: "dsm-request-warning dsm-warn-text", role: "status"}));
             rows.replaceChildren(...list.map((request, number) => h("div", {class: "dsm-request", role: "group", "aria-label": `Picture ${number + 1}`},
                 h("div", {class: "dsm-request-head"}, h("b", {}, number + 1),
                     h("button", {class: "dsm-button dsm-small", title: "Copy", "aria-label": `Copy picture ${number + 1}`, onclick: () => { list.splice(number + 1, 0, {...request}); draw(); train.requestsChanged(); }}, "+"),
                     h("button", {class: "dsm-button dsm-small dsm-stop", title: "Remove", "aria-label": `Remove picture ${number + 1}`, onclick: () => { list.splice(number, 1); draw(); train.requestsChanged(); }}, "✕")),
                 h("div", {class: "dsm-request-texts"}, specs.filter((spec) => SHOWN_WIDE.includes(spec.name)).map((spec) => field(request, spec, number))),
-                h("div", {class: "dsm-request-numbers"}, specs.filter((spec) => !SHOWN_WIDE.includes(spec.name)).map((spec) => field(request, spec, number))))));
+                warnings.get(request),
+                h("div", {class: "dsm-request-numbers"}, specs.filter((spec) => !SHOWN_WIDE.includes(spec.name) && hasChoice(request, spec)).map((spec) => field(request, spec, number))))));
+            warn();
             if (!list.length) rows.append(h("div", {class: "dsm-subdued"}, "No previews are made."));
         };
         draw();

@@ -92,7 +92,11 @@
     function judge(data) {
         const verdict = data.verdict;
         const parts = [];
-        if (verdict) parts.push(line(VERDICTS[verdict.state] || "info", verdict.reason, [verdict.advice, best(verdict)].filter(Boolean).join(" ")));
+        if (verdict) {
+            const told = line(VERDICTS[verdict.state] || "info", verdict.reason, [verdict.advice, best(verdict)].filter(Boolean).join(" "));
+            told.prepend(h("span", {class: "dsm-badge"}, verdict.state), " ");
+            parts.push(h("div", {class: "dsm-caption"}, "Is it cooked?"), told);
+        }
         else if (data.validation) parts.push(h("div", {class: "dsm-subdued"}, "The verdict comes with the next validations."));
         else parts.push(h("div", {class: "dsm-subdued"}, "No validations are made; the option is under Watching."));
         if (data.validation && data.validation.note) parts.push(h("small", {class: "dsm-subdued"}, data.validation.note));

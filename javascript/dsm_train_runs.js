@@ -17,8 +17,9 @@
         place.replaceChildren(messages, stage);
         let turn = 0; // a later wish makes an earlier answer worthless
 
+        // Takes a line that is made, or the parts of one.
         train.say = (kind, problem, remedy) => {
-            messages.replaceChildren(line(kind, problem, remedy));
+            messages.replaceChildren(kind instanceof Node ? kind : line(kind, problem, remedy));
             if (DSM.visible(place)) messages.scrollIntoView({block: "nearest", behavior: "smooth"});
         };
 
@@ -66,8 +67,8 @@
         train.loadRun = async (name) => {
             try {
                 const {config} = await get("train/run", {run: name});
-                train.fill(train.asFields(config));
-                train.say("ok", `The settings of ${name} are in the form.`, "Give it another name, or allow overwriting, to start anew.");
+                const notes = train.take(config);
+                train.say(train.taken(name, notes, "Give it another name, or allow overwriting, to start anew."));
             } catch (error) {
                 train.say("error", error.problem || error.message, error.remedy);
             }

@@ -2,7 +2,7 @@
 "use strict";
 
 (function () {
-    const {h, post, plural} = DSM;
+    const {h, get, post, plural} = DSM;
     const train = (DSM.train = DSM.train || {});
     const COLORS = 6; // classes dsm-t0 … dsm-t5, one token after the other
 
@@ -14,7 +14,7 @@
         place.replaceChildren(h("div", {class: "dsm-tokens"},
             h("div", {class: "dsm-tokens-head", role: "status"}, count, sentence), pieces, cells));
         let asked = "";
-        let kept = {question: "", answer: null};
+        let counted = ""; // the embedding whose number of vectors was written into the form
 
         async function update(values) {
             const file = String(values.init_embedding || "").trim();
@@ -23,7 +23,8 @@
             const question = JSON.stringify([text, vectors, values.checkpoint, file, mean]);
             if (question === asked) return;
             asked = question;
-            if (file) return draw({note: `The vectors start as those of ${file}; these words are not used.`}, vectors);
+            if (!file) counted = "";
+            if (file) return ofFile(file, vectors, question);
             try {
                 const answer = await post("train/tokens", {text, checkpoint: values.checkpoint || "", vectors});
                 if (asked === question) draw({...answer, mean}, vectors);
@@ -32,9 +33,25 @@
             }
         }
 
+        // An embedding to start from decides how many vectors there are.
+        async function ofFile(file, vectors, question) {
+            try {
+                const found = await get("train/embedding", {name: file});
+                if (asked !== question) return;
+                const chosen = file !== counted; // now, and not with another number afterwards
+                counted = file;
+                const trained = found.step ? `, trained for ${plural(found.step, "step")}` : "";
+                if (found.vectors === vectors) return draw({note: `The vectors start as the ${found.vectors} of ${found.file}${trained}; these words are not used.`}, vectors);
+                if (chosen) return train.fill({vectors: found.vectors});
+                draw({note: `${found.file} has ${plural(found.vectors, "vector")}: set the vectors to ${found.vectors}, or training refuses it.`, wrong: true}, vectors);
+            } catch (error) {
+                if (asked === question) draw({note: error.message, wrong: true}, vectors);
+            }
+        }
+
         function draw(answer, vectors) {
             const tokens = answer.tokens || [];
-            const over = tokens.length > vectors && !answer.mean;
+            const over = tokens.length > vectors && !answer.mean || Boolean(answer.wrong);
             place.firstChild.classList.toggle("dsm-over", over);
             count.textContent = answer.tokens ? `${plural(tokens.length, "token")} for ${plural(vectors, "vector")}` : "";
             sentence.textContent = answer.note || (over ? `Shorten the text, or use ${tokens.length} vectors: the last ${tokens.length - vectors} would be lost, so training refuses it.`

@@ -142,6 +142,13 @@ def test_check_and_train_and_bundle_and_inspect(capsys, run_config, tmp_path, mo
     assert main(["train", str(settings), *map(str, where)]) == 1
     assert "zorgle" in capsys.readouterr().err
     assert data(capsys, "train", settings, "--resume", *where)["step"] == 4
+    # What a run was started with is in its record, which can be given as well.
+    record = tmp_path / "runs" / "zorgle" / "run.json"
+    assert data(capsys, "check", record, "--set", "name=zorgletwo", *where)["may_start"] is True
+    assert data(capsys, "train", record, "--resume", "--set", "max_steps=5", *where)["step"] == 5
+    sampler = 'previews=[{"prompt": "[name]", "sampler": "Heun"}]'
+    assert main(["check", str(record), "--resume", "--set", sampler, *map(str, where)]) == 1
+    assert 'Preview 1 asks for the sampler "Heun"' in capsys.readouterr().err
     lora = data(capsys, "extract", "embedding", tmp_path / "runs" / "zorgle.pt", "--out", tmp_path / "z.safetensors")
     assert lora["prompt"] == "<lora:z:1> zorgle"
     assert data(capsys, "inspect", tmp_path / "z.safetensors")["kind"] == "lora"

@@ -12,6 +12,7 @@ from lib_dsm.api.service import Service
 from lib_dsm.errors import InputError
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.presets import delete_preset, list_presets, save_preset
+from lib_dsm.training.settings_file import settings_in
 
 _ANY_RUN = {"name": "unnamed", "checkpoint": "", "dataset": ""}  # what a file may leave out
 
@@ -34,13 +35,12 @@ def delete(service: Service, call: Call) -> Any:
 
 
 def read_settings(service: Service, call: Call) -> Any:
-    """The settings in `text`, a RUN.json, checked key by key; what it does not name is left out."""
+    """The settings in `text`, a RUN.json, a preset or a run's record, checked key by key; only what it names."""
     try:
         given = json.loads(call.text("text"))
     except ValueError as error:
         raise InputError(f"The file is not valid JSON: {error}.", "Choose a RUN.json.") from None
-    if not isinstance(given, dict):
-        raise InputError("The file holds no object with settings.", "Choose a RUN.json.")
+    given = settings_in(given, "The file")
     config = options.from_json(RunConfig, {**_ANY_RUN, **given}, "run settings")
     return {"settings": {key: value for key, value in options.to_json(config).items() if key in given}}
 

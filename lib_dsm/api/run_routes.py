@@ -22,16 +22,22 @@ PLACES = frozenset({"dataset", "checkpoint", "output", "template_file", "init_em
 
 
 def list_runs(service: Service, call: Call) -> Any:
-    """The runs in the host's folder for logs, the newest first, each with its newest preview."""
+    """The runs in the host's folder for logs, the newest first, each with its newest preview.
+
+    `aside` true lists, in `aside`, also those that a later run of their name moved aside; they can only be shown.
+    """
     running = {job.data.get("name"): job for job in service.host.jobs.all() if _trains(job)}
-    return {"runs": [plain(_brief(folder, running.get(folder.name))) for folder in runs(service)[:LISTED]]}
+    found = {"runs": [plain(_brief(folder, running.get(folder.name))) for folder in runs(service)[:LISTED]]}
+    if call.flag("aside"):
+        found["aside"] = [plain(_brief(folder, None)) for folder in runs(service, aside=True)[:LISTED]]
+    return found
 
 
 def show_run(service: Service, call: Call) -> Any:
     """The run `run` as a job that has ended, with its settings; curves, previews and saved steps are in its data."""
     from lib_dsm.host.run import past_run
 
-    folder = _folder(service, call)
+    folder = _folder(service, call, aside=True)
     job = past_run(service.host, folder)
     record = folder / "run.json"
     facts = {
@@ -76,10 +82,10 @@ def go_on(service: Service, call: Call) -> Any:
     return start_job(service, continue_from(service.host, folder, step, changes), resume=True)
 
 
-def _folder(service: Service, call: Call) -> Path:
-    """The folder of a run that is named; only names of the list lead anywhere."""
+def _folder(service: Service, call: Call, aside: bool = False) -> Path:
+    """The folder of a run that is named; only names of the list lead anywhere, those moved aside if `aside`."""
     name = file_name(call.text("run"), "run's name")
-    for folder in runs(service):
+    for folder in [*runs(service), *(runs(service, aside=True) if aside else [])]:
         if folder.name == name:
             return folder
     raise MissingError(f'There is no run "{name}".', "It may have been renamed or moved; look at the list.")

@@ -57,7 +57,8 @@ class Service:
         with self._lock:
             roots = set(self._opened)
         folders = self.host.folders
-        roots |= {root.resolve() for root in (folders.embeddings, folders.hypernetworks, folders.lora, folders.logs)}
+        own = (folders.embeddings, folders.hypernetworks, folders.lora, folders.logs, folders.templates)
+        roots |= {root.resolve() for root in own}
         if not path.is_absolute() or not any(resolved == root or root in resolved.parents for root in roots):
             raise ForbiddenError(f'"{text}" lies outside of the opened folders.', "Open its folder as a project first.")
         if not resolved.exists():

@@ -26,6 +26,7 @@ def plan(service: Service, call: Call) -> Any:
     `pictures` true lists every picture with the part of it that is kept.
     """
     from lib_dsm.api.train_plan import describe_plan, first_prompts, rate_curve
+    from lib_dsm.host.templates import with_host_template
     from lib_dsm.training.pictures import plan_pictures
 
     config = _config(service, call)
@@ -34,7 +35,7 @@ def plan(service: Service, call: Call) -> Any:
     # What is half typed is no reason to show nothing of the rest.
     parts: dict[str, Callable[[], Any]] = {
         "rate": lambda: rate_curve(config, RATE_POINTS),
-        "prompts": lambda: first_prompts(config, planned, PROMPTS),
+        "prompts": lambda: first_prompts(with_host_template(service.host, config), planned, PROMPTS),
     }
     for name, find in parts.items():
         try:
@@ -54,6 +55,19 @@ def tokens(service: Service, call: Call) -> Any:
     # As `networks.textual_inversion.initial_vectors` stretches them.
     start = [index * len(pieces) // count for index in range(count)] if pieces else []
     return {"tokens": pieces, "vectors": start}
+
+
+def embedding(service: Service, call: Call) -> Any:
+    """What the embedding `name` holds, from which a training can start: its number of vectors, width and step."""
+    from lib_dsm.host.starting import find_embedding
+    from lib_dsm.networks.embedding import load_embedding
+
+    name = call.text("name")
+    _demand_opened(service, name)
+    path = find_embedding(service.host, name)
+    found = load_embedding(path)
+    vectors, width = found.vectors.shape
+    return {"file": path.name, "vectors": vectors, "width": width, "step": found.step}
 
 
 def check(service: Service, call: Call) -> Any:
@@ -88,9 +102,10 @@ def start_job(service: Service, config: RunConfig, resume: bool) -> dict[str, An
     return {"job": job.id}
 
 
-def runs(service: Service) -> list[Path]:
-    """The folders of all runs that can be resumed, the newest first."""
-    records = [path for path in service.host.folders.logs.glob("*/run.json") if ".old-" not in path.parent.name]
+def runs(service: Service, aside: bool = False) -> list[Path]:
+    """The folders of all runs that can be resumed, the newest first; or, `aside`, of those that were moved aside."""
+    found = service.host.folders.logs.glob("*/run.json")
+    records = [path for path in found if (".old-" in path.parent.name) == aside]
     return [path.parent for path in sorted(records, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
@@ -106,16 +121,21 @@ def _config(service: Service, call: Call, pictures: bool = True) -> RunConfig:
         service.folder(config.output)
     if all(config.checkpoint != known.name for known in service.host.checkpoints()):
         service.path(config.checkpoint)
-    if config.template_file:
+    if Path(config.template_file).is_absolute():  # anything else can only be a name in the host's folder
         service.path(config.template_file)
-    if re.search(r"[/\\:]|^\.", config.init_embedding):  # a path, and not a name in the host's folder
-        service.path(config.init_embedding)
+    _demand_opened(service, config.init_embedding)
     return config
+
+
+def _demand_opened(service: Service, embedding: str) -> None:
+    if re.search(r"[/\\:]|^\.", embedding):  # a path, and not a name in the host's folder
+        service.path(embedding)
 
 
 ROUTES = (
     Route("POST", "train/plan", plan),
     Route("POST", "train/tokens", tokens),
+    Route("GET", "train/embedding", embedding),
     Route("POST", "train/check", check),
     Route("POST", "train/start", start),
     Route("POST", "train/create", create),

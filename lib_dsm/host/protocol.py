@@ -29,6 +29,7 @@ class Folders:
     checkpoints: Path
     logs: Path  # run folders go below it
     taggers: Path  # downloaded tagger models
+    templates: Path  # text files with prompt templates
     data: Path  # our own: settings, caches
 
 
@@ -112,6 +113,14 @@ class Host(Protocol):
 
     def default_clip_skip(self) -> int:
         """The CLIP skip that generation uses now."""
+        ...
+
+    def samplers(self) -> Sequence[str]:
+        """The names of the samplers that previews can be made with."""
+        ...
+
+    def schedulers(self) -> Sequence[str]:
+        """The names of the schedule types that previews can ask for; the host's own choice, "", is not among them."""
         ...
 
     def status(self) -> ModelStatus:

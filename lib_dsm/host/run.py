@@ -17,9 +17,12 @@ from lib_dsm.files import move_aside
 from lib_dsm.guards.finding import Finding, demand
 from lib_dsm.host.monitor import Monitor, published_step, record_facts
 from lib_dsm.host.outputs import Outputs
+from lib_dsm.host.previews import demand_previews
 from lib_dsm.host.protocol import Host, TrainingSession
+from lib_dsm.host.templates import with_host_template
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import PreviewRequest, RunConfig
+from lib_dsm.training.settings_file import RECORD_VERSION
 from lib_dsm.training.verdict import Validation
 
 if TYPE_CHECKING:
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
     from lib_dsm.training.validation import FixedDraws
 
 logger = logging.getLogger("dsm")
-RECORD_VERSION = 1
 LOOKING_SECONDS = 10.0  # at most, each time; what is known of the pictures is kept
 EMBEDDING_SUFFIXES = (".pt", ".safetensors", ".bin", ".png", ".webp", ".jxl", ".avif")
 
@@ -78,10 +80,10 @@ def examine_run(host: Host, config: RunConfig, resume: bool = False) -> tuple[li
     from lib_dsm.guards.check import check, passed
     from lib_dsm.training.pictures import plan_pictures
     from lib_dsm.training.schedule import parse_learning_rate
-    from lib_dsm.training.templates import with_template
 
     parse_learning_rate(config.learning_rate)
-    config = with_template(config)
+    config = with_host_template(host, config)
+    demand_previews(host, config)
     folder = run_folder(host, config)
     plan = plan_pictures(config)
     with host.training_session(config) as session:
@@ -128,10 +130,10 @@ def train(host: Host, config: RunConfig, job: Job, resume: bool = False) -> RunR
     """
     from lib_dsm.training.pictures import plan_pictures
     from lib_dsm.training.schedule import parse_learning_rate
-    from lib_dsm.training.templates import with_template
 
     parse_learning_rate(config.learning_rate)
-    config = with_template(config)
+    config = with_host_template(host, config)
+    demand_previews(host, config)
     folder = run_folder(host, config)
     if resume and not folder.exists():
         raise InputError(f'There is no run "{config.name}" in {folder.path.parent} to resume.', "Start it anew.")

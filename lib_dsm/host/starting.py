@@ -26,14 +26,24 @@ def find_embedding(host: Host, name: str) -> Path:
     given = Path(name)
     if given.is_file():
         return given
-    folder = host.folders.embeddings
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-    known = [path for suffix in SUFFIXES for path in files if path.suffix.lower() == suffix]
-    for path in known:
+    for path in _known(host):
         if name in (path.name, path.stem):
             return path
-    names = ", ".join(dict.fromkeys(path.stem for path in known)) or "none"
+    names = ", ".join(embedding_choices(host)) or "none"
     raise InputError(f'There is no embedding "{name}" to start from.', f"Give a file, or one of: {names}.")
+
+
+def embedding_choices(host: Host) -> list[str]:
+    """The names of the host's embeddings that `find_embedding` knows."""
+    return sorted({path.stem for path in _known(host)}, key=lambda name: (name.lower(), name))
+
+
+def _known(host: Host) -> list[Path]:
+    folder = host.folders.embeddings
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    # The WebUI keeps the picture that it shows for an embedding beside it.
+    files = [path for path in files if not path.name.startswith(".") and not path.stem.lower().endswith(".preview")]
+    return [path for suffix in SUFFIXES for path in files if path.suffix.lower() == suffix]
 
 
 def starting_point(host: Host, config: RunConfig, model: DiffusionModel, saved: bool) -> Start:

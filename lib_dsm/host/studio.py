@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
 MICRO = MODELS / "micro.safetensors"
+SAMPLERS = ("Euler a", "Euler", "DDIM", "DPM++ 2M")
 _SUFFIXES = (".safetensors", ".ckpt")
 _counting = threading.Lock()
 
@@ -74,6 +75,7 @@ class StudioHost:
             checkpoints=root / "checkpoints",
             logs=root / "runs",
             taggers=root / "taggers",
+            templates=root / "templates",
             data=root / "data",
         )
         self.jobs = Jobs()
@@ -91,6 +93,14 @@ class StudioHost:
     def default_clip_skip(self) -> int:
         """See protocol.py."""
         return 1
+
+    def samplers(self) -> Sequence[str]:
+        """See protocol.py."""
+        return SAMPLERS
+
+    def schedulers(self) -> Sequence[str]:
+        """See protocol.py; each sampler has one schedule here."""
+        return ()
 
     def status(self) -> ModelStatus:
         """See protocol.py; the studio loads a model only for a training."""

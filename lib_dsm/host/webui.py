@@ -10,6 +10,7 @@ from pathlib import Path
 from lib_dsm.errors import ModelError
 from lib_dsm.host import webui_session
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
+from lib_dsm.host.webui_preview import AUTOMATIC
 from lib_dsm.host.webui_session import WebUISession
 from lib_dsm.jobs import Jobs
 from lib_dsm.training.config import RunConfig
@@ -39,6 +40,7 @@ class WebUIHost:
             checkpoints=folder("ckpt_dir", models / "Stable-diffusion"),
             logs=data / "dsm" / "runs",
             taggers=models / "taggers",
+            templates=folder("textual_inversion_templates_dir", data / "textual_inversion_templates"),
             data=data / "dsm",
         )
 
@@ -62,6 +64,18 @@ class WebUIHost:
         from modules import shared
 
         return int(shared.opts.CLIP_stop_at_last_layers)
+
+    def samplers(self) -> Sequence[str]:
+        """See protocol.py; those that the person has hidden in the settings are among them."""
+        from modules import sd_samplers
+
+        return [sampler.name for sampler in sd_samplers.all_samplers]
+
+    def schedulers(self) -> Sequence[str]:
+        """See protocol.py."""
+        from modules import sd_schedulers
+
+        return [scheduler.label for scheduler in sd_schedulers.schedulers if scheduler.label != AUTOMATIC]
 
     def status(self) -> ModelStatus:
         """See protocol.py. Loads nothing."""

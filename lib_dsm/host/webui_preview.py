@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from lib_dsm.training.config import PreviewRequest
 
+AUTOMATIC = "Automatic"  # the schedule type that the WebUI takes for a sampler's name alone
 _STATE_KEPT = ("job", "job_no", "job_count", "sampling_step", "sampling_steps", "textinfo", "current_latent")
 
 
@@ -50,7 +51,7 @@ def generate(request: PreviewRequest, checkpoint_title: str) -> Image | None:
         restore_faces=False,
         tiling=False,
     )
-    processing.scheduler = "Automatic"  # what txt2img takes for a sampler's name alone
+    processing.scheduler = request.scheduler or AUTOMATIC
     # The prompt's conditioning is remembered from picture to picture, but the vectors it names have moved.
     processing.cached_c, processing.cached_uc = [None, None], [None, None]
     with (

@@ -11,13 +11,13 @@ from lib_dsm import options
 from lib_dsm.errors import InputError
 from lib_dsm.files import file_name, read_json
 from lib_dsm.options import option
+from lib_dsm.training.settings_file import settings_in
 from lib_dsm.training.stepwise import parse_bound, parse_norm
 
 VERSION = 1
 _SPECIAL_IN_PROMPT = re.compile(r"[,.()\[\]{}:|]")
 RECOMPUTE = ("auto", "always", "never")
 STOP_WHEN = ("never", "flat", "overtrained")
-SAMPLERS = ("Euler a", "Euler", "DDIM", "DPM++ 2M")
 SCHEDULES = ("steps", "cosine", "cosine restarts")
 WARMUP_REPEATS = ("once", "each cycle")
 LOSS_WEIGHTINGS = ("none", "min-snr", "soft-min-snr", "debiased", "p2")
@@ -38,7 +38,11 @@ class PreviewRequest:
     cfg: float = option(7.0, "Guidance scale.", label="CFG scale", minimum=1.0, maximum=30.0, step=0.5)
     width: int = option(512, "Width in pixels.", minimum=64, maximum=2048, step=8)
     height: int = option(512, "Height in pixels.", minimum=64, maximum=2048, step=8)
-    sampler: str = option("Euler a", "Sampler.", choices=SAMPLERS)
+    # Which there are is for the host to say (host/previews.py): a file may come from another program.
+    sampler: str = option("Euler a", "Sampler, by the name that the host has for it.")
+    scheduler: str = option(
+        "", "The WebUI's schedule type, such as Karras; empty is its Automatic.", label="Schedule type"
+    )
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,10 @@ class RunConfig:
         "lines", "The lines above, those of a text file, or a set that comes with the program.",
         choices=TEMPLATE_SOURCES,
     )  # fmt: skip
-    template_file: str = option("", "The text file with one template a line, where the source is file.")
+    template_file: str = option(
+        "",
+        "A text file with one template a line, where the source is file: its path, or its name in the host's folder.",
+    )
     vectors: int = option(16, "Vectors per token.", label="Vectors per token", minimum=1, maximum=75)
     init_text: str = option("*", "Words the vectors start from.", label="Initialization text")
     init_mode: str = option(
@@ -269,21 +276,21 @@ def _demand_word_regex(text: str) -> None:
 
 
 def read_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
-    """Read `RUN.json`; relative paths in it are relative to the file. `changes` replace keys of the file.
+    """Read `RUN.json`, or the record of a run or a preset; relative paths in it are relative to the file.
+
+    `changes` replace keys of the file.
 
     Raises:
         InputError: the file is missing or not JSON, a key is unknown or a value wrong.
     """
-    values = read_json(path)
-    if isinstance(values, dict):
-        values = {**values, **(changes or {})}
+    values = {**settings_in(read_json(path), str(path)), **(changes or {})}
     config = options.from_json(RunConfig, values, "run settings")
     base = path.resolve().parent
     changed: dict[str, Any] = {}
     for key in ("checkpoint", "dataset", "output", "init_embedding", "template_file"):
         value = getattr(config, key)
-        # These two may also be names that the host knows.
-        may_be_name = key in ("checkpoint", "init_embedding")
+        # These may also be names that the host knows.
+        may_be_name = key in ("checkpoint", "init_embedding", "template_file")
         if value and not Path(value).is_absolute() and (not may_be_name or (base / value).exists()):
             changed[key] = str(base / value)
     return replace(config, **changed)

@@ -10,13 +10,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
 
 from lib_dsm import options
 from lib_dsm.api.service import Service
+from lib_dsm.host.protocol import Host
+from lib_dsm.host.starting import embedding_choices
+from lib_dsm.host.templates import template_names
 from lib_dsm.options import Spec
 from lib_dsm.training.config import PreviewRequest, RunConfig
 from lib_dsm.ui import compat, messages
@@ -27,6 +30,8 @@ from lib_dsm.ui.widgets import Form
 
 TAB = "train"
 A_ROW = 3  # options beside each other
+# Options that name a file of the host's, which may change while the page is open.
+LISTED: dict[str, Callable[[Host], list[str]]] = {"init_embedding": embedding_choices, "template_file": template_names}
 # Where the option's own words do not fit a field of this form.
 LABELS: dict[str, dict[str, Any]] = {
     "name": {"label": "Embedding name", "info": "This word then stands for it in prompts."},
@@ -34,6 +39,7 @@ LABELS: dict[str, dict[str, Any]] = {
     "init_text": {"info": "Words the vectors start from."},
     "vectors": {"info": "More hold more, and are harder to combine."},
     "template": {"label": "Prompt template", "lines": 2},
+    "template_file": {"info": "One of the list, or a path; it sets the source to file."},
     "width": {"label": "Training width"},
     "height": {"label": "Training height"},
     "clip_skip": {"label": "CLIP skip"},
@@ -49,6 +55,7 @@ def build(page: Page) -> None:
     compat.html(messages.place("modelstatus"), "dsm_train_status")
     compat.html(messages.place("trainpresets"), "dsm_train_presets")
     form = Form(RunConfig, TAB)
+    refreshers: list[Component] = []
     with gr.Column(elem_id="dsm_train_form"):
         with gr.Row():
             with gr.Column(scale=3, min_width=420), gr.Row():
@@ -61,7 +68,7 @@ def build(page: Page) -> None:
                     names, value=first, label="Checkpoint to train on", elem_id="dsm_train_checkpoint",
                     info="A base model; the embedding works best with it and its kin.",
                 )  # fmt: skip
-                refresh = page.tool("↻", "dsm_train_checkpoint_refresh")
+                refreshers.append(page.tool("↻", "dsm_train_checkpoint_refresh"))
         with gr.Row():
             with gr.Column(scale=3, min_width=420), gr.Row():
                 _add(form, "init_text")
@@ -77,13 +84,13 @@ def build(page: Page) -> None:
         with gr.Column(elem_id="dsm_train_groups"):
             for group, members in groups_of(options.specs(RunConfig)).items():
                 with gr.Accordion(group.title, open=False, elem_id=group.elem_id):
-                    _rows(form, members, service)
+                    refreshers += _rows(form, members, page)
                     if "template" in members:
                         compat.html(messages.place("trainprompts"), "dsm_train_prompts")
                     if "preview_every" in members:
                         compat.html(messages.place("trainrequests"), "dsm_train_requests_place")
     places = {"folder": folder, "checkpoint": checkpoint}
-    _wire(form, places)
+    _wire(form, places, service)
     with gr.Row():
         create = gr.Button("Create only", elem_id="dsm_train_create")
         check = gr.Button("Check settings", elem_id="dsm_train_check")
@@ -95,10 +102,19 @@ def build(page: Page) -> None:
     compat.listen(create.click, None, js="() => DSM.train.create()")
     compat.listen(check.click, None, js="() => DSM.train.check()")
     compat.listen(start.click, None, js="() => DSM.train.start()")
-    compat.listen(refresh.click, lambda: compat.update(choices=_checkpoints(service)), [], [checkpoint])
+    listed = {"checkpoint": checkpoint, **{name: form.components[name] for name in LISTED}}
+
+    def look_again() -> list[Any]:
+        return [compat.update(choices=_choices(name, service)) for name in listed]
+
+    for refresh in refreshers:
+        compat.listen(refresh.click, look_again, [], list(listed.values()))
+    # Who chooses a file wants its lines.
+    file, source = (form.components[name] for name in ("template_file", "template_source"))
+    compat.listen(file.input, None, [file, source], [source], js='(file, source) => (file ? "file" : source)')
 
 
-def _wire(form: Form, places: dict[str, Component]) -> None:
+def _wire(form: Form, places: dict[str, Component], service: Service) -> None:
     """The hidden buttons by which the scripts read and write all fields, and what they must know of these."""
     specs = options.specs(RunConfig)
     components = {**form.components, **places}
@@ -115,31 +131,45 @@ def _wire(form: Form, places: dict[str, Component]) -> None:
         # The host may begin with another value than the option's default, such as its own CLIP skip.
         field |= {"initial": form.components[name].value, "group": under.get(name), "only": ONLY_WITH.get(name)}
     placed = [{"name": name, "kind": "place", "label": "", "initial": part.value} for name, part in places.items()]
+    requests = options.specs(PreviewRequest).values()
     known = {
         "fields": json.dumps([*described, *placed]),
-        "requests": json.dumps([_field(spec) for spec in options.specs(PreviewRequest).values()]),
+        "requests": json.dumps([_request_field(spec, service.host) for spec in requests]),
         "previews": json.dumps([options.to_json(request) for request in specs["previews"].default]),
     }
     compat.html(messages.place("trainform", **known), "dsm_train_fields")
 
 
-def _rows(form: Form, names: Sequence[str], service: Service) -> None:
+def _rows(form: Form, names: Sequence[str], page: Page) -> list[Component]:
+    """The fields of a group; gives the buttons that look again for what there is to choose from."""
+    refreshers = []
     for begin in range(0, len(names), A_ROW):
         with gr.Row():
             for name in names[begin : begin + A_ROW]:
-                _add(form, name, **_from_host(name, service))
+                _add(form, name, **_from_host(name, page.service))
+                if name in LISTED:
+                    refreshers.append(page.tool("↻", f"dsm_train_{name}_refresh"))
+    return refreshers
 
 
 def _from_host(name: str, service: Service) -> dict[str, Any]:
     """What the host knows of an option: the value to begin with, or what there is to choose from."""
     if name == "clip_skip":
         return {"value": service.host.default_clip_skip()}
-    if name == "init_embedding":
-        folder = service.host.folders.embeddings
-        files = folder.iterdir() if folder.is_dir() else ()
-        names = sorted({path.stem for path in files if path.suffix in (".pt", ".safetensors")})
-        return {"kind": gr.Dropdown, "choices": ["", *names], "allow_custom_value": True}
+    if name in LISTED:
+        return {"kind": gr.Dropdown, "choices": _choices(name, service), "allow_custom_value": True}
     return {}
+
+
+def _choices(name: str, service: Service) -> list[str]:
+    """What there is to choose from at present."""
+    return ["", *LISTED[name](service.host)] if name in LISTED else _checkpoints(service)
+
+
+def _request_field(spec: Spec, host: Host) -> dict[str, Any]:
+    """An option of a preview as the scripts know it; samplers and schedule types are those of the host."""
+    choices = {"sampler": list(host.samplers()), "scheduler": ["", *host.schedulers()]}
+    return {**_field(spec), **({"choices": choices[spec.name]} if spec.name in choices else {})}
 
 
 def _add(form: Form, name: str, **changes: Any) -> Component:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lib_dsm.diffusion.diffusers import DiffusersModel
-from lib_dsm.networks.embedding import load_embedding
+from lib_dsm.networks.embedding import Embedding, load_embedding, save_pt
 from lib_dsm.networks.textual_inversion import initial_vectors
 from lib_dsm.training.config import RunConfig
 from tests.api.test_routes import V1, finish
@@ -190,6 +190,60 @@ def test_runs_are_listed_with_their_newest_preview(client, run, service):
     assert "not valid JSON" in found["damaged"]["problem"]
 
 
+def test_a_run_that_was_moved_aside_can_be_read_but_not_acted_on(client, run, config):
+    again = {**config, "overwrite": True, "vectors": 3}
+    assert finish(client, client.post(V1 + "train/start", json={"config": again}).json()["job"])["state"] == "done"
+    assert [item["name"] for item in client.get(V1 + "train/runs").json()["runs"]] == ["zorgle"]
+    listed = client.get(V1 + "train/runs", params={"aside": "true"}).json()
+    assert [item["name"] for item in listed["aside"]] == ["zorgle.old-1"] and len(listed["runs"]) == 1
+    assert client.get(V1 + "train/run", params={"run": "zorgle.old-1"}).json()["config"]["vectors"] == 2
+    for route in ("resume", "use", "continue"):
+        assert client.post(f"{V1}train/{route}", json={"run": "zorgle.old-1", "step": 2}).status_code == 404
+
+
+def test_an_embedding_to_start_from_tells_its_vectors(client, service, tmp_path):
+    folder = service.host.folders.embeddings / "mine"
+    save_pt(Embedding("rei", torch.ones(5, 80), step=7), tmp_path / "secret.pt")
+    assert client.get(V1 + "train/embedding", params={"name": "rei"}).status_code == 400
+    folder.mkdir(parents=True)
+    (folder / "rei.bin").write_bytes((tmp_path / "secret.pt").read_bytes())
+    (folder / "broken.png").write_bytes(b"no picture")
+    found = client.get(V1 + "train/embedding", params={"name": "rei"}).json()
+    assert found == {"file": "rei.bin", "vectors": 5, "width": 80, "step": 7}
+    assert client.get(V1 + "train/embedding", params={"name": "broken"}).json()["error"]["remedy"]
+    for name in (str(tmp_path / "secret.pt"), "../../secret.pt"):
+        assert client.get(V1 + "train/embedding", params={"name": name}).status_code == 403
+
+
+def test_a_template_of_the_hosts_folder_needs_no_opening(client, service, config):
+    folder = service.host.folders.templates / "mine"
+    folder.mkdir(parents=True)
+    (folder / "style.txt").write_text("drawn like [name], [filewords]", encoding="utf-8")
+    for file in ("mine/style.txt", "mine/style", str(folder / "style.txt")):
+        facts = plan(client, {**config, "template_source": "file", "template_file": file})
+        assert facts["prompts"] and all(prompt.startswith("drawn like zorgle, ") for prompt in facts["prompts"])
+    unknown = plan(client, {**config, "template_source": "file", "template_file": "../mine/style.txt"})
+    assert "one of: mine/style.txt" in unknown["prompts_problem"]
+    small = {"template_source": "file", "template_file": "mine/style", "previews": [], "max_steps": 1}
+    job = finish(client, client.post(V1 + "train/start", json={"config": {**config, **small}}).json()["job"])
+    assert job["state"] == "done", job["error"]
+    shown = client.get(V1 + "train/run", params={"run": "zorgle"}).json()["config"]
+    assert shown["template"] == ["drawn like [name], [filewords]"]
+
+
+@pytest.mark.parametrize(
+    ("preview", "said"),
+    [({"sampler": "Heun"}, "Euler a, Euler, DDIM, DPM++ 2M"), ({"scheduler": "Karras"}, "Leave it")],
+)
+def test_a_preview_that_the_host_cannot_make_is_refused_beforehand(client, config, preview, said):
+    wrong = {**config, "previews": [*config["previews"], {"prompt": "a [name]", **preview}]}
+    answer = client.post(V1 + "train/check", json={"config": wrong})
+    assert answer.status_code == 400 and answer.json()["error"]["problem"].startswith("Preview 2 asks for the s")
+    assert said in answer.json()["error"]["remedy"]
+    job = finish(client, client.post(V1 + "train/start", json={"config": wrong}).json()["job"])
+    assert job["state"] == "failed" and "Preview 2" in job["error"] and job["done"] == 0
+
+
 def test_a_run_is_shown_as_it_was(client, run, config):
     shown = client.get(V1 + "train/run", params={"run": "zorgle"}).json()
     assert {key: shown["config"][key] for key in ("vectors", "learning_rate")} == {
@@ -262,5 +316,11 @@ def test_a_settings_file_is_checked_and_may_be_partial(client):
     ):
         answer = read(text)
         assert answer.status_code == 400 and word in answer.json()["error"]["problem"]
+    assert "mine" in read('{"version": 1, "help": "", "settings": {}, "mine": 1}').json()["error"]["problem"]
+    for inner in ("settings", "config"):  # a preset, and the record of a run
+        text = json.dumps({"version": 1, inner: {"vectors": 3}})
+        assert read(text).json()["settings"] == {"vectors": 3}
+        assert "version 2" in read(text.replace('"version": 1', '"version": 2')).json()["error"]["problem"]
+        assert "vectros" in read(text.replace("vectors", "vectros")).json()["error"]["problem"]
     whole = json.dumps({"name": "a", "checkpoint": "b", "dataset": "c", "vectors": 5})
     assert RunConfig(**read(whole).json()["settings"]) == RunConfig("a", "b", "c", vectors=5)

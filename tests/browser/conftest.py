@@ -59,11 +59,16 @@ def pictures(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def studio_url(tmp_path_factory) -> Iterator[str]:
+def studio_data(tmp_path_factory) -> Path:
+    """The folder of the studio."""
+    return tmp_path_factory.mktemp("studio")
+
+
+@pytest.fixture(scope="session")
+def studio_url(studio_data) -> Iterator[str]:
     """A studio in a process of its own, as a person starts it."""
-    data = tmp_path_factory.mktemp("studio")
     process = subprocess.Popen(
-        [sys.executable, "-m", "lib_dsm", "studio", "--port", "0", "--data", str(data)],
+        [sys.executable, "-m", "lib_dsm", "studio", "--port", "0", "--data", str(studio_data)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

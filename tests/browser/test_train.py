@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from lib_dsm.demo import world
-from lib_dsm.networks.embedding import load_embedding
-from tests.browser.helpers import fill, open_project, tab, train_settings, trained, unfold
+from lib_dsm.networks.embedding import Embedding, load_embedding, save_pt
+from tests.browser.helpers import choose, fill, open_project, tab, train_settings, trained, unfold
 
 REQUESTS = [
     {"prompt": "solo, [name]", "seed": 1, "steps": 2, "width": 64, "height": 64},
@@ -116,9 +117,8 @@ def test_presets_and_files(train_page, tmp_path):
 
     page.select_option("#dsm_preset", "")
     page.click("#dsm_preset_use")
-    page.wait_for_function(
-        "async () => (await DSM.train.read()).keep_tags === 0 && DSM.train.requests.get().length === 1"
-    )
+    page.wait_for_function("async () => (await DSM.train.read()).keep_tags === 0")
+    train_settings(page, previews=[])
     page.select_option("#dsm_preset", "small ones")
     page.click("#dsm_preset_use")
     page.wait_for_function(
@@ -133,9 +133,162 @@ def test_presets_and_files(train_page, tmp_path):
     )
     assert page.evaluate("DSM.train.values().keep_tags") == 3
 
+    # A preset's own file and the record of a run are settings, too.
+    preset = {"version": 1, "help": "", "settings": {"vectors": 7}}
+    (tmp_path / "preset.json").write_text(json.dumps(preset), encoding="utf-8")
+    record = {"version": 1, "begun": "2024-01-01T00:00:00", "config": {**saved, "vectors": 4, "output": "/away"}}
+    (tmp_path / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    for name, vectors in (("preset.json", 7), ("run.json", 4)):
+        page.set_input_files(".dsm-presets input[type=file]", tmp_path / name)
+        page.wait_for_function(
+            "async (wanted) => (await DSM.train.read()).vectors === wanted && DSM.train.values().keep_tags === 3",
+            arg=vectors,
+        )
+    page.wait_for_selector("#dsm_preset_said .dsm-not-taken:has-text('/away')")
+
     page.click("#dsm_preset_delete")
     page.click(".dsm-dialog .dsm-primary")
     page.wait_for_selector("#dsm_preset option[value='small ones']", state="detached")
+
+
+def test_a_preset_leaves_what_was_typed_and_can_be_taken_back(train_page, shots):
+    page = train_page()
+    own = {"init_text": "solo, blue hair", "template": "mine [name]\nmine [filewords], [name]", "vectors": 5}
+    train_settings(page, **own, name="zorgundo", previews=REQUESTS, max_steps=77)
+    page.select_option("#dsm_preset", "Quick trial")
+    page.click("#dsm_preset_use")
+    page.wait_for_function("async () => (await DSM.train.read()).max_steps === 300 && DSM.train.values().vectors === 8")
+    now = page.evaluate("DSM.train.values()")
+    assert (now["init_text"], now["template"], now["name"]) == (own["init_text"], own["template"], "zorgundo")
+    assert now["validation_share"] == 0.1
+    assert [item["prompt"] for item in page.evaluate("DSM.train.requests.get()")] == [r["prompt"] for r in REQUESTS]
+    page.locator("#dsm_train_presets").screenshot(path=shots / "train-preset.png")
+
+    page.click("#dsm_preset_undo:text-is('Undo preset')")
+    page.wait_for_function("async () => (await DSM.train.read()).max_steps === 77 && DSM.train.values().vectors === 5")
+    # What a preset names it replaces, and the texts come back as well.
+    page.select_option("#dsm_preset", "Guide: character")
+    page.click("#dsm_preset_use")
+    page.wait_for_function("async () => (await DSM.train.read()).template === '[filewords], [name]'")
+    page.click("#dsm_preset_undo")
+    page.wait_for_function("async (wanted) => (await DSM.train.read()).template === wanted", arg=own["template"])
+
+
+def test_a_preset_file_that_cannot_be_used_is_told(train_page, studio_data):
+    folder = studio_data / "data" / "presets"
+    folder.mkdir(parents=True, exist_ok=True)
+    broken = folder / "broken.json"
+    broken.write_text('{"version": 1, "settings": {"vectros": 3}}', encoding="utf-8")
+    try:
+        page = train_page()
+        page.wait_for_selector("#dsm_preset_problems .dsm-line:has-text('vectros')")
+    finally:
+        broken.unlink()
+
+
+def test_what_a_run_had_and_the_form_cannot_take_is_said(train_page, project, tmp_path):
+    page = train_page()
+    file = tmp_path / "run.json"
+
+    def load(**settings: object) -> str:
+        file.write_text(json.dumps(settings), encoding="utf-8")
+        page.evaluate("document.querySelector('#dsm_preset_said').replaceChildren()")
+        page.set_input_files(".dsm-presets input[type=file]", file)
+        page.wait_for_selector("#dsm_preset_said .dsm-line")
+        return page.inner_text("#dsm_preset_said")
+
+    world.draw_dataset(project / "IMGS", world.character_of(40), count=2, seed=6)
+    open_project(page, project)
+    folder = "async (wanted) => (await DSM.train.read()).folder === wanted"
+    assert "but not all" not in load(dataset=str(project / "IMGS"), checkpoint="micro.safetensors")
+    page.wait_for_function(folder, arg="IMGS")
+    # What is trained on by itself at present is chosen by its name.
+    assert "but not all" not in load(dataset=str(project / "SET"))
+    page.wait_for_function(folder, arg="SET")
+
+    said = load(dataset=str(tmp_path / "elsewhere"), checkpoint="/models/lost.safetensors", output="/far/away")
+    for part in (str(tmp_path / "elsewhere"), "/models/lost.safetensors", "micro.safetensors stays", "/far/away"):
+        assert part in said
+    assert page.evaluate("DSM.train.read()")["checkpoint"] == "micro.safetensors"
+    assert page.evaluate("DSM.train.values()")["folder"] == "SET"
+    assert "/other/micro.safetensors is taken to be micro" in load(checkpoint="/other/micro.safetensors")
+
+
+def test_a_late_failure_does_not_hide_a_newer_plan_and_is_asked_again(train_page):
+    page = train_page()
+    train_settings(page, **SMALL)
+    page.wait_for_selector("#dsm_train_plan b:text-is('10 pictures')")
+    held, failing = [], []
+
+    def answer(route):
+        repeats = route.request.post_data_json["config"]["repeats"]
+        if repeats == 3 and not held:
+            held.append(route)
+        elif repeats == 5 and len(failing) < 2:
+            failing.append(route)
+            route.fulfill(body="no answer")
+        else:
+            route.continue_()
+
+    page.route("**/dsm/v1/train/plan", answer)
+    with page.expect_request(lambda request: '"repeats":3' in (request.post_data or "")):
+        train_settings(page, repeats=3)
+    train_settings(page, repeats=4, max_steps=10)
+    page.wait_for_selector("#dsm_train_plan .dsm-plan-text:has-text('10 steps show')")
+    with page.expect_response("**/dsm/v1/train/plan"):
+        held[0].fulfill(body="no answer")
+    page.wait_for_timeout(200)
+    assert "answered" not in page.inner_text("#dsm_train_plan")
+
+    train_settings(page, repeats=5)
+    page.wait_for_selector("#dsm_train_plan .dsm-line:has-text('The program answered')")
+    page.wait_for_selector("#dsm_train_plan .dsm-plan-text:has-text('10 steps show')")
+    assert len(failing) == 2
+
+
+def test_embeddings_and_templates_are_chosen_as_they_come(train_page, studio_data, shots):
+    # The studio has drawn its page already; a file that came since is there when the page is opened.
+    (studio_data / "embeddings" / "mine").mkdir(parents=True, exist_ok=True)
+    save_pt(Embedding("zorgold", torch.ones(3, 80), step=40), studio_data / "embeddings" / "mine" / "zorgold.bin")
+    page = train_page()
+    fill(page, "dsm_train_name", "zorgstart")
+    unfold(page, "vectors", "captions")
+    choose(page, "dsm_train_init_embedding", "zorgold")
+    page.wait_for_function("async () => (await DSM.train.read()).vectors === 3")
+    page.wait_for_selector("#dsm_train_tokens:has-text('the 3 of zorgold.bin, trained for 40 steps')")
+    fill(page, "dsm_train_vectors", 9)  # the person's word is the last, but not without a warning
+    page.wait_for_selector("#dsm_train_tokens .dsm-over:has-text('set the vectors to 3')")
+    # And one that comes while it is open, after a look at the folder.
+    (studio_data / "templates").mkdir(exist_ok=True)
+    (studio_data / "templates" / "painter.txt").write_text("painted by [name]\n", encoding="utf-8")
+    page.click("#dsm_train_template_file_refresh")
+    choose(page, "dsm_train_template_file", "painter.txt")
+    page.wait_for_function("async () => (await DSM.train.read()).template_source === 'file'")
+    page.wait_for_selector("#dsm_train_prompts li:has-text('painted by zorgstart')")
+    page.screenshot(path=shots / "train-lists.png")
+
+
+def test_a_preview_without_the_name_is_warned_of_while_it_is_typed(train_page, shots):
+    page = train_page()
+    unfold(page, "saving")
+    fill(page, "dsm_train_name", "zorgwarn")
+    warning = page.locator(".dsm-request-warning").first
+    prompt = page.locator("#dsm_request_0_prompt")
+    prompt.fill("a house")
+    page.wait_for_selector(".dsm-request-warning:has-text('neither [name] nor zorgwarn')")
+    page.locator("#dsm_train_requests").screenshot(path=shots / "train-warning.png")
+    for fine in ("a house, [name]", "a house by ZorgWarn", ""):
+        prompt.fill(fine)
+        assert warning.inner_text() == ""
+    # The name may change as well.
+    prompt.fill("a house of zorgother")
+    assert warning.inner_text()
+    fill(page, "dsm_train_name", "zorgother")
+    page.wait_for_function("document.querySelector('.dsm-request-warning').textContent === ''")
+    assert page.locator("#dsm_request_0_scheduler").count() == 0  # the studio has no schedule types
+    train_settings(page, previews=[{"prompt": "[name]", "sampler": "Heun", "scheduler": "Karras"}])
+    assert page.input_value("#dsm_request_0_sampler") == "Heun"
+    assert page.input_value("#dsm_request_0_scheduler") == "Karras"
 
 
 TXT2IMG = """(values) => {
@@ -155,7 +308,7 @@ def test_a_preview_is_taken_from_txt2img(train_page):
     page = train_page()
     values = {
         "prompt": "a house", "neg_prompt": "bad", "steps": 33, "cfg_scale": 5.5, "width": 640, "height": 384,
-        "seed": -1, "sampling": "DPM++ 2M",
+        "seed": -1, "sampling": "DPM++ 2M", "scheduler": "Automatic",
     }  # fmt: skip
     page.evaluate(TXT2IMG, values)  # the fields of the WebUI's own tab
     unfold(page, "saving")
@@ -163,7 +316,7 @@ def test_a_preview_is_taken_from_txt2img(train_page):
     taken = page.evaluate("DSM.train.requests.get()")[-1]
     assert taken == {
         "prompt": "a house", "negative": "bad", "seed": 1, "steps": 33, "cfg": 5.5, "width": 640, "height": 384,
-        "sampler": "DPM++ 2M",
+        "sampler": "DPM++ 2M", "scheduler": "",
     }  # fmt: skip
 
 
@@ -214,6 +367,8 @@ def test_a_training_is_watched_stopped_and_resumed(train_page, open_page, projec
     page.click("#dsm_preview_now")
     page.wait_for_selector("#dsm_previews .dsm-preview >> nth=1")
     page.wait_for_selector("#dsm_train_panel .dsm-verdict .dsm-line")
+    word = page.inner_text("#dsm_train_panel .dsm-verdict .dsm-badge")
+    assert word in ("improving", "flat", "overtrained", "broken")
     # While it is looked at again and again, nothing on the page moves.
     places = []
     for _ in range(8):

@@ -5,7 +5,8 @@ from PIL import Image
 
 from lib_dsm.demo import world
 from lib_dsm.diffusion.sampling import generate
-from lib_dsm.training.config import SAMPLERS, PreviewRequest
+from lib_dsm.host.studio import SAMPLERS
+from lib_dsm.training.config import PreviewRequest
 from lib_dsm.training.latents import prepare_pixels
 
 PROMPT = "solo, red hair, smile"

@@ -3,7 +3,7 @@ import torch
 
 from lib_dsm.errors import InputError
 from lib_dsm.host.run import check_run, train
-from lib_dsm.host.starting import find_embedding
+from lib_dsm.host.starting import embedding_choices, find_embedding
 from lib_dsm.jobs import Job
 from lib_dsm.networks.embedding import Embedding, load_embedding, save_pt, save_safetensors
 from lib_dsm.networks.webui_optimizer import checksum
@@ -32,7 +32,10 @@ def test_found_by_path_and_by_name(studio, tmp_path):
     assert find_embedding(studio, "rei") == folder / "mine" / "rei.safetensors"
     save_pt(vectors, tmp_path / "other.pt")
     assert find_embedding(studio, str(tmp_path / "other.pt")) == tmp_path / "other.pt"
-    with pytest.raises(InputError, match="one of: asuka, rei"):
+    (folder / "mine" / "kaworu.BIN").write_bytes(b"")
+    (folder / "asuka.preview.png").write_bytes(b"")
+    assert embedding_choices(studio) == ["asuka", "kaworu", "rei"]
+    with pytest.raises(InputError, match="one of: asuka, kaworu, rei"):
         find_embedding(studio, "misato")
 
 

@@ -18,7 +18,8 @@ def run_json(tmp_path):
 
 
 def test_paths_are_relative_to_the_file_and_names_stay_names(run_json, tmp_path):
-    (tmp_path / "mine.pt").write_bytes(b"")
+    for name in ("mine.pt", "lines.txt"):
+        (tmp_path / name).write_bytes(b"")
     config = read_config(run_json(init_embedding="mine.pt", template_file="lines.txt", output="runs"))
     assert config.init_embedding == str(tmp_path / "mine.pt")
     assert config.template_file == str(tmp_path / "lines.txt")
@@ -26,6 +27,29 @@ def test_paths_are_relative_to_the_file_and_names_stay_names(run_json, tmp_path)
     assert config.checkpoint == "nai"
     assert read_config(run_json(init_embedding="asuka")).init_embedding == "asuka"
     assert read_config(run_json()).template_file == ""
+    assert read_config(run_json(template_file="style.txt")).template_file == "style.txt"
+
+
+def test_the_record_of_a_run_and_a_preset_are_read_too(tmp_path):
+    config = RunConfig("zorgle", "nai", str(tmp_path), vectors=3)
+    record = {"version": 1, "begun": "2024-01-01T00:00:00", "config": options.to_json(config), "host": "studio"}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert read_config(tmp_path / "run.json") == config
+    assert read_config(tmp_path / "run.json", {"vectors": 4}).vectors == 4
+    preset = {"version": 1, "help": "", "settings": {"vectors": 5, "template": ["a [name]"]}}
+    (tmp_path / "mine.json").write_text(json.dumps(preset))
+    what = {"name": "a", "checkpoint": "b", "dataset": str(tmp_path)}
+    assert read_config(tmp_path / "mine.json", what) == RunConfig(**what, vectors=5, template=("a [name]",))
+    with pytest.raises(InputError, match="dataset"):
+        read_config(tmp_path / "mine.json", {"name": "a", "checkpoint": "b"})
+    (tmp_path / "run.json").write_text(json.dumps({**record, "version": 2}))
+    with pytest.raises(InputError, match=r"run\.json is of version 2"):
+        read_config(tmp_path / "run.json")
+
+
+def test_which_samplers_there_are_is_not_for_a_file_to_know(run_json):
+    config = read_config(run_json(previews=[{"sampler": "Heun", "scheduler": "Karras"}]))
+    assert (config.previews[0].sampler, config.previews[0].scheduler) == ("Heun", "Karras")
 
 
 def test_a_file_from_before_an_option_was_known_means_its_default(run_json):

@@ -35,6 +35,8 @@ def test_the_guides_character_settings():
     assert (config.save_every, config.preview_every, config.shuffle_tags) == (250, 250, True)
     assert (config.latent_sampling, config.variable_aspect) == ("deterministic", True)
     assert config.learning_rate == "0.0005:5000, 0.0001:10000"
+    assert config.validation_share == 0.1  # the one thing that is not the guide's, and its help says so
+    assert "held out" in find_preset(None, "Guide: character").help
     assert config.flip == 0.0  # what a preset does not name is the default, not what was there before
 
 

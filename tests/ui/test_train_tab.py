@@ -87,6 +87,26 @@ def test_previews_can_be_asked_for_in_every_way(page):
     assert tuple(options.from_json(PreviewRequest, request) for request in first) == SPECS["previews"].default
 
 
+def test_what_there_is_to_choose_from_is_looked_for_again(studio):
+    page = tabs.build(Service(studio), "token")
+    studio.folders.embeddings.mkdir(parents=True)
+    (studio.folders.embeddings / "rei.png").write_bytes(b"")
+    studio.folders.templates.mkdir()
+    (studio.folders.templates / "mine.txt").write_text("[name]")
+    listed = ["dsm_train_checkpoint", "dsm_train_init_embedding", "dsm_train_template_file"]
+    found = [fn for fn in page.fns.values() if [block.elem_id for block in fn.outputs] == listed]
+    assert len(found) == 3  # a button beside each of the lists
+    assert [update["choices"] for update in found[0].fn()][1:] == [["", "rei"], ["", "mine.txt"]]
+
+
+def test_the_hosts_samplers_are_offered(studio, monkeypatch):
+    monkeypatch.setattr(studio, "samplers", lambda: ("Heun", "Euler a"))
+    monkeypatch.setattr(studio, "schedulers", lambda: ("Karras",))
+    page = tabs.build(Service(studio), "token")
+    known = {field["name"]: field["choices"] for field in known_to_the_scripts(page, "requests")}
+    assert (known["sampler"], known["scheduler"]) == (["Heun", "Euler a"], ["", "Karras"])
+
+
 def test_the_hosts_clip_skip_is_where_the_form_begins(studio, monkeypatch):
     monkeypatch.setattr(studio, "default_clip_skip", lambda: 2)
     fields = known_to_the_scripts(tabs.build(Service(studio), "token"), "fields")
