@@ -98,7 +98,7 @@ def to_json(options: Any) -> dict[str, Any]:
 
 
 def check(spec: Spec, value: Any, what: str = "settings") -> Any:
-    """Return `value` as the option's type, numbers written as text included.
+    """Return `value` as the option's type; numbers may be written as text, and a text may be a number.
 
     Raises:
         InputError: it is of another kind or out of bounds.
@@ -144,6 +144,9 @@ def _convert(kind: Any, value: Any, spec: Spec, what: str) -> Any:
             raise wrong
         return value
     if kind is str:
+        # Such as the learning rate 0.005, which is a number to everybody who writes it.
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            return str(value)
         if not isinstance(value, str):
             raise wrong
         return value

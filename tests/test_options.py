@@ -63,7 +63,9 @@ def test_json_brings_back_an_equal_object(sample: Sample) -> None:
     [
         ({"name": "n", "cuont": 3}, '"cuont"'),
         ({}, '"name"'),
-        ({"name": 3}, "Name"),
+        ({"name": True}, "Name"),
+        ({"name": math.nan}, "Name"),
+        ({"name": ["n"]}, "Name"),
         ({"name": "n", "count": 0}, "Count is 0, below 1"),
         ({"name": "n", "count": 11}, "Count is 11, above 10"),
         ({"name": "n", "count": 10**400}, "Count is 1000.*…, above 10"),
@@ -81,7 +83,7 @@ def test_json_brings_back_an_equal_object(sample: Sample) -> None:
         ({"name": "n", "fast": "perhaps"}, "perhaps"),
         ({"name": "n", "mode": "c"}, "a, b"),
         ({"name": "n", "tags": "x, y"}, "a list"),
-        ({"name": "n", "tags": [1]}, "Tags"),
+        ({"name": "n", "tags": [None]}, "Tags"),
         ({"name": "n", "sizes": ["x"]}, "Sizes"),
         ({"name": "n", "previews": [{"prompt": "p", "stpes": 1}]}, '"stpes"'),
         ({"name": "n", "previews": [{"steps": 151}]}, "Steps is 151"),
@@ -118,6 +120,13 @@ def test_numbers_and_switches_may_be_written_as_text(key: str, text: Any, value:
     found = getattr(options.from_json(Sample, {"name": "n", key: text}), key)
     assert found == value
     assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.005, "0.005"), (1e-4, "0.0001"), (5e-6, "5e-06"), (1, "1"), (123, "123"), (10, "10")]
+)
+def test_a_text_may_be_written_as_a_number(value: Any, text: str) -> None:
+    assert options.from_json(Sample, {"name": value, "tags": [value]}) == Sample(text, tags=(text,))
 
 
 def test_bounds_are_inclusive() -> None:

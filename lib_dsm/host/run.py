@@ -123,6 +123,8 @@ def train(host: Host, config: RunConfig, job: Job, resume: bool = False) -> RunR
 
     parse_learning_rate(config.learning_rate)
     config = with_template(config)
+    if not config.template:  # the guard that says so may be overridden, and without a line there is no prompt
+        raise InputError("The prompt template is empty.", "Write [name] into it.")
     folder = run_folder(host, config)
     if resume and not folder.exists():
         raise InputError(f'There is no run "{config.name}" in {folder.path.parent} to resume.', "Start it anew.")

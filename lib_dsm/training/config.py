@@ -25,6 +25,12 @@ TEMPLATE_SOURCES = ("lines", "file", "subject", "subject_filewords", "style", "s
 TIMESTEPS = 1000  # of every Stable Diffusion model
 
 
+def _demand_multiples(width: int, height: int, what: str) -> None:
+    """A latent cell is eight pixels wide and high."""
+    if width % 8 or height % 8:
+        raise InputError(f"The {what} {width}×{height} is no multiple of 8.", "Use multiples of 8.")
+
+
 @dataclass(frozen=True)
 class PreviewRequest:
     """One picture to be generated while training."""
@@ -37,6 +43,9 @@ class PreviewRequest:
     width: int = option(512, "Width in pixels.", minimum=64, maximum=2048, step=8)
     height: int = option(512, "Height in pixels.", minimum=64, maximum=2048, step=8)
     sampler: str = option("Euler a", "Sampler.", choices=SAMPLERS)
+
+    def __post_init__(self) -> None:
+        _demand_multiples(self.width, self.height, "preview's size")
 
 
 @dataclass(frozen=True)
@@ -201,8 +210,7 @@ class RunConfig:
                 f'The embedding\'s name "{self.name}" holds "{special.group()}", which prompts read as a sign.',
                 "Use letters, digits, spaces, - and _.",
             )
-        if self.width % 8 or self.height % 8:
-            raise InputError(f"The size {self.width}×{self.height} is no multiple of 8.", "Use multiples of 8.")
+        _demand_multiples(self.width, self.height, "size")
         if self.timestep_sampling == "range" and self.timestep_min > self.timestep_max:
             raise InputError(
                 f"The lowest timestep, {self.timestep_min}, lies above the highest, {self.timestep_max}.",

@@ -222,6 +222,11 @@ def test_a_run_that_may_not_start_leaves_the_earlier_one_alone(studio, run_confi
     assert result.folder.is_dir() and not list((tmp_path / "runs").glob("*.old-*"))
 
 
+def test_an_empty_template_is_refused_whatever_is_overridden(studio, run_config):
+    with pytest.raises(InputError, match="template is empty"):
+        train(studio, run_config(template=(), override=("template-without-name",)), Job("test"))
+
+
 def test_the_record_follows_the_settings_of_a_resumed_run(studio, run_config):
     result = train(studio, run_config(max_steps=1), Job("test"))
     train(studio, run_config(max_steps=2), Job("test"), resume=True)
