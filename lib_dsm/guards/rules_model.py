@@ -7,6 +7,7 @@ from typing import Any
 
 from lib_dsm.guards.facts import RunFacts
 from lib_dsm.guards.finding import Finding, Severity
+from lib_dsm.training.schedule import schedule_of
 
 
 def vae_loaded(facts: RunFacts) -> Iterator[Finding]:
@@ -55,13 +56,16 @@ def clip_skip_changed(facts: RunFacts) -> Iterator[Finding]:
 
 def resume_beyond_steps(facts: RunFacts) -> Iterator[Finding]:
     """Nothing is left to do; a run that ended before its result was published may do that."""
-    if facts.record is not None and facts.published and facts.saved_step >= facts.config.max_steps:
-        yield Finding(
-            "resume-beyond-steps",
-            Severity.BLOCK,
-            f"The run has finished {facts.saved_step} of {facts.config.max_steps} steps.",
-            f"Raise the steps above {facts.saved_step} to go on.",
-        )
+    last = schedule_of(facts.config).last
+    if facts.record is None or not facts.published or facts.saved_step < last:
+        return
+    if last < facts.config.max_steps:
+        problem = f"The run has finished step {facts.saved_step}, and its learning rate ends at step {last}."
+        remedy = "Write a rate that goes on, such as a last one without a step."
+    else:
+        problem = f"The run has finished {facts.saved_step} of {facts.config.max_steps} steps."
+        remedy = f"Raise the steps above {facts.saved_step} to go on."
+    yield Finding("resume-beyond-steps", Severity.BLOCK, problem, remedy)
 
 
 def checkpoint_changed(facts: RunFacts) -> Iterator[Finding]:
