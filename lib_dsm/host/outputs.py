@@ -30,11 +30,6 @@ class Outputs:
         if path.is_file() and not self.is_ours(path):
             move_aside(path)
 
-    def drop(self, path: Path) -> None:
-        """Delete a file if it is ours."""
-        if self.is_ours(path):
-            path.unlink()
-
     def is_ours(self, path: Path) -> bool:
         """Whether the file is there with the content that was put into it."""
         return path.is_file() and self._written.get(str(path)) == sha256(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +40,17 @@ class StudioSession:
     checkpoint_hash: str
     vae_replaced: str = ""
 
-    def preview(self, request: PreviewRequest, replacements: Mapping[str, torch.Tensor], clip_skip: int) -> Image:
-        """See protocol.py."""
+    def preview(
+        self,
+        request: PreviewRequest,
+        replacements: Mapping[str, torch.Tensor],
+        clip_skip: int,
+        check: Callable[[], None] = lambda: None,
+    ) -> Image:
+        """See protocol.py; it can be given up between any two sampling steps."""
         from lib_dsm.diffusion.sampling import generate
 
-        return generate(self.model, request, replacements, clip_skip)
+        return generate(self.model, request, replacements, clip_skip, check)
 
     def progress(self, done: int, total: int, text: str = "") -> None:
         """The studio shows the job itself."""
