@@ -5,7 +5,7 @@
     const {h, fileAddress, thumbnail} = DSM;
     const train = (DSM.train = DSM.train || {});
 
-    // run: {steps, rows [{prompt, seed, cells: Map step → preview}], saved, published, busy}; at: {row, step, other};
+    // run: {steps, rows [{prompt, seed, cells: Map step → preview}], published, busy}; at: {row, step, other};
     // acts: {use(step), go(step), closed({row, step})}.
     train.compare = (run, at, acts) => {
         let {row, step, other} = at;
@@ -57,12 +57,11 @@
                 h("small", {}, [run.rows.length > 1 ? `prompt ${row + 1} of ${run.rows.length}` : "", main.seed !== undefined && main.seed !== null ? `seed ${main.seed}` : ""].filter(Boolean).join("  ·  ")));
             toggle.textContent = two ? "One picture" : "Compare";
             toggle.disabled = known().length < 2;
-            const saved = run.saved.includes(step);
-            use.disabled = !saved || run.busy || step === run.published;
-            go.disabled = !saved || run.busy;
+            use.disabled = run.busy || step === run.published;
+            go.disabled = run.busy;
             use.textContent = step === run.published ? `Step ${step} is in use` : `Use step ${step}`;
             go.textContent = `Continue from ${step}…`;
-            use.title = go.title = run.busy ? "When the run has ended" : saved ? "" : "This step was not saved";
+            use.title = go.title = run.busy ? "When the run has ended" : "";
             strip.replaceChildren(...known().map((item) => h("button", {
                 class: `dsm-compare-thumb${item === step ? " dsm-chosen" : ""}${item === other ? " dsm-other" : ""}`, role: "option", "aria-selected": String(item === step),
                 onclick: (event) => { if (event.shiftKey || (other !== null && event.altKey)) other = item; else step = item; draw(); },

@@ -53,7 +53,7 @@
             const parts = [h("div", {}, h("b", {}, plural(facts.count, "picture")), ` in ${plural(facts.buckets.length, "size")}: `,
                 h("span", {class: "dsm-subdued"}, sizes.slice(0, 3).join(", ") + (sizes.length > 3 ? ", …" : ""))),
             h("div", {}, h("b", {}, plural(facts.pictures_per_step, "picture")), " a step, ", h("b", {}, plural(round(facts.steps_per_epoch), "step")), " an epoch"),
-            h("div", {}, `${plural(settings.max_steps, "step")} show each picture `, h("b", {}, plural(round(facts.epochs * settings.repeats), "time")))];
+            h("div", {}, `${plural(facts.steps, "step")} show each picture `, h("b", {}, plural(round(facts.epochs * settings.repeats), "time")))];
             if (facts.held_out) parts.push(h("div", {class: "dsm-subdued"}, `${plural(facts.held_out, "picture is", "pictures are")} held out, to validate on`));
             if (facts.skipped.length) parts.push(h("div", {class: "dsm-warn-text"}, `${plural(facts.skipped.length, "picture is", "pictures are")} left out; Check says why.`));
             if (facts.rate_problem) parts.push(h("div", {class: "dsm-bad-text"}, facts.rate_problem));

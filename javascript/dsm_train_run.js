@@ -134,8 +134,9 @@
         const save = button("dsm_save_now", "Save now", () => ask("save"));
         const stop = button("dsm_cancel_train", "Stop and save", () => attempt(() => post(`jobs/${now.id}/cancel`)), {class: "dsm-button dsm-stop"});
         const until = h("input", {class: "dsm-field", id: "dsm_train_until", type: "number", min: "1", max: "1000000", "aria-label": "Train up to step", title: "Train up to this step"});
-        const again = button("dsm_train_resume_start", "Resume", () => train.resume(name(), Number(until.value) || 0, overridden(now)));
-        const goOn = h("label", {class: "dsm-resume"}, "up to step", until, again);
+        const rate = h("input", {class: "dsm-field dsm-resume-rate", id: "dsm_train_rate", type: "text", title: "The learning rate from here on, as in the form: one rate, or rate:step pairs"});
+        const again = button("dsm_train_resume_start", "Resume", () => train.resume(name(), Number(until.value) || 0, rate.value, overridden(now)));
+        const goOn = h("div", {class: "dsm-resume"}, h("label", {}, "up to step", until), h("label", {}, "rate", rate), again);
         const load = button("dsm_run_settings", "Load its settings", () => train.loadRun(name()), {title: "Write this run's settings into the form above"});
         const timeline = train.timeline({use: (step) => train.use(name(), step), go: (step) => train.goOn(name(), step), busy: () => now.state === "running"});
         const element = h("section", {class: "dsm-job-panel dsm-run", "aria-label": job.title},
@@ -166,6 +167,7 @@
             for (const item of [goOn, load]) item.hidden = running || !name() || !data.run_folder;
             stop.disabled = now.cancelling;
             if (!until.value || document.activeElement !== until && !until.dataset.touched) until.value = now.total || "";
+            if (!rate.value && document.activeElement !== rate) rate.value = data.learning_rate || "";
             again.title = now.done >= (Number(until.value) || 0) ? "Raise the step to go on" : "Go on after the last saved step";
             log.update(now.lines);
             const found = JSON.stringify([data.findings, now.state, now.error, data.published, data.problems]);
@@ -206,8 +208,8 @@
     const overridden = (job) => [...new Set((job.data.findings || []).filter((finding) => finding.severity === "block").map((finding) => finding.id))]
         .filter((id) => train.formOverride.has(id));
 
-    train.resume = (name, steps, override) => attempt(async () => {
-        const answer = await post("train/resume", {run: name, max_steps: steps, override});
+    train.resume = (name, steps, rate, override) => attempt(async () => {
+        const answer = await post("train/resume", {run: name, max_steps: steps, learning_rate: rate, override});
         train.follow(answer.job);
     });
 

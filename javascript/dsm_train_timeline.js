@@ -79,7 +79,7 @@
             });
             const all = [...new Set([...steps, ...saved])].sort((a, b) => a - b);
             if (follows || !all.includes(chosen)) chosen = steps.length ? steps[steps.length - 1] : all.length ? all[all.length - 1] : null;
-            select.replaceChildren(...all.map((step) => h("option", {value: String(step)}, `${step}${saved.includes(step) ? "" : " (not saved)"}${step === published ? " (in use)" : ""}`)));
+            select.replaceChildren(...all.map((step) => h("option", {value: String(step)}, `${step}${step === published ? " (in use)" : ""}`)));
             const focus = document.activeElement && grid.contains(document.activeElement) ? document.activeElement.dataset.place : null;
             grid.style.setProperty("--columns", steps.length);
             grid.hidden = !steps.length;
@@ -93,7 +93,7 @@
         }
 
         const header = (step) => h("button", {class: "dsm-timeline-step", role: "columnheader", "data-step": String(step), onclick: () => choose(step),
-            title: step === published ? "This step is in use" : saved.includes(step) ? "Saved: it can be used and continued from" : "Not saved"},
+            title: step === published ? "This step is in use" : saved.includes(step) ? "Saved: it can be used and continued from" : "It can be used and continued from, with the optimizer begun anew"},
         String(step), h("i", {class: step === published ? "dsm-used" : saved.includes(step) ? "dsm-saved" : ""}));
 
         function cell(index, step) {
@@ -123,18 +123,17 @@
             bar.hidden = chosen === null;
             select.value = String(chosen);
             for (const item of grid.querySelectorAll("[data-step]")) item.classList.toggle("dsm-chosen", Number(item.dataset.step) === chosen);
-            const known = saved.includes(chosen);
+            // A step that was not saved has a preview, which holds its vectors.
             const busy = acts.busy();
-            const nearest = saved.length ? saved.reduce((best, step) => (Math.abs(step - chosen) < Math.abs(best - chosen) ? step : best), saved[0]) : null;
-            use.disabled = !known || chosen === published || busy;
-            go.disabled = !known || busy;
+            use.disabled = chosen === published || busy;
+            go.disabled = busy;
             compare.disabled = !steps.includes(chosen) || steps.length < 2;
             note.textContent = chosen === published ? "is the one in use." : busy ? "can be used and continued from when the run has ended."
-                : known ? "" : nearest === null ? "Nothing is saved yet." : `was not saved; the nearest saved step is ${nearest}.`;
+                : saved.includes(chosen) ? "" : "is kept in its preview, without the optimizer's state.";
         }
 
         function open(row, step, other) {
-            train.compare({steps, rows, saved, published, busy: acts.busy()}, {row, step, other},
+            train.compare({steps, rows, published, busy: acts.busy()}, {row, step, other},
                 {use: acts.use, go: acts.go, closed: (last) => { choose(last.step); const at = grid.querySelector(`[data-place="${last.row}/${last.step}"]`); if (at) at.focus(); }});
         }
 

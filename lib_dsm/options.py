@@ -31,7 +31,6 @@ class Spec:
     maximum: float | None
     choices: tuple[Any, ...] | None
     step: float | None
-    number_as_text: bool
 
 
 def option(
@@ -43,15 +42,10 @@ def option(
     maximum: float | None = None,
     choices: tuple[Any, ...] | None = None,
     step: float | None = None,
-    number_as_text: bool = False,
 ) -> Any:
-    """A dataclass field that is an option; bounds are inclusive, `step` is what a slider moves by.
-
-    With `number_as_text` a text may be given as a number, which stands for its own digits.
-    """
+    """A dataclass field that is an option; bounds are inclusive, `step` is what a slider moves by."""
     metadata = {
         "help": help, "label": label, "minimum": minimum, "maximum": maximum, "choices": choices, "step": step,
-        "number_as_text": number_as_text,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -70,7 +64,6 @@ def specs(options: type) -> dict[str, Spec]:
             maximum=field.metadata.get("maximum"),
             choices=field.metadata.get("choices"),
             step=field.metadata.get("step"),
-            number_as_text=field.metadata.get("number_as_text", False),
         )
         for field in dataclasses.fields(options)
     }
@@ -105,7 +98,7 @@ def to_json(options: Any) -> dict[str, Any]:
 
 
 def check(spec: Spec, value: Any, what: str = "settings") -> Any:
-    """Return `value` as the option's type, numbers written as text included.
+    """Return `value` as the option's type; numbers may be written as text, and a text may be a number.
 
     Raises:
         InputError: it is of another kind or out of bounds.
@@ -151,8 +144,9 @@ def _convert(kind: Any, value: Any, spec: Spec, what: str) -> Any:
             raise wrong
         return value
     if kind is str:
-        if spec.number_as_text and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return repr(value)
+        # Such as the learning rate 0.005, which is a number to everybody who writes it.
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            return str(value)
         if not isinstance(value, str):
             raise wrong
         return value

@@ -16,10 +16,12 @@ import pytest
 from PIL import Image
 
 from lib_dsm import options
+from lib_dsm.cli.commands import _setting
 from lib_dsm.cli.main import main
 from lib_dsm.cli.progress import _new_lines, describe
 from lib_dsm.demo.install import CHECKPOINT, TAGGER
 from lib_dsm.jobs import Job
+from lib_dsm.training.config import read_config
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -168,6 +170,35 @@ def test_create_needs_no_pictures_and_overwrites_only_what_it_wrote(capsys, run_
     assert main([*map(str, call)]) == 1
     assert "zorgle.pt already" in capsys.readouterr().err
     assert len(data(capsys, *call, "--set", "overwrite=true")["kept"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "key", "value"),
+    [
+        ("learning_rate=0.005", "learning_rate", "0.005"),
+        ("learning_rate=1e-4", "learning_rate", "1e-4"),
+        ("learning_rate=0.0050", "learning_rate", "0.0050"),
+        ("learning_rate=0.01:5, 0.001", "learning_rate", "0.01:5, 0.001"),
+        ("name=123", "name", "123"),
+        ("name=007", "name", "007"),
+        ('name="7e3"', "name", "7e3"),
+        ("init_text=1", "init_text", "1"),
+        ("init_text= 1 ", "init_text", "1"),
+        ("max_steps=7", "max_steps", 7),
+        ("flip=0.5", "flip", 0.5),
+        ("enlarge=true", "enlarge", True),
+    ],
+)
+def test_a_setting_on_the_command_line_keeps_its_digits(run_config, tmp_path, setting, key, value):
+    settings = tmp_path / "RUN.json"
+    settings.write_text(json.dumps(options.to_json(run_config())), encoding="utf-8")
+    assert getattr(read_config(settings, dict([_setting(setting)])), key) == value
+
+
+def test_a_rate_in_a_settings_file_may_be_a_number(run_config, tmp_path):
+    settings = tmp_path / "RUN.json"
+    settings.write_text(json.dumps({**options.to_json(run_config()), "learning_rate": 0.005}), encoding="utf-8")
+    assert read_config(settings).learning_rate == "0.005"
 
 
 def test_extract_checkpoint_refuses_equal_ones(capsys, tmp_path):

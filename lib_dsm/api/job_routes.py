@@ -41,6 +41,8 @@ def ask_job(service: Service, call: Call) -> Any:
     job = _find(service, call)
     if job.state != "running":
         raise InputError(f"{job.title} does not run any more.", "Resume it first.")
+    if wish == "preview" and job.data.get("requests") == 0:
+        raise InputError(f"{job.title} has no preview prompt.", "Give the next run one.")
     job.ask(wish)
     return _brief(job)
 

@@ -15,6 +15,7 @@ from lib_dsm.errors import DsmError, InputError
 from lib_dsm.files import file_name, read_json
 from lib_dsm.jobs import Job
 from lib_dsm.training.presets import settings_of_run
+from lib_dsm.training.schedule import parse_learning_rate
 
 LISTED = 200
 MOST_STEPS = 1_000_000
@@ -49,15 +50,17 @@ def show_run(service: Service, call: Call) -> Any:
 
 
 def resume(service: Service, call: Call) -> Any:
-    """Go on with the run `run` in the background, up to step `max_steps` if that is given."""
-    steps = call.whole("max_steps", 0, 0, MOST_STEPS)
+    """Go on with the run `run` in the background, up to step `max_steps` and at `learning_rate` if they are given."""
     config = settings_of_run(_folder(service, call))
+    steps = call.whole("max_steps", 0, 0, MOST_STEPS) or config.max_steps
+    rate = call.text("learning_rate", "").strip() or config.learning_rate
+    parse_learning_rate(rate)
     override = tuple({**dict.fromkeys(config.override), **dict.fromkeys(call.texts("override", []))})
-    return start_job(service, replace(config, max_steps=steps or config.max_steps, override=override), resume=True)
+    return start_job(service, replace(config, max_steps=steps, learning_rate=rate, override=override), resume=True)
 
 
 def use(service: Service, call: Call) -> Any:
-    """Publish what the run `run` had learned at the saved `step` under its name; answers with the job's id."""
+    """Publish what the run `run` had learned at `step` under its name; answers with the job's id."""
     from lib_dsm.host.steps import use_step
 
     folder, step = _folder(service, call), call.whole("step", 0, 1, MOST_STEPS)
@@ -72,7 +75,7 @@ def use(service: Service, call: Call) -> Any:
 
 
 def go_on(service: Service, call: Call) -> Any:
-    """Start a new run that goes on after the saved `step` of `run`; `changes` replace its settings."""
+    """Start a new run that goes on after `step` of `run`; `changes` replace its settings."""
     from lib_dsm.host.steps import continue_from
 
     folder, step = _folder(service, call), call.whole("step", 0, 1, MOST_STEPS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lib_dsm.errors import InputError
 from lib_dsm.training.buckets import Size, crop_box, lost_share, showings
 from lib_dsm.training.captions import draw_tags, draw_template, fill
 from lib_dsm.training.config import RunConfig
@@ -14,13 +15,15 @@ from lib_dsm.training.templates import with_template
 from lib_dsm.training.validation import held_out_count
 
 
-def describe_plan(config: RunConfig, plan: Plan, pictures: bool) -> dict[str, Any]:
+def describe_plan(config: RunConfig, plan: Plan, pictures: bool, begun: int = 0) -> dict[str, Any]:
     """The sizes with their pictures, and how often each picture is shown; `pictures` adds every one with its crop.
 
+    `begun` is the step that the run goes on after. `steps` are those it makes from there to where its rate ends.
     Shares are of a picture's area, 0 to 1; boxes are left, top, right, bottom as shares of its sides.
     """
     held_out = held_out_count(config.validation_share, len(plan.pictures))
     each_epoch = (len(plan.pictures) - held_out) * config.repeats
+    steps = max(0, _last_step(config) - begun)
     facts: dict[str, Any] = {
         "count": len(plan.pictures),
         "held_out": held_out,
@@ -29,12 +32,20 @@ def describe_plan(config: RunConfig, plan: Plan, pictures: bool) -> dict[str, An
         "captioned": sum(bool(picture.tags) for picture in plan.pictures),
         "pictures_per_step": config.pictures_per_step,
         "steps_per_epoch": each_epoch / config.pictures_per_step,
-        "epochs": config.max_steps * config.pictures_per_step / each_epoch,
+        "steps": steps,
+        "epochs": steps * config.pictures_per_step / each_epoch,
         "buckets": _buckets(plan.pictures),
     }
     if pictures:
         facts["pictures"] = [_describe(picture) for picture in plan.pictures]
     return facts
+
+
+def _last_step(config: RunConfig) -> int:
+    try:
+        return schedule_of(config).last
+    except InputError:  # the rate is half typed; what is wrong with it is said elsewhere
+        return config.max_steps
 
 
 def rate_curve(config: RunConfig, points: int) -> list[tuple[int, float]]:

@@ -31,7 +31,7 @@ def plan(service: Service, call: Call) -> Any:
 
     config = _config(service, call)
     planned = plan_pictures(config)
-    facts = describe_plan(config, planned, call.flag("pictures"))
+    facts = describe_plan(config, planned, call.flag("pictures"), _begun(service, config))
     # What is half typed is no reason to show nothing of the rest.
     parts: dict[str, Callable[[], Any]] = {
         "rate": lambda: rate_curve(config, RATE_POINTS),
@@ -107,6 +107,19 @@ def runs(service: Service, aside: bool = False) -> list[Path]:
     found = service.host.folders.logs.glob("*/run.json")
     records = [path for path in found if (".old-" in path.parent.name) == aside]
     return [path.parent for path in sorted(records, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def _begun(service: Service, config: RunConfig) -> int:
+    """The step that a run goes on after, 0 where that cannot be told; why not is the check's to say."""
+    from lib_dsm.host.starting import find_embedding
+    from lib_dsm.networks.embedding import load_embedding
+
+    if not (config.init_continue and config.init_embedding):
+        return 0
+    try:
+        return max(0, load_embedding(find_embedding(service.host, config.init_embedding)).step or 0)
+    except DsmError:
+        return 0
 
 
 def _config(service: Service, call: Call, pictures: bool = True) -> RunConfig:

@@ -289,13 +289,21 @@ def _run(arguments: argparse.Namespace, **changes: Any) -> tuple[RunConfig, Host
 
 
 def _setting(text: str) -> tuple[str, Any]:
+    from lib_dsm import options
+    from lib_dsm.training.config import RunConfig
+
     key, sign, value = text.partition("=")
     if not sign:
         raise InputError(f'"{text}" is not of the form KEY=VALUE.', "Write for example --set max_steps=500.")
+    key = key.strip()
     try:
-        return key.strip(), json.loads(value)
+        parsed = json.loads(value)
     except ValueError:
-        return key.strip(), value
+        return key, value
+    # A text that looks like a number stays as it was typed.
+    spec = options.specs(RunConfig).get(key)
+    typed = spec is not None and spec.type is str and isinstance(parsed, (int, float))
+    return key, value.strip() if typed else parsed
 
 
 def _flag(key: str, value: Any) -> str:

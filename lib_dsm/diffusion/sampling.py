@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -47,9 +47,13 @@ class Request(Protocol):
 
 @torch.no_grad()
 def generate(
-    model: DiffusionModel, request: Request, replacements: Mapping[str, torch.Tensor], clip_skip: int
+    model: DiffusionModel,
+    request: Request,
+    replacements: Mapping[str, torch.Tensor],
+    clip_skip: int,
+    check: Callable[[], None] = lambda: None,
 ) -> Image.Image:
-    """The RGB picture of a request, from the prompt to the pixels."""
+    """The RGB picture of a request, from the prompt to the pixels; `check` is as `sample`'s."""
     latents = sample(
         model,
         model.encode_prompts([request.prompt], replacements, clip_skip),
@@ -60,6 +64,7 @@ def generate(
         cfg=request.cfg,
         sampler=request.sampler,
         seeds=[request.seed],
+        check=check,
     )
     return decode(model, latents)[0]
 
@@ -82,12 +87,13 @@ def sample(
     cfg: float,
     sampler: str,
     seeds: Sequence[int],
+    check: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
     """Latents B×4×height/8×width/8, scaled, for conditionings B×77k×D (or 1×77k×D for all) and as many seeds B, under
     classifier-free guidance (Ho 2022).
 
     Each picture's noise comes from a generator of its own, so it does not depend on the others, and no global random
-    state is read or moved.
+    state is read or moved. `check` is called before each sampling step and may raise to end it.
     """
     alphas = model.alphas_cumprod.cpu().double()
     betas = 1.0 - alphas / torch.cat([torch.ones(1, dtype=torch.float64), alphas[:-1]])
@@ -105,6 +111,7 @@ def sample(
     both = torch.cat(list(sides))
     extra = {"generator": noise} if sampler in ("Euler a", "DDIM") else {}
     for timestep in scheduler.timesteps:
+        check()
         scaled = scheduler.scale_model_input(latents, timestep)
         moment = timestep.reshape(1).expand(2 * len(seeds)).to(model.device)
         without, with_prompt = model.predict(torch.cat([scaled, scaled]), moment, both).chunk(2)

@@ -8,6 +8,7 @@ from typing import Any
 from lib_dsm.guards.facts import RunFacts
 from lib_dsm.guards.finding import Finding, Severity
 from lib_dsm.guards.unsuitable import UNSUITABLE_FILE
+from lib_dsm.training.schedule import schedule_of
 
 
 def listed_as_unsuitable(facts: RunFacts) -> Iterator[Finding]:
@@ -60,7 +61,17 @@ def clip_skip_changed(facts: RunFacts) -> Iterator[Finding]:
 
 def resume_beyond_steps(facts: RunFacts) -> Iterator[Finding]:
     """Nothing is left to do; a run that ended before its result was published may do that."""
-    if facts.record is not None and facts.published and facts.saved_step >= facts.config.max_steps:
+    last = schedule_of(facts.config).last
+    if facts.record is None or not facts.published or facts.saved_step < last:
+        return
+    if last < facts.config.max_steps:
+        yield Finding(
+            "resume-beyond-steps",
+            Severity.BLOCK,
+            f"The run has finished step {facts.saved_step}, and its learning rate ends at step {last}.",
+            "Write a rate that goes on, such as a last one without a step.",
+        )
+    else:
         more = facts.saved_step + max(1, facts.saved_step // 5)
         yield Finding(
             "resume-beyond-steps",

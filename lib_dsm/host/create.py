@@ -12,7 +12,7 @@ from lib_dsm.errors import InputError
 from lib_dsm.guards.finding import Finding, demand
 from lib_dsm.host.outputs import Outputs
 from lib_dsm.host.protocol import Host, TrainingSession
-from lib_dsm.host.run import EMBEDDING_SUFFIXES
+from lib_dsm.host.publish import SUFFIXES
 from lib_dsm.host.starting import starting_point
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import RunConfig
@@ -80,7 +80,7 @@ def create_embedding(host: Host, config: RunConfig, job: Job) -> Created:
                 "Choose another name, or allow overwriting: the old file is kept under another name.",
             )
     published = host.folders.embeddings / f"{config.name}.safetensors"
-    beside = [published.with_suffix(suffix) for suffix in EMBEDDING_SUFFIXES]
+    beside = [published.with_suffix(suffix) for suffix in SUFFIXES]
     kept = [old for path in [*files, *beside] if (old := outputs.keep_foreign(path))]
     with tempfile.TemporaryDirectory() as made:
         for path in [*files, published]:
@@ -117,7 +117,7 @@ def _findings(host: Host, config: RunConfig, session: TrainingSession, outputs: 
 def _foreign_names(folder: Path, outputs: Outputs) -> Iterator[str]:
     """The names, in small letters, of the embeddings in a folder and those below it that were not created here."""
     for path in folder.rglob("*") if folder.is_dir() else ():
-        if path.suffix.lower() in EMBEDDING_SUFFIXES and not path.name.startswith(".") and not outputs.is_ours(path):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not outputs.is_ours(path):
             yield path.stem.lower()
 
 

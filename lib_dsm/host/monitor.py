@@ -10,10 +10,8 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib_dsm.errors import DsmError
 from lib_dsm.guards import watch
 from lib_dsm.guards.finding import Finding
 from lib_dsm.jobs import Job
@@ -129,15 +127,10 @@ class Monitor:
         return self._new(found)
 
     def previewed(self, preview: dict[str, Any]) -> None:
-        """Take in a preview: step, path, prompt, index, seed, width, height."""
-        self._folder.add_preview(preview["step"], preview)
+        """Take in a preview that was drawn and noted: step, path, prompt, index, seed, width, height."""
         self._previews = [known for known in self._previews if known["path"] != preview["path"]]
         self._previews.append(preview)
         self._job.data["previews"] = list(self._previews)
-
-    def previews_of(self, step: int) -> list[Path]:
-        """The previews of a step, in the order of their requests."""
-        return [Path(preview["path"]) for preview in self._previews if preview["step"] == step]
 
     def finish(self) -> None:
         """Tell the last state of everything."""
@@ -244,18 +237,6 @@ def record_facts(words: Vocabulary, pictures: int, held_out: bool, draws: str, t
 def _before(validations: Mapping[int, Validation], step: float) -> list[Validation]:
     """What was measured before the run's first step, which ended as `step`."""
     return [made for at, made in validations.items() if at < step][-1:]
-
-
-def published_step(published: Path, folder: RunFolder) -> int | None:
-    """The step of the run that an embedding's file holds, None if it is of another run or not there."""
-    from lib_dsm.networks.embedding import load_embedding
-
-    try:
-        step = load_embedding(published).step
-    except DsmError:
-        return None
-    saved = folder.state_file(step, published.name) if step is not None else None
-    return step if saved is not None and saved.is_file() and saved.read_bytes() == published.read_bytes() else None
 
 
 def _told(made: Validation, before: Validation | None) -> dict[str, Any]:

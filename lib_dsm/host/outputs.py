@@ -29,11 +29,6 @@ class Outputs:
         """Rename a file that is there and is not ours to `NAME.old-1`, `NAME.old-2`, …; gives its new place, if any."""
         return move_aside(path) if path.is_file() and not self.is_ours(path) else None
 
-    def drop(self, path: Path) -> None:
-        """Delete a file if it is ours."""
-        if self.is_ours(path):
-            path.unlink()
-
     def is_ours(self, path: Path) -> bool:
         """Whether the file is there with the content that was put into it."""
         return path.is_file() and self._written.get(str(path)) == sha256(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,10 +80,20 @@ class TrainingSession(Protocol):
         """The names that the host replaces by an embedding's vectors wherever they stand in a prompt."""
         ...
 
-    def preview(self, request: PreviewRequest, replacements: Mapping[str, torch.Tensor], clip_skip: int) -> Image:
+    def preview(
+        self,
+        request: PreviewRequest,
+        replacements: Mapping[str, torch.Tensor],
+        clip_skip: int,
+        check: Callable[[], None] = lambda: None,
+    ) -> Image:
         """Generate a picture with the host's own sampling; `request.prompt` has no placeholders left.
 
-        Leaves every random state, and what is being trained, as it was.
+        Leaves every random state, and what is being trained, as it was. `check` is called where the picture can be
+        given up, and may raise.
+
+        Raises:
+            Cancelled: the host's own way to interrupt was used, so the picture was not finished.
         """
         ...
 

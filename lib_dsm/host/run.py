@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_dsm import __version__, options
-from lib_dsm.errors import InputError
+from lib_dsm.errors import Cancelled, InputError, StorageError
 from lib_dsm.files import move_aside
 from lib_dsm.guards.finding import Finding, demand
-from lib_dsm.host.monitor import Monitor, published_step, record_facts
-from lib_dsm.host.outputs import Outputs
+from lib_dsm.host.monitor import Monitor, record_facts
 from lib_dsm.host.previews import demand_previews
 from lib_dsm.host.protocol import Host, TrainingSession
+from lib_dsm.host.publish import SUFFIXES, holds, publish, published_file, published_step, step_files
 from lib_dsm.host.templates import with_host_template
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import PreviewRequest, RunConfig
@@ -26,6 +26,8 @@ from lib_dsm.training.settings_file import RECORD_VERSION
 from lib_dsm.training.verdict import Validation
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from lib_dsm.guards.check import Guard
     from lib_dsm.networks.textual_inversion import Start, TextualInversion
     from lib_dsm.training.loop import StepReport
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dsm")
 LOOKING_SECONDS = 10.0  # at most, each time; what is known of the pictures is kept
-EMBEDDING_SUFFIXES = (".pt", ".safetensors", ".bin", ".png", ".webp", ".jxl", ".avif")
+NO_PREVIEW = "The run has no preview prompt, so there is no picture to draw. Give the next run one."
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,9 @@ def train(host: Host, config: RunConfig, job: Job, resume: bool = False) -> RunR
       `best_saved` (the saved step nearest to it, None if nothing is saved)};
     - `previews` [{step, path, prompt, index, seed, width, height}, …]: `index` counts the requests of the settings
       from 0, so steps go across and indices down; None where an old run does not tell;
-    - `saved` [step, …], which `host.steps` can use or continue from, and `published_step`, the step that the published
-      file holds, None if there is none;
+    - `saved` [step, …], which `host.steps` can use or continue from, as it can those of the previews, and
+      `published_step`, the step that the published file holds, None if there is none;
+    - `requests`, how many pictures a preview has, and `learning_rate` as the settings have it;
     - `ended`, a sentence why the run stopped by itself (`stop_when`), else "";
     - afterwards `files`, `published` and `stopped` (whether steps are left because somebody stopped it).
 
@@ -134,11 +137,14 @@ def train(host: Host, config: RunConfig, job: Job, resume: bool = False) -> RunR
     parse_learning_rate(config.learning_rate)
     config = with_host_template(host, config)
     demand_previews(host, config)
+    if not config.template:  # the guard that says so may be overridden, and without a line there is no prompt
+        raise InputError("The prompt template is empty.", "Write [name] into it.")
     folder = run_folder(host, config)
     if resume and not folder.exists():
         raise InputError(f'There is no run "{config.name}" in {folder.path.parent} to resume.', "Start it anew.")
     plan = plan_pictures(config)
     job.data.update(kind="training", name=config.name, run_folder=str(folder.path), clip_skip=config.clip_skip)
+    job.data.update(requests=len(config.previews), learning_rate=config.learning_rate)
     job.progress(0, config.max_steps, "loading the model")
     with host.training_session(config) as session, folder.locked():
         result = _Run(host, config, job, session, folder, plan, resume).train()
@@ -175,6 +181,7 @@ class _Run:
         self.monitor: Monitor
         self.draws: FixedDraws
         self.board: TensorBoard | None = None
+        self._stop_asked = False
 
     def train(self) -> RunResult:
         from lib_dsm.guards.check import check, check_pictures
@@ -248,7 +255,7 @@ class _Run:
         )
         begun = trainer.resume(start.step, start.moments)
         self.monitor.read(begun)
-        published = self.host.folders.embeddings / f"{config.name}.safetensors"
+        published = published_file(self.host.folders.embeddings, config.name)
         job.data["published_step"] = published_step(published, self.folder)
         if self.resume:
             job.say(f"Going on after step {begun}.")
@@ -260,10 +267,13 @@ class _Run:
         self.monitor.begin(begun)
         try:
             finished = trainer.run()
+            if self.monitor.ended and config.preview_every:  # an end as well, with a picture of it
+                self._preview(trainer.step, pictures)
         finally:
             if self.board is not None:
                 self.board.close()
-        files, published = self._hand_over(trainer.step)
+        handed = step_files(self.folder, config.name, trainer.step, (picture.path for picture in pictures.pictures))
+        files = publish(self.folder, self.host.folders.embeddings, config.name, handed)
         self.monitor.finish()
         ended = self.monitor.ended
         stopped = not finished and not ended
@@ -279,7 +289,11 @@ class _Run:
     def _open_board(self, begun: int) -> None:
         from lib_dsm.training.tensorboard import open_tensorboard
 
-        self.board = open_tensorboard(self.folder.path / "tensorboard", begun)
+        try:
+            self.board = open_tensorboard(self.folder.path / "tensorboard", begun)
+        except StorageError as error:  # no curve is worth a training
+            self.job.say(str(error))
+            return
         if self.board is None:
             self.job.say("Nothing is written for TensorBoard: it is not installed. `pip install tensorboard` adds it.")
 
@@ -353,13 +367,24 @@ class _Run:
 
         def stop() -> bool:
             watch_model(self.session.moved())
-            return self.job.cancel_requested or self.session.stop_requested() or bool(self.monitor.ended)
+            return self._stopped() or bool(self.monitor.ended)
 
-        return Commands(
-            stop=stop,
-            save=lambda: self.job.asked("save"),
-            preview=lambda: self.job.asked("preview"),
-        )
+        def preview() -> bool:
+            asked = self.job.asked("preview")
+            if asked and not self.config.previews:
+                self.job.say(NO_PREVIEW)
+            return asked and bool(self.config.previews)
+
+        return Commands(stop=stop, save=lambda: self.job.asked("save"), preview=preview)
+
+    def _stopped(self) -> bool:
+        """Whether the person wants it to end; the host forgets that it was asked, so it is remembered here."""
+        self._stop_asked = self._stop_asked or self.job.cancel_requested or self.session.stop_requested()
+        return self._stop_asked
+
+    def _demand_going_on(self) -> None:
+        if self._stopped():
+            raise Cancelled()
 
     def _embedding(self, step: int) -> Any:
         from lib_dsm.networks.embedding import Embedding
@@ -380,45 +405,42 @@ class _Run:
         save_safetensors(embedding, folder / f"{self.config.name}.safetensors")
         save_pt(embedding, folder / f"{self.config.name}.pt")
 
-    def _hand_over(self, step: int) -> tuple[list[Path], Path]:
-        """Copy the saved state's files beside the run's folder, and to where the host looks for them."""
-        name, outputs = self.config.name, outputs_of(self.folder)
-        sources = [self.folder.state_file(step, f"{name}.safetensors"), self.folder.state_file(step, f"{name}.pt")]
-        previews = self.monitor.previews_of(step)
-        files = []
-        for source in [*sources, *previews[:1]]:
-            target = self.folder.path.parent / f"{name}{source.suffix}"
-            outputs.put(target, source.read_bytes())
-            files.append(target)
-        if not previews:  # one of an earlier step would hold that step's vectors
-            outputs.drop(self.folder.path.parent / f"{name}.png")
-        published = self.host.folders.embeddings / f"{name}.safetensors"
-        for suffix in EMBEDDING_SUFFIXES:
-            outputs.keep_foreign(published.with_suffix(suffix))
-        outputs.put(published, sources[0].read_bytes())
-        return files, published
-
     def _preview(self, step: int, pictures: TrainingSet) -> None:
-        import torch
-
-        from lib_dsm.networks.embedding import save_png
-
+        """Draw the pictures of a step that are not there yet; a stop ends it, and a resumed run draws the rest."""
         for index, request in enumerate(self.config.previews):
+            if self.folder.preview_file(step, index).is_file():
+                continue
             filled = self._filled(request, index, pictures)
             try:
-                with torch.no_grad(), self.trainable.applied(self.session.model) as replacements:
-                    image = self.session.preview(filled, replacements, self.config.clip_skip)
+                self._demand_going_on()
+                image = self._draw(filled)
+            except Cancelled:
+                self.job.say(f"Stopped before preview {index + 1} of step {step} was done; it is drawn on resuming.")
+                return
             except Exception as error:  # no picture is worth a training
                 logger.warning("The preview of step %d failed", step, exc_info=True)
                 self.job.say(f"Preview {index + 1} of step {step} failed: {type(error).__name__}: {error}")
                 continue
-            path = self.folder.preview_file(step, index)
-            save_png(self._embedding(step), image, path)
-            asked = {"prompt": filled.prompt, "seed": filled.seed, "width": filled.width, "height": filled.height}
-            self.monitor.previewed({"step": step, "path": str(path), "index": index, **asked})
-            if self.board is not None:
-                self.board.preview(step, index, image)
-            self.job.show(path)
+            self._keep_preview(step, index, filled, image)
+
+    def _draw(self, request: PreviewRequest) -> Image:
+        import torch
+
+        with torch.no_grad(), self.trainable.applied(self.session.model) as replacements:
+            return self.session.preview(request, replacements, self.config.clip_skip, self._demand_going_on)
+
+    def _keep_preview(self, step: int, index: int, request: PreviewRequest, image: Image) -> None:
+        from lib_dsm.networks.embedding import save_png
+
+        path = self.folder.preview_file(step, index)
+        asked = {"prompt": request.prompt, "seed": request.seed, "width": request.width, "height": request.height}
+        preview = {"step": step, "path": str(path), "index": index, **asked}
+        self.folder.add_preview(step, preview)
+        save_png(self._embedding(step), image, path)
+        self.monitor.previewed(preview)
+        if self.board is not None:
+            self.board.preview(step, index, image)
+        self.job.show(path)
 
     def _filled(self, request: PreviewRequest, index: int, pictures: TrainingSet) -> PreviewRequest:
         from lib_dsm.training.captions import FILEWORDS, fill
@@ -445,12 +467,14 @@ def past_run(host: Host, path: Path) -> Job:
     monitor = Monitor(job, config, folder, record)
     monitor.ended = str(record.get("ended") or "")
     done = max([monitor.read(), *folder.saved_steps()])
-    published = host.folders.embeddings / f"{config.name}.safetensors"
+    published = published_file(host.folders.embeddings, config.name)
     job.data.update(
         kind="training",
         name=config.name,
         run_folder=str(path),
         clip_skip=config.clip_skip,
+        requests=len(config.previews),
+        learning_rate=config.learning_rate,
         published=str(published) if published.is_file() else None,
         published_step=published_step(published, folder),
         stopped=done < schedule_of(config).last and not monitor.ended,
@@ -519,18 +543,12 @@ def embedding_names(folder: Path) -> Iterator[str]:
     """The names of all embeddings in a folder and those below it, in small letters."""
     if folder.is_dir():
         for path in folder.rglob("*"):
-            if path.suffix.lower() in EMBEDDING_SUFFIXES and not path.name.startswith("."):
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
                 yield path.stem.lower()
-
-
-def outputs_of(folder: RunFolder) -> Outputs:
-    """What the run has put outside its own folder."""
-    return Outputs(folder.path / "outputs.json")
 
 
 def _is_published(host: Host, config: RunConfig, folder: RunFolder, step: int) -> bool:
     """Whether what the host has is the result of that step, the last, or of one that was chosen instead of it."""
-    published = host.folders.embeddings / f"{config.name}.safetensors"
+    published = published_file(host.folders.embeddings, config.name)
     used = folder.read_record().get("used") or {}
-    saved = folder.state_file(used["step"] if used.get("of") == step else step, published.name)
-    return published.is_file() and saved.is_file() and published.read_bytes() == saved.read_bytes()
+    return holds(published, folder, config.name, used["step"] if used.get("of") == step else step)

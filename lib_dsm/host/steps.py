@@ -1,5 +1,6 @@
-"""What any saved step of a run can become: the result ("use this one"), or a new run's start ("continue from here").
+"""What any step of a run can become: the result ("use this one"), or a new run's start ("continue from here").
 
+A step that was saved, or that has a preview, which holds its vectors too, though not the optimizer's state.
 `use_step(host, run, step)` → `UsedStep`; `continue_from(host, run, step, changes)` → the settings of the new run, to be
 started by `start_training(host, config, resume=True)`. `run` is the run's folder. Neither needs the model.
 """
@@ -18,11 +19,15 @@ from lib_dsm import options
 from lib_dsm.errors import InputError, StorageError
 from lib_dsm.files import move_aside, write_json
 from lib_dsm.host.protocol import Host
-from lib_dsm.host.run import embedding_names, outputs_of, run_folder
+from lib_dsm.host.publish import publish, published_file, step_embedding, step_files
+from lib_dsm.host.run import embedding_names, run_folder
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.schedule import schedule_of
 
 if TYPE_CHECKING:
+    import torch
+
+    from lib_dsm.networks.embedding import Embedding
     from lib_dsm.training.run_folder import RunFolder
 
 
@@ -36,32 +41,34 @@ class UsedStep:
 
 
 def use_step(host: Host, run: Path, step: int) -> UsedStep:
-    """Publish what the run had learned at `step` under the run's name.
+    """Publish what the run had learned at `step` under the run's name, and put its files beside the run's folder.
 
-    The file that was published before is renamed, unless it is the same. In the WebUI this waits for a running
-    training before the embedding can be used, so call it in a job.
+    The file that was published before is renamed, unless it is the same; so is what another program put there under
+    that name. In the WebUI this waits for a running training before the embedding can be used, so call it in a job.
 
     Raises:
-        InputError: `run` is no run's folder, or has no such saved step; the message names those it has.
+        InputError: `run` is no run's folder, or has no such step; the message names those it has.
         BusyError: that run is being trained.
         StorageError: the disk does not take it.
     """
     folder, _, config = _open(run)
     with folder.locked():
-        source = _saved(folder, step, f"{config.name}.safetensors")
-        published = host.folders.embeddings / f"{config.name}.safetensors"
-        content, kept = source.read_bytes(), None
-        if not published.is_file() or published.read_bytes() != content:
-            kept = move_aside(published) if published.is_file() else None
-            outputs_of(folder).put(published, content)
+        files = step_files(folder, config.name, step)
+        published = published_file(host.folders.embeddings, config.name)
+        other = published.is_file() and published.read_bytes() != files.safetensors
+        kept = move_aside(published) if other else None
+        publish(folder, host.folders.embeddings, config.name, files)
         # A choice between the steps that there were; a run that goes on publishes its own end again.
-        folder.write_record({**folder.read_record(), "used": {"step": step, "of": folder.saved_steps()[-1]}})
+        last = max(folder.saved_steps(), default=0)
+        folder.write_record({**folder.read_record(), "used": {"step": step, "of": last}})
     host.networks_changed()
     return UsedStep(step, published, kept)
 
 
 def continue_from(host: Host, run: Path, step: int, changes: Mapping[str, Any] | None = None) -> RunConfig:
-    """Make a new run that goes on after `step` of another one, optimizer included, and give its settings.
+    """Make a new run that goes on after `step` of another one, and give its settings.
+
+    The optimizer's state is taken over where the step was saved; after a step with a preview alone it begins anew.
 
     `changes` replace settings of the other run. Without a new `name` it is "<name>-from-<step>". The new run's folder
     has the other one's losses and validations up to there, and `continued` in its record says where it comes from. With
@@ -73,7 +80,7 @@ def continue_from(host: Host, run: Path, step: int, changes: Mapping[str, Any] |
         StorageError: the disk does not take it.
     """
     folder, record, before = _open(run)
-    _saved(folder, step, f"{before.name}.safetensors")
+    step_embedding(folder, before.name, step)
     values = {**options.to_json(before), "name": f"{before.name}-from-{step}", **(changes or {})}
     config = options.from_json(RunConfig, values, "run settings")
     _demand_steps(config, step)
@@ -117,14 +124,6 @@ def _open(run: Path) -> tuple[RunFolder, dict[str, Any], RunConfig]:
     return folder, record, options.from_json(RunConfig, record.get("config"), "run settings")
 
 
-def _saved(folder: RunFolder, step: int, name: str) -> Path:
-    file = folder.state_file(step, name)
-    if step not in folder.saved_steps() or not file.is_file():
-        known = ", ".join(map(str, folder.saved_steps())) or "none"
-        raise InputError(f"{folder.path.name} has no saved step {step}.", f"Saved steps: {known}.")
-    return file
-
-
 def _demand_steps(config: RunConfig, step: int) -> None:
     last = schedule_of(config).last
     if last <= step:
@@ -133,18 +132,34 @@ def _demand_steps(config: RunConfig, step: int) -> None:
 
 def _copy_until(source: RunFolder, part: Path, step: int, name: str, new_name: str) -> None:
     """A folder `part` with the state of `step` and what was measured up to there, under the new name."""
-    from lib_dsm.networks.embedding import load_embedding, save_pt, save_safetensors
     from lib_dsm.training.run_folder import MEASURED, RunFolder
 
-    new = RunFolder(part)
-    copied = new.state_folder(step)
-    shutil.copytree(source.state_folder(step), copied)
-    if name != new_name:
-        embedding = dataclasses.replace(load_embedding(copied / f"{name}.safetensors"), name=new_name)
-        for suffix, write in ((".safetensors", save_safetensors), (".pt", save_pt)):
-            (copied / f"{name}{suffix}").unlink(missing_ok=True)
-            write(embedding, copied / f"{new_name}{suffix}")
+    new, embedding = RunFolder(part), dataclasses.replace(step_embedding(source, name, step), name=new_name)
+    if step not in source.saved_steps():
+        new.save_state(step, _state(source, embedding), lambda folder: _write(embedding, folder))
+    else:
+        copied = new.state_folder(step)
+        shutil.copytree(source.state_folder(step), copied)
+        if name != new_name:
+            for suffix in (".safetensors", ".pt"):
+                (copied / f"{name}{suffix}").unlink(missing_ok=True)
+            _write(embedding, copied)
     for file in MEASURED:
         if (source.path / file).is_file():
             shutil.copy2(source.path / file, part / file)
     new.keep_until(step)
+
+
+def _write(embedding: Embedding, folder: Path) -> None:
+    from lib_dsm.networks.embedding import save_pt, save_safetensors
+
+    save_safetensors(embedding, folder / f"{embedding.name}.safetensors")
+    save_pt(embedding, folder / f"{embedding.name}.pt")
+
+
+def _state(source: RunFolder, embedding: Embedding) -> dict[str, torch.Tensor]:
+    """A state to go on from with a step's vectors alone; where the run began is the same in all that it saved."""
+    from lib_dsm.training.loop import began_with
+
+    _, saved = source.load_latest() or (0, {})
+    return {"network.vectors": embedding.vectors, **began_with(saved)}

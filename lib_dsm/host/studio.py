@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,11 +43,17 @@ class StudioSession:
     set_aside: SetAside = field(default_factory=SetAside)  # it loads nothing else
     embeddings: frozenset[str] = frozenset()  # its prompts know only the one that is trained
 
-    def preview(self, request: PreviewRequest, replacements: Mapping[str, torch.Tensor], clip_skip: int) -> Image:
-        """See protocol.py."""
+    def preview(
+        self,
+        request: PreviewRequest,
+        replacements: Mapping[str, torch.Tensor],
+        clip_skip: int,
+        check: Callable[[], None] = lambda: None,
+    ) -> Image:
+        """See protocol.py; it can be given up between any two sampling steps."""
         from lib_dsm.diffusion.sampling import generate
 
-        return generate(self.model, request, replacements, clip_skip)
+        return generate(self.model, request, replacements, clip_skip, check)
 
     def progress(self, done: int, total: int, text: str = "") -> None:
         """The studio shows the job itself."""

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib_dsm.errors import BusyError, DsmError, ModelError
+from lib_dsm.errors import BusyError, Cancelled, DsmError, ModelError
 from lib_dsm.files import sha256
 from lib_dsm.guards.set_aside import SetAside
 from lib_dsm.host import webui_preview
@@ -58,18 +58,31 @@ class WebUISession:
 
         return frozenset(sd_hijack.model_hijack.embedding_db.word_embeddings)
 
-    def preview(self, request: PreviewRequest, replacements: Mapping[str, torch.Tensor], clip_skip: int) -> Image:
+    def preview(
+        self,
+        request: PreviewRequest,
+        replacements: Mapping[str, torch.Tensor],
+        clip_skip: int,
+        check: Callable[[], None] = lambda: None,
+    ) -> Image:
         """See protocol.py; the picture is the one that txt2img gives for the same settings.
 
-        Interrupt ends it early, with the picture as far as it has come.
+        The WebUI ends a picture early with what there is of it; that is not one to look at or to keep.
         """
+        check()
+        self._demand_uninterrupted()
         with self.model.prompting(replacements, clip_skip), self._as_generating():
-            while True:
-                # An interrupt from before would leave the WebUI without any picture; the trainer learns of it itself.
-                self._take_interrupt()
-                image = webui_preview.generate(request, self._title)
-                if image is not None:
-                    return image
+            image = webui_preview.generate(request, self._title)
+        self._demand_uninterrupted()
+        if image is None:
+            raise Cancelled("The preview was interrupted.")
+        return image
+
+    def _demand_uninterrupted(self) -> None:
+        # Only looked at: the trainer asks for it itself, to stop.
+        self._take_interrupt()
+        if self._interrupted.is_set():
+            raise Cancelled("The preview was interrupted.")
 
     def moved(self) -> str:
         """See protocol.py. The API can unload the model, and extensions load another, without the queue's lock."""

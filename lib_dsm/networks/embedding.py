@@ -81,6 +81,15 @@ def save_png(embedding: Embedding, preview: Image, path: Path) -> None:
 
     The WebUI loads it from the embeddings folder unless its name ends in `.preview.png`.
     """
+    write_bytes(path, png_bytes(embedding, preview))
+
+
+def png_bytes(embedding: Embedding, preview: Image) -> bytes:
+    """What `save_png` writes.
+
+    Raises:
+        ModelError: as `save_pt`.
+    """
     from PIL.PngImagePlugin import PngInfo
 
     chunks = PngInfo()
@@ -89,7 +98,7 @@ def save_png(embedding: Embedding, preview: Image, path: Path) -> None:
     buffer = BytesIO()
     picture = preview if preview.mode in ("RGB", "RGBA", "L") else preview.convert("RGB")
     picture.save(buffer, "PNG", pnginfo=chunks)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def load_embedding(path: Path) -> Embedding:

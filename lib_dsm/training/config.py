@@ -27,6 +27,12 @@ TEMPLATE_SOURCES = ("lines", "file", "subject", "subject_filewords", "style", "s
 TIMESTEPS = 1000  # of every Stable Diffusion model
 
 
+def _demand_multiples(width: int, height: int, what: str) -> None:
+    """A latent cell is eight pixels wide and high."""
+    if width % 8 or height % 8:
+        raise InputError(f"The {what} {width}×{height} is no multiple of 8.", "Use multiples of 8.")
+
+
 @dataclass(frozen=True)
 class PreviewRequest:
     """One picture to be generated while training."""
@@ -43,6 +49,9 @@ class PreviewRequest:
     scheduler: str = option(
         "", "The WebUI's schedule type, such as Karras; empty is its Automatic.", label="Schedule type"
     )
+
+    def __post_init__(self) -> None:
+        _demand_multiples(self.width, self.height, "preview's size")
 
 
 @dataclass(frozen=True)
@@ -91,9 +100,7 @@ class RunConfig:
         "initial", "With fixed: the length each vector starts with, or that of the median word.",
         label="Fixed length", choices=("initial", "median"),
     )  # fmt: skip
-    learning_rate: str = option(
-        "0.0005:5000, 0.0001:10000", "Rate, or rate:step pairs; a rate holds up to its step.", number_as_text=True
-    )
+    learning_rate: str = option("0.0005:5000, 0.0001:10000", "Rate, or rate:step pairs; a rate holds up to its step.")
     schedule: str = option(
         "steps", "The rate as written, along a cosine down to the last step, or along cosines that start again.",
         label="Rate schedule", choices=SCHEDULES,
@@ -128,11 +135,11 @@ class RunConfig:
     )  # fmt: skip
     clip_bound: str = option(
         "1", "The bound of gradient clipping, or bound:step pairs; a bound holds up to its step, the last for good.",
-        label="Clipping bound", number_as_text=True,
+        label="Clipping bound",
     )  # fmt: skip
     clip_norm: str = option(
         "2", "With norm: which one is measured; 2 the Euclidean, 1 the sum, inf the largest value, or another number.",
-        label="Clipping norm", number_as_text=True,
+        label="Clipping norm",
     )  # fmt: skip
     adam_beta1: float = option(
         0.9, "AdamW: memory of the mean gradient.", label="AdamW beta 1", minimum=0.0, maximum=0.9999, step=0.01
@@ -243,8 +250,7 @@ class RunConfig:
                 f'The embedding\'s name "{self.name}" holds "{special.group()}", which prompts read as a sign.',
                 "Use letters, digits, spaces, - and _.",
             )
-        if self.width % 8 or self.height % 8:
-            raise InputError(f"The size {self.width}×{self.height} is no multiple of 8.", "Use multiples of 8.")
+        _demand_multiples(self.width, self.height, "size")
         _demand_word_regex(self.filename_regex)
         parse_bound(self.clip_bound)
         parse_norm(self.clip_norm)

@@ -7,6 +7,7 @@ between the noise (or the velocity) and what the frozen U-Net predicts. Only the
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ from lib_dsm.training.timesteps import draw_timestep, loss_weights
 
 # Half precision rounds small gradients to zero; a power of two scales them without changing any digit.
 _HALF_PRECISION_SCALE = 1024.0
+# Where that was too much it is halved, and tried again after this many steps: one large gradient is no reason to lose
+# small ones for good.
+_SCALE_RISES_EVERY = 500
+_SCALE = "loss_scale"  # in the saved state
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class Callbacks:
     """What flows out of the loop. Each gets the number of finished steps; any may raise to end the run."""
 
     stepped: Callable[[StepReport], None]
-    preview: Callable[[int], None]
+    preview: Callable[[int], None]  # draws those of the step's pictures that are not there yet
     write_network: Callable[[int, Path], object]  # writes the network's files into the folder it is given
     saved: Callable[[int, Path], None]
     validate: Callable[[int], None] = lambda step: None  # also before the first step, and again where a run goes on
@@ -124,7 +129,7 @@ class Trainer:
         self.clipping = Clipping(config.clip_gradient, config.clip_bound, config.clip_norm)
         self.norms = NormControl(config, model)
         self.norms.begin(trainable.parameters())
-        self.loss_scale = _HALF_PRECISION_SCALE if model.dtype == torch.float16 else 1.0
+        self.loss_scale = self._largest_scale = _HALF_PRECISION_SCALE if model.dtype == torch.float16 else 1.0
         self.step = 0
         self.start = [parameter.detach().clone() for parameter in trainable.parameters()]
         self._saved_at: int | None = None
@@ -145,7 +150,7 @@ class Trainer:
         if latest is not None:
             self.step, tensors = latest
             self._load_tensors(tensors)
-            self._saved_at = self._previewed_at = self.step
+            self._saved_at = self.step
         else:
             self.step = step
             if moments is not None:
@@ -168,12 +173,13 @@ class Trainer:
             self._save()
         finished = self.step >= self.last_step
         if finished and (self.config.preview_every or self.config.cycle_preview) and self._previewed_at != self.step:
-            self.callbacks.preview(self.step)
+            self._preview()
         return finished
 
     def _loop(self) -> None:
         first = True
         self._validate(self._saved_at is None)
+        self._complete_previews()
         while self.step < self.last_step and not self.commands.stop():
             report = self._train_step(first)
             first = False
@@ -188,6 +194,18 @@ class Trainer:
         if every and (new or self.step % every == 0) and every <= self.last_step:
             self.callbacks.validate(self.step)
 
+    def _complete_previews(self) -> None:
+        """A run that was killed or stopped between saving a step and its last picture draws the missing ones."""
+        if self._saved_at is None:
+            return
+        every = self.config.preview_every
+        if (every and self.step % every == 0) or self.folder.previews_of(self.step):
+            self._preview()
+
+    def _preview(self) -> None:
+        self.callbacks.preview(self.step)
+        self._previewed_at = self.step
+
     def _save_and_preview(self) -> None:
         cycle_ends = self.schedule.ends_cycle(self.step)
         every = self.config.save_every
@@ -196,26 +214,15 @@ class Trainer:
         every = self.config.preview_every
         wished = self.commands.preview() or (cycle_ends and self.config.cycle_preview)
         if wished or (every and self.step % every == 0):
-            self.callbacks.preview(self.step)
-            self._previewed_at = self.step
+            self._preview()
 
     def _train_step(self, first: bool) -> StepReport:
         """One optimiser step over exactly `pictures_per_step` pictures."""
         begun = time.perf_counter()
-        config, count = self.config, self.config.pictures_per_step
         rate = self.schedule.at(self.step)
         assert rate is not None  # `last_step` ends the run before the schedule does
-        shown = showings(config.seed, len(self.pictures.pictures), config.repeats, self.step * count, count)
-        losses: list[torch.Tensor] = []
-        timesteps: list[int] = []
-        with self.trainable.applied(self.model) as replacements:
-            for batch in batches(shown, self.pictures.sizes, config.batch_size):
-                for part in self.memory.each(batch, partial(self._add_gradients, replacements)):
-                    losses.append(part[0])
-                    timesteps += part[1]
-        gradient_value = float(self._unscale_gradients())
-        each = torch.cat(losses).tolist()
-        loss_value = sum(each) / count
+        each, timesteps, gradient_value = self._gradients()
+        loss_value = sum(each) / self.config.pictures_per_step
         watch_loss(loss_value, gradient_value, self.step)
         if first:
             watch_gradient(gradient_value)
@@ -239,6 +246,35 @@ class Trainer:
             bands=band_means(each, timesteps, len(self.alphas)),
             seconds=time.perf_counter() - begun,
         )
+
+    def _gradients(self) -> tuple[list[float], list[int], float]:
+        """Fill in the step's gradient; gives each picture's loss and timestep, and the gradient's norm.
+
+        A gradient that half precision cannot hold is computed again at half the scale. What a step draws depends on the
+        step alone, so it is the same gradient.
+        """
+        if self.loss_scale < self._largest_scale and self.step % _SCALE_RISES_EVERY == 0:
+            self.loss_scale *= 2
+        while True:
+            each, timesteps = self._accumulate()
+            norm = float(self._unscale_gradients())
+            if math.isfinite(norm) or self.loss_scale <= 1.0 or not all(map(math.isfinite, each)):
+                return each, timesteps, norm
+            self.loss_scale /= 2
+            self.optimizer.zero_grad(set_to_none=True)
+
+    def _accumulate(self) -> tuple[list[float], list[int]]:
+        """Sum up the scaled gradients of the step's pictures; gives each one's loss and timestep."""
+        config, count = self.config, self.config.pictures_per_step
+        shown = showings(config.seed, len(self.pictures.pictures), config.repeats, self.step * count, count)
+        losses: list[torch.Tensor] = []
+        timesteps: list[int] = []
+        with self.trainable.applied(self.model) as replacements:
+            for batch in batches(shown, self.pictures.sizes, config.batch_size):
+                for part in self.memory.each(batch, partial(self._add_gradients, replacements)):
+                    losses.append(part[0])
+                    timesteps += part[1]
+        return torch.cat(losses).tolist(), timesteps
 
     def _add_gradients(self, replacements: Replacements, part: Sequence[Shown]) -> tuple[torch.Tensor, list[int]]:
         """Add a part's share of the step's gradient, or if it fails nothing; gives its losses and timesteps."""
@@ -308,6 +344,8 @@ class Trainer:
     def _tensors(self) -> dict[str, torch.Tensor]:
         tensors = {f"network.{key}": value for key, value in self.trainable.state().items()}
         tensors.update({f"start.{index}": start.cpu().contiguous() for index, start in enumerate(self.start)})
+        if self._largest_scale > 1.0:
+            tensors[_SCALE] = torch.tensor(self.loss_scale)
         for index, state in self.optimizer.state_dict()["state"].items():
             for key, value in state.items():
                 tensors[f"optimizer.{index}.{key}"] = value.detach().cpu().clone().contiguous()
@@ -324,12 +362,19 @@ class Trainer:
                 _, index, name = key.split(".", 2)
                 state.setdefault(int(index), {})[name] = value
         self._load_moments(state)
+        if self._largest_scale > 1.0 and _SCALE in tensors:
+            self.loss_scale = float(tensors[_SCALE])
         # States of earlier versions do not tell; then it is what the settings begin with.
         self.start = [tensors.get(f"start.{index}", start).to(start) for index, start in enumerate(self.start)]
 
     def _load_moments(self, state: dict[int, dict[str, torch.Tensor]]) -> None:
         # Rates, betas and the like are the settings', which may have changed.
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+
+
+def began_with(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The part of a saved state that tells where its run began."""
+    return {key: value for key, value in state.items() if key.startswith("start.")}
 
 
 def diffusion_losses(

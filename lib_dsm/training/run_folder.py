@@ -151,9 +151,17 @@ class RunFolder:
         return None
 
     def keep_until(self, step: int) -> None:
-        """Drop what was noted after `step`, which a resumed run will note again."""
+        """Drop what was noted and drawn after `step`, which a resumed run will note and draw again.
+
+        Raises:
+            StorageError: the disk does not take it, or a picture cannot be deleted.
+        """
         for table in (self._losses, self._validations, self._previews):
             table.keep_until(step)
+        # They hold vectors of a course that the run does not take any more.
+        for preview in self.previews():
+            if preview["step"] > step:
+                _delete(Path(preview["path"]))
 
     def add_loss(self, step: float, *values: float) -> None:
         """Append a row to `losses.csv`; see `curves.COLUMNS`."""
@@ -182,7 +190,10 @@ class RunFolder:
         return [validation for its_key, validation in found if its_key == wanted]
 
     def add_preview(self, step: int, preview: Mapping[str, Any]) -> None:
-        """Note in `previews.csv` what a picture in `images/` shows; `preview` is as `previews` gives it."""
+        """Note in `previews.csv` what a picture in `images/` shows; `preview` is as `previews` gives it.
+
+        To be noted before the picture is written, so that no picture is there without its note.
+        """
         name = Path(preview["path"]).name
         self._previews.append(step, [name, *(preview[column] for column in PREVIEW_COLUMNS[2:])])
 
@@ -206,3 +217,17 @@ class RunFolder:
     def preview_file(self, step: int, index: int) -> Path:
         """Where the preview of the request `index` (from 0) goes."""
         return self.images / f"step-{step:06d}-{index + 1}.png"
+
+    def previews_of(self, step: int) -> list[Path]:
+        """The previews of a step, in the order of their requests."""
+        return [Path(preview["path"]) for preview in self.previews() if preview["step"] == step]
+
+
+def _delete(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{path}, a picture of a step that is trained anew, cannot be deleted: {error.strerror or error}.",
+            "Close programs that show it and resume the run again.",
+        ) from error

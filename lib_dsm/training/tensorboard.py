@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lib_dsm.errors import StorageError
 from lib_dsm.training.curves import BAND, BANDS, GRADIENT, LOSS, MEAN_NORM, MOVEMENT, RATE, SECONDS, STEP
 from lib_dsm.training.verdict import Validation
 
@@ -66,10 +67,22 @@ class TensorBoard:
 
 
 def open_tensorboard(folder: Path, begun: int) -> TensorBoard | None:
-    """A writer into `folder` that goes on after step `begun`; None where TensorBoard is not installed."""
+    """A writer into `folder` that goes on after step `begun`; None where TensorBoard is not installed.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except Exception:  # not installed, or of a version that does not go with this torch
         return None
-    writer = SummaryWriter(str(folder), purge_step=begun + 1 if begun else None)  # type: ignore[no-untyped-call]
+    try:
+        writer = SummaryWriter(str(folder), purge_step=begun + 1 if begun else None)  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever it says of a folder: it is not ours to know
+        logger.warning("TensorBoard's files could not be opened", exc_info=True)
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(
+            f"Nothing is written for TensorBoard: {folder} could not be opened: {reason}.",
+            "Free some space or make the folder writable.",
+        ) from error
     return TensorBoard(writer)

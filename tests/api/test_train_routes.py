@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -101,6 +103,20 @@ def test_a_plan_gives_the_prompts_that_the_training_reads(client, config, opened
 def test_a_plan_counts_without_the_pictures_held_out(client, config):
     facts = plan(client, {**config, "validation_share": 0.4})
     assert (facts["count"], facts["held_out"], facts["steps_per_epoch"], facts["epochs"]) == (3, 1, 2.0, 2.0)
+
+
+def test_a_plan_counts_the_steps_that_are_made(client, config, service):
+    """To where the rate ends, and from where an embedding's own training had come."""
+    settings = {**config, "max_steps": 100, "learning_rate": "0.01:30"}
+    facts = plan(client, settings)
+    assert (facts["steps"], facts["epochs"]) == (30, 10.0)
+    assert plan(client, {**settings, "learning_rate": "0.01:"})["steps"] == 100
+    service.host.folders.embeddings.mkdir(parents=True, exist_ok=True)
+    save_pt(Embedding("before", torch.ones(2, 80), step=24), service.host.folders.embeddings / "before.pt")
+    facts = plan(client, {**settings, "init_embedding": "before", "init_continue": True})
+    assert (facts["steps"], facts["epochs"]) == (6, 2.0)
+    assert plan(client, {**settings, "init_embedding": "before"})["steps"] == 30
+    assert plan(client, {**settings, "init_embedding": "nothing", "init_continue": True})["steps"] == 30
 
 
 def test_a_plan_names_what_it_leaves_out(client, config, opened):
@@ -268,6 +284,32 @@ def test_a_run_is_resumed_with_more_steps(client, run):
     assert (job["state"], job["done"], len(job["data"]["losses"])) == ("done", 6, 6), job["error"]
 
 
+def test_a_run_is_resumed_at_another_rate(client, run, service):
+    assert run["data"]["learning_rate"] == "0.01"
+    wish = {"run": "zorgle", "max_steps": 6, "learning_rate": " 0.001 "}
+    job = finish(client, client.post(V1 + "train/resume", json=wish).json()["job"])
+    assert (job["state"], job["done"], job["data"]["learning_rate"]) == ("done", 6, "0.001"), job["error"]
+    with (service.host.folders.logs / "zorgle" / "losses.csv").open(newline="") as file:
+        rates = {int(row["step"]): float(row["learning_rate"]) for row in csv.DictReader(file)}
+    assert rates == {1: 0.01, 2: 0.01, 3: 0.01, 4: 0.01, 5: 0.001, 6: 0.001}
+    assert client.get(V1 + "train/run", params={"run": "zorgle"}).json()["config"]["learning_rate"] == "0.001"
+    refused = client.post(V1 + "train/resume", json={**wish, "max_steps": 8, "learning_rate": "fast"})
+    assert refused.status_code == 400 and "fast" in refused.json()["error"]["problem"]
+
+
+def test_a_preview_without_a_prompt_is_refused_with_a_sentence(client, service):
+    going_on = threading.Event()
+    job = service.host.jobs.start("Training zorgle", lambda job: going_on.wait(60))
+    job.data["requests"] = 0
+    try:
+        answer = client.post(f"{V1}jobs/{job.id}/ask", json={"wish": "preview"})
+        assert answer.status_code == 400 and "no preview prompt" in answer.json()["error"]["problem"]
+        job.data["requests"] = 1
+        assert client.post(f"{V1}jobs/{job.id}/ask", json={"wish": "preview"}).status_code == 200
+    finally:
+        going_on.set()
+
+
 def test_a_step_is_used(client, run, service):
     published = service.host.folders.embeddings / "zorgle.safetensors"
     last = published.read_bytes()
@@ -275,6 +317,7 @@ def test_a_step_is_used(client, run, service):
     assert job["state"] == "done" and "step 2" in job["data"]["summary"], job
     assert load_embedding(published).step == 2 and published.read_bytes() != last
     job = finish(client, client.post(V1 + "train/use", json={"run": "zorgle", "step": 3}).json()["job"])
+    assert "no preview of it" in job["error"]
     assert job["state"] == "failed" and "Saved steps: 2, 4." in job["error"]
 
 

@@ -88,6 +88,16 @@ def test_nothing_left_to_train_is_said():
     assert "resume-beyond-steps" not in found(facts(record={}, saved_step=1000, published=False))
 
 
+def test_a_rate_that_has_ended_leaves_nothing_to_train_whatever_the_steps():
+    run = {"record": {}, "published": True}
+    ends = {"learning_rate": "0.0005:500", "max_steps": 800}
+    blocked = [item for item in check(facts(config=ends, saved_step=500, **run)) if item.severity is Severity.BLOCK]
+    assert [item.id for item in blocked] == ["resume-beyond-steps"] and "ends at step 500" in blocked[0].problem
+    assert "resume-beyond-steps" not in found(facts(config=ends, saved_step=499, **run))
+    goes_on = {**ends, "learning_rate": "0.0005:500, 0.0001"}
+    assert "resume-beyond-steps" not in found(facts(config=goes_on, saved_step=500, **run))
+
+
 def test_another_checkpoint_vae_or_dataset_is_noticed_on_resume():
     record = {"checkpoint": {"name": "nai", "sha256": "aa"}, "vae": "bb", "dataset": {"fingerprint": "cc"}}
     same = facts(record=record, checkpoint_hash="aa", vae_hash="bb", fingerprint="cc")

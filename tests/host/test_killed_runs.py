@@ -12,8 +12,11 @@ import pytest
 from safetensors.torch import load_file
 
 from lib_dsm import options
+from lib_dsm.training.config import PreviewRequest
 
 ROOT = Path(__file__).resolve().parents[2]
+
+REQUESTS = tuple(PreviewRequest(prompt="solo, [name]", width=64, height=64, steps=2, seed=seed) for seed in (1, 2))
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
 
@@ -34,6 +37,12 @@ def losses(folder: Path) -> list[list[str]]:
         return [row[:-1] for row in csv.reader(file)]
 
 
+def pictures(folder: Path) -> dict[str, bytes]:
+    """The previews by name, and what is noted of them by that of the run's file."""
+    noted = sorted(set((folder / "previews.csv").read_bytes().splitlines()))
+    return {**{path.name: path.read_bytes() for path in (folder / "images").glob("step-*")}, "noted": b"\n".join(noted)}
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(run_config, tmp_path, seed):
     config = run_config(
@@ -42,6 +51,7 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(run
         schedule="cosine restarts", cycle_length=2, cycle_multiplier=2, cycle_decay=0.7, warmup_steps=1,
         template=("[filewords], [name]", "[name] [filewords]"), loss_weighting="min-snr", norm_control="fixed",
         clip_gradient="norm", clip_bound="0.01", timestep_sampling="logit-normal", validate_every=4, seed=seed,
+        preview_every=2, previews=REQUESTS,
     )  # fmt: skip
     assert trained(config, tmp_path / "whole", seed, kills=0) == ["finished"]
     # What is cached of pictures alone is taken over, so that the kills hit the training.
@@ -61,6 +71,8 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(run
         assert expected.keys() == found.keys()
         assert all(expected[name].equal(found[name]) for name in expected), step
     assert losses(killed) == losses(whole)
+    assert pictures(killed) == pictures(whole) and len(pictures(whole)) == 4 * len(REQUESTS) + 1
+    assert killed.with_suffix(".png").read_bytes() == whole.with_suffix(".png").read_bytes()
     published = [tmp_path / name / "embeddings" / "zorgle.safetensors" for name in ("whole", "killed")]
     assert published[0].read_bytes() == published[1].read_bytes()
 

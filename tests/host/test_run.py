@@ -187,7 +187,7 @@ def test_the_output_may_be_the_embeddings_folder(studio, run_config):
     folder = studio.folders.embeddings
     result = train(studio, run_config(max_steps=1, output=str(folder)), Job("test"))
     assert load_embedding(result.published).step == 1
-    assert sorted(path.name for path in folder.glob("zorgle.*")) == ["zorgle.pt", "zorgle.safetensors"]
+    assert sorted(path.name for path in folder.glob("zorgle.*")) == ["zorgle.png", "zorgle.pt", "zorgle.safetensors"]
 
 
 def test_a_run_that_ended_before_it_was_published_is_published_when_resumed(studio, run_config, monkeypatch):
@@ -204,7 +204,7 @@ def test_a_run_that_ended_before_it_was_published_is_published_when_resumed(stud
 
 
 def test_a_failed_preview_costs_no_training(studio, run_config, monkeypatch):
-    def out_of_memory(self, request, replacements, clip_skip):
+    def out_of_memory(self, request, replacements, clip_skip, check):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr("lib_dsm.host.studio.StudioSession.preview", out_of_memory)
@@ -220,6 +220,11 @@ def test_a_run_that_may_not_start_leaves_the_earlier_one_alone(studio, run_confi
     with RunFolder(result.folder).locked(), pytest.raises(BusyError):
         train(studio, run_config(overwrite=True), Job("test"))
     assert result.folder.is_dir() and not list((tmp_path / "runs").glob("*.old-*"))
+
+
+def test_an_empty_template_is_refused_whatever_is_overridden(studio, run_config):
+    with pytest.raises(InputError, match="template is empty"):
+        train(studio, run_config(template=(), override=("template-without-name",)), Job("test"))
 
 
 def test_the_record_follows_the_settings_of_a_resumed_run(studio, run_config):

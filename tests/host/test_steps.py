@@ -10,7 +10,8 @@ from lib_dsm.errors import BusyError, GuardError, InputError, ModelError
 from lib_dsm.host.run import past_run, train
 from lib_dsm.host.steps import continue_from, use_step
 from lib_dsm.jobs import Job
-from lib_dsm.networks.embedding import load_embedding
+from lib_dsm.networks.embedding import load_embedding, save_pt
+from lib_dsm.training.config import PreviewRequest
 from lib_dsm.training.run_folder import RunFolder
 
 
@@ -134,3 +135,66 @@ def test_a_disk_that_does_not_take_it_leaves_no_half_run(studio, ran, monkeypatc
     with pytest.raises(StorageError, match="No space left"):
         continue_from(studio, ran, 2)
     assert not [path for path in ran.parent.iterdir() if path.is_dir() and path != ran]
+
+
+PREVIEW = (PreviewRequest(prompt="[name]", width=64, height=64, steps=1),)
+
+
+@pytest.fixture
+def drew(studio, run_config):
+    """A finished run of four steps: all have a preview, and the last alone is saved."""
+    config = run_config(save_every=0, preview_every=1, previews=PREVIEW, width=64, height=64, validate_every=0)
+    return train(studio, config, Job("test")).folder
+
+
+def test_all_published_files_are_those_of_the_step_that_is_used(studio, ran):
+    beside = [ran.parent / f"zorgle{suffix}" for suffix in (".safetensors", ".pt", ".png")]
+    foreign = studio.folders.embeddings / "zorgle.pt"
+    save_pt(load_embedding(published(studio)), foreign)
+    precious = foreign.read_bytes()
+    use_step(studio, ran, 2)
+    vectors = load_embedding(RunFolder(ran).state_file(2, "zorgle.pt")).vectors
+    for file in (*beside, published(studio)):
+        found = load_embedding(file)
+        assert found.step == 2 and found.vectors.equal(vectors), file
+    # The WebUI would have to choose between the two.
+    assert not foreign.exists() and foreign.with_name("zorgle.pt.old-1").read_bytes() == precious
+    assert not list(ran.parent.glob("*.old-*"))  # those were the run's own
+    use_step(studio, ran, 4)
+    assert {load_embedding(file).step for file in (*beside, published(studio))} == {4}
+
+
+def test_a_step_that_has_a_preview_alone_can_be_used(studio, drew, run_config):
+    preview = drew / "images" / "step-000002-1.png"
+    used = use_step(studio, drew, 2)
+    vectors = load_embedding(preview).vectors
+    assert not vectors.equal(load_embedding(RunFolder(drew).state_file(4, "zorgle.pt")).vectors)
+    for file in (used.published, *(drew.parent / f"zorgle{suffix}" for suffix in (".safetensors", ".pt", ".png"))):
+        found = load_embedding(file)
+        assert found.step == 2 and found.vectors.equal(vectors) and found.clip_skip == 1
+    assert (drew.parent / "zorgle.png").read_bytes() == preview.read_bytes()
+    assert past_run(studio, drew).data["published_step"] == 2
+    assert use_step(studio, drew, 2).kept is None
+    # It counts as published, as a saved one does.
+    config = run_config(save_every=0, preview_every=1, previews=PREVIEW, width=64, height=64, validate_every=0)
+    with pytest.raises(GuardError, match="finished 4 of 4"):
+        train(studio, config, Job("test"), resume=True)
+    with pytest.raises(InputError, match=r"no saved step 9 and no preview.*Saved steps: 4.*preview alone: 1, 2, 3"):
+        use_step(studio, drew, 9)
+
+
+def test_a_step_that_has_a_preview_alone_can_be_continued_from(studio, drew):
+    config = continue_from(studio, drew, 2)
+    result = train(studio, config, Job("test"), resume=True)
+    new = RunFolder(result.folder)
+    assert result.step == 4 and new.saved_steps() == [2, 4]
+    vectors = load_embedding(drew / "images" / "step-000002-1.png").vectors
+    state = load_file(new.state_file(2, "state.safetensors"))
+    assert state["network.vectors"].equal(vectors) and not any(key.startswith("optimizer.") for key in state)
+    assert state["start.0"].equal(load_file(RunFolder(drew).state_file(4, "state.safetensors"))["start.0"])
+    for file in new.state_folder(2).glob("zorgle-from-2.*"):
+        assert load_embedding(file).step == 2 and load_embedding(file).vectors.equal(vectors)
+    steps = [row[0] for row in new.losses()]
+    assert steps == [1, 2, 3, 4]
+    rows = [list(RunFolder(path).losses()) for path in (drew, result.folder)]
+    assert rows[0][2][1] == rows[1][2][1]  # the loss of step 3: the very same vectors

@@ -84,6 +84,9 @@ def test_a_file_from_before_an_option_was_known_means_its_default(run_json):
         ({"norm_decay": 2}, "Length decay"),
         ({"template_source": "subjects"}, "subject_filewords"),
         ({"shedule": "cosine"}, '"shedule"'),
+        ({"width": 500}, "size 500×512 is no multiple of 8"),
+        ({"previews": [{"width": 500}]}, "preview's size 500×512 is no multiple of 8"),
+        ({"previews": [{"height": 513}]}, "preview's size 512×513 is no multiple of 8"),
     ],
 )
 def test_what_is_wrong_is_named(run_json, values, word):

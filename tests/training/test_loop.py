@@ -165,6 +165,93 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(run_config, micro, p
     assert step == 2 and torch.equal(tensors["network.vectors"], good[0])
 
 
+class Halved:
+    """The model with a backward pass in which numbers above half precision's largest become infinite."""
+
+    def __init__(self, model, dtype=torch.float16, enlarged=1.0):
+        self._model = model
+        self.dtype = dtype
+        self._enlarged = enlarged  # as if gradients were that much larger
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def predict(self, *arguments):
+        output = self._model.predict(*arguments)
+        output.register_hook(lambda gradient: self._rounded(gradient))
+        return output
+
+    def _rounded(self, gradient):
+        too_large = gradient.abs().max() * self._enlarged > torch.finfo(torch.float16).max
+        return gradient * float("inf") if too_large else gradient
+
+
+def test_a_gradient_that_half_precision_cannot_hold_is_computed_again_at_a_smaller_scale(
+    run_config, micro, pictures, tmp_path
+):
+    config = run_config(max_steps=4)
+    plain = trained(config, micro, tmp_path / "plain", pictures)
+    halved = trained(config, Halved(micro, enlarged=3e4), tmp_path / "halved", pictures)
+    assert 1.0 <= halved.loss_scale < 1024.0
+    # A power of two changes no digit.
+    assert torch.equal(plain.trainable.state()["vectors"], halved.trainable.state()["vectors"])
+    rows = [list(RunFolder(tmp_path / name).losses()) for name in ("plain", "halved")]
+    assert [row[:8] for row in rows[0]] == [row[:8] for row in rows[1]]
+
+
+def test_the_scale_is_a_part_of_the_saved_state(run_config, micro, pictures, tmp_path):
+    model = Halved(micro, enlarged=3e4)
+    first = trained(run_config(max_steps=2), model, tmp_path / "run", pictures)
+    again = trainer(run_config(max_steps=4), model, tmp_path / "run", pictures)
+    assert again.loss_scale == 1024.0
+    again.resume()
+    assert again.loss_scale == first.loss_scale < 1024.0
+    again.step = 500  # now and then it is tried whether a larger one will do
+    again._gradients()
+    assert again.loss_scale == first.loss_scale
+    again.model = micro
+    again._gradients()
+    assert again.loss_scale == 2 * first.loss_scale
+
+
+def test_a_gradient_that_is_infinite_at_every_scale_ends_the_run(run_config, micro, pictures, tmp_path):
+    run = trainer(run_config(max_steps=4), Halved(micro, enlarged=float("inf")), tmp_path / "run", pictures)
+    run.resume()
+    with pytest.raises(GuardError, match="gradient after step 0 is not a number"):
+        run.run()
+    assert run.loss_scale == 1.0 and run.folder.saved_steps() == []
+
+
+def drawn(folder, *steps):
+    """Previews of these steps, one request each."""
+    folder.images.mkdir(parents=True, exist_ok=True)
+    for step in steps:
+        folder.preview_file(step, 0).write_bytes(b"picture")
+
+
+@pytest.mark.parametrize(
+    ("saved", "every", "there", "expected"),
+    [
+        (2, 2, [], [2, 4, 5]),  # it was killed after it had saved and before it had drawn
+        (2, 2, [2], [2, 4, 5]),  # those that are there are left out by whoever draws
+        (3, 2, [2], [4, 5]),
+        (3, 0, [3], [3]),  # asked for, and stopped before all of them were there
+        (3, 0, [], []),
+        (5, 2, [], [5]),  # nothing is left to train
+    ],
+)
+def test_a_resumed_run_draws_what_is_missing_of_its_step(
+    run_config, micro, pictures, tmp_path, saved, every, there, expected
+):
+    trained(run_config(max_steps=saved, save_every=0), micro, tmp_path / "run", pictures)
+    drawn(RunFolder(tmp_path / "run"), *there)
+    asked = []
+    callbacks = Callbacks(lambda report: None, asked.append, lambda s, f: None, lambda s, f: None)
+    config = run_config(max_steps=5, save_every=0, preview_every=every)
+    trained(config, micro, tmp_path / "run", pictures, callbacks=callbacks)
+    assert asked == expected
+
+
 def test_a_template_that_cuts_the_gradient_is_noticed_at_once(run_config, micro, pictures, tmp_path):
     run = trainer(run_config(template=("[filewords]",)), micro, tmp_path / "run", pictures)
     run.resume()

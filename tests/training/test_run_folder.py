@@ -53,6 +53,23 @@ def test_losses_after_the_saved_step_are_dropped_and_a_cut_row_is_passed_over(tm
     assert [row[:2] for row in folder.losses()] == [(1, 1 / 3), (2, 2 / 3), (3, 1.0)]
 
 
+def test_pictures_after_the_saved_step_are_dropped_and_others_stay(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.images.mkdir()
+    for step in (250, 500, 613):
+        for index in range(2):
+            folder.add_preview(
+                step, {"path": folder.preview_file(step, index), "prompt": "p", "seed": 1, "width": 64, "height": 64}
+            )
+            folder.preview_file(step, index).write_bytes(b"picture")
+    (folder.images / "my notes.png").write_bytes(b"precious")
+    folder.keep_until(500)
+    assert [(item["step"], item["index"]) for item in folder.previews()] == [(250, 0), (250, 1), (500, 0), (500, 1)]
+    assert sorted(path.name for path in folder.images.iterdir())[0] == "my notes.png"
+    assert len(list(folder.images.iterdir())) == 5
+    assert [path.name for path in folder.previews_of(500)] == ["step-000500-1.png", "step-000500-2.png"]
+
+
 def test_a_run_is_trained_in_one_place_only(tmp_path):
     folder = RunFolder(tmp_path / "run")
     with folder.locked(), pytest.raises(BusyError), RunFolder(tmp_path / "run").locked():

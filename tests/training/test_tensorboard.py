@@ -4,6 +4,7 @@ import types
 import pytest
 from PIL import Image
 
+from lib_dsm.errors import StorageError
 from lib_dsm.training.curves import BANDS, COLUMNS
 from lib_dsm.training.tensorboard import open_tensorboard
 from lib_dsm.training.verdict import Validation
@@ -49,6 +50,15 @@ def test_a_writer_that_fails_costs_no_training(tmp_path, monkeypatch):
     board.preview(1, 0, Image.new("RGB", (8, 8)))
     board.close()
     assert Full.calls == 1
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    def refuse(folder, purge_step):
+        raise PermissionError(13, "Permission denied")
+
+    fake(monkeypatch, refuse)
+    with pytest.raises(StorageError, match=r"TensorBoard.*Permission denied"):
+        open_tensorboard(tmp_path, 0)
 
 
 def test_what_it_writes_is_read_back(tmp_path):

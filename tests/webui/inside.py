@@ -27,7 +27,7 @@ from modules.textual_inversion.textual_inversion import Embedding
 from safetensors.torch import load_file, save_file
 
 from lib_dsm.diffusion.ldm import is_tiled
-from lib_dsm.errors import DsmError
+from lib_dsm.errors import Cancelled, DsmError
 from lib_dsm.host.webui import WebUIHost
 from lib_dsm.training.config import PreviewRequest, RunConfig
 
@@ -217,7 +217,7 @@ def wait_for_interrupt(seconds: float) -> dict[str, bool]:
 
 
 def interrupted_preview() -> dict[str, Any]:
-    """Previews that are interrupted at their second step, before they begin, and not at all."""
+    """Previews that are interrupted at their second step, before they begin, and not at all: which are drawn."""
     request = PreviewRequest(prompt="solo", width=64, height=64, steps=10, seed=1)
 
     def interrupt(params: Any) -> None:
@@ -225,21 +225,30 @@ def interrupted_preview() -> dict[str, Any]:
             shared.state.interrupt()
 
     with _session() as session:
+
+        def given_up() -> bool:
+            try:
+                session.preview(request, {}, 1)
+            except Cancelled:
+                return True
+            return False
+
         whole = session.preview(request, {}, 1).tobytes()
         script_callbacks.on_cfg_denoised(interrupt)
         try:
-            early = session.preview(request, {}, 1).tobytes()
+            early = given_up()
         finally:
             script_callbacks.remove_callbacks_for_function(interrupt)
         known = session.stop_requested()
         shared.state.interrupt()
-        after = session.preview(request, {}, 1).tobytes()
+        before = given_up()
         return {
-            "ended early": early != whole,
+            "given up in the middle": early,
             "known": known,
-            "drawn all the same": after == whole,
+            "given up before it began": before,
             "known again": session.stop_requested(),
             "forgotten": not session.stop_requested(),
+            "the same as ever afterwards": session.preview(request, {}, 1).tobytes() == whole,
         }
 
 

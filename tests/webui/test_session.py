@@ -131,7 +131,7 @@ def test_generation_waits_and_interrupt_stops_the_training(webui):
     assert pictures == [picture]
 
 
-def test_interrupt_ends_a_preview_early(webui):
+def test_interrupt_gives_a_preview_up(webui):
     assert all(webui.inside("interrupted_preview").values())
 
 
