@@ -95,8 +95,9 @@
         return choice === "Project folder" ? project.path : project.train;
     }
 
-    // The settings that the fields say. What is missing is a FormError; `lenient` gives a name where none is written.
-    train.settings = (from, lenient) => {
+    // The settings that the fields say. What is missing is a FormError; `lenient` gives a name where none is written,
+    // `alone` does without pictures.
+    train.settings = (from, lenient, alone) => {
         const settings = {};
         for (const field of fields) {
             if (field.kind === "place") continue;
@@ -113,8 +114,8 @@
             settings.name = "unnamed";
         }
         if (!from.checkpoint) throw new FormError("No checkpoint is chosen.", "Put one into the folder for checkpoints and press ↻.");
-        if (!DSM.state.project) throw new FormError("No project is open.", "Write its folder at the top and press Open or New.");
-        return {...settings, checkpoint: from.checkpoint, dataset: folderOf(from.folder), previews: train.requests.get()};
+        if (!DSM.state.project && !alone) throw new FormError("No project is open.", "Write its folder at the top and press Open or New.");
+        return {...settings, checkpoint: from.checkpoint, dataset: alone ? "" : folderOf(from.folder), previews: train.requests.get()};
     };
 
     // ---- what follows from a change -----------------------------------------------------------------------------------
@@ -210,6 +211,25 @@
             const answer = await post("train/start", {config: await settingsNow()});
             train.closeCheck();
             train.follow(answer.job);
+        } catch (error) {
+            train.say("error", error.problem || error.message, error.remedy);
+        } finally {
+            starting = false;
+        }
+    };
+
+    // An embedding that is not trained yet.
+    train.create = async () => {
+        if (starting) return;
+        starting = true;
+        try {
+            const {job} = await post("train/create", {config: train.settings(await read(), false, true)});
+            DSM.toast("The model is loaded to write the embedding…");
+            DSM.job.follow(job, () => true, {update: () => {}, problem: (error) => DSM.toast(error.message, "error")}, (ended) => {
+                if (ended.state === "done") train.say("ok", ended.data.summary, `Write ${ended.data.name} in a prompt to use it; the file is ${ended.data.published}.`);
+                else train.say("error", ended.error);
+                if (ended.state === "done") press("dsm_lora_refresh");
+            });
         } catch (error) {
             train.say("error", error.problem || error.message, error.remedy);
         } finally {

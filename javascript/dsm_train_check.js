@@ -7,8 +7,34 @@
     const PAGE = 48;
     const SIGNS = {block: ["✕", "stands in the way"], fix: ["✓", "put right by itself"], warn: ["!", "look at it"], info: ["i", "good to know"], ok: ["✓", "in order"]};
 
+    const shown = (value) => { const text = Array.isArray(value) ? value.join(" / ") : String(value); return text.length > 40 ? `${text.slice(0, 40)}…` : text; };
+
+    // What a finding's remedy changes in the form, as the words of its button.
+    function remedy(settings) {
+        const words = Object.entries(settings).map(([name, value]) => {
+            const label = ((train.fields().find((field) => field.name === name) || {}).label || name.replace(/_/g, " ")).toLowerCase();
+            return typeof value === "boolean" ? `turn ${label} ${value ? "on" : "off"}` : `set ${label} to ${shown(value)}`;
+        }).join(", ");
+        return words.charAt(0).toUpperCase() + words.slice(1);
+    }
+
+    function applyButton(finding) {
+        if (!Object.keys(finding.apply || {}).length) return null;
+        const button = h("button", {class: "dsm-button dsm-small dsm-check-apply", onclick: () => {
+            train.fill(finding.apply);
+            button.disabled = true;
+            button.textContent = `✓ ${button.textContent}`;
+        }}, remedy(finding.apply));
+        return button;
+    }
+
+    // The guards that looked and found nothing, folded.
+    const fine = (passed) => (passed.length ? h("details", {class: "dsm-check-passed"}, h("summary", {}, `${plural(passed.length, "check")} passed`),
+        h("ul", {class: "dsm-checklist"}, passed.map((guard) => h("li", {class: "dsm-check dsm-fix", "data-id": guard.id},
+            h("span", {class: "dsm-check-sign", title: SIGNS.ok[1], "aria-label": SIGNS.ok[1]}, SIGNS.ok[0]), h("div", {}, guard.fine))))) : null);
+
     // Findings as a checklist. What blocks can be overridden by its own box, but for a run that has none (`override`
-    // gives and takes the ids).
+    // gives and takes the ids); so a remedy that is a change of the form has its button.
     train.checklist = (findings, override) => {
         const ids = new Set();
         return h("ul", {class: "dsm-checklist"}, findings.map((finding) => {
@@ -17,7 +43,7 @@
             ids.add(finding.id);
             return h("li", {class: `dsm-check dsm-${finding.severity}`, "data-id": finding.id},
                 h("span", {class: "dsm-check-sign", title: meaning, "aria-label": meaning}, sign),
-                h("div", {}, h("b", {}, finding.problem), " ", finding.remedy,
+                h("div", {}, h("b", {}, finding.problem), " ", finding.remedy, override ? applyButton(finding) : null,
                     own ? h("label", {class: "dsm-check-override"}, h("input", {
                         type: "checkbox", checked: override.has(finding.id), onchange: (event) => override.set(finding.id, event.target.checked),
                     }), "Train all the same, on my own responsibility") : null));
@@ -61,7 +87,7 @@
                 const head = h("div", {});
                 summarize = () => head.replaceChildren(summary(answer.findings));
                 summarize();
-                findings.replaceChildren(head, train.checklist(answer.findings, train.formOverride));
+                findings.replaceChildren(head, train.checklist(answer.findings, train.formOverride), fine(answer.passed || []) || "");
             }, (error) => { if (asked === question) findings.replaceChildren(line("error", error.problem || error.message, error.remedy)); });
             const plan = post("train/plan", {config: settings, pictures: true}).then((facts) => {
                 if (asked === question) sizes.replaceChildren(...drawSizes(facts));

@@ -31,6 +31,7 @@ class Spec:
     maximum: float | None
     choices: tuple[Any, ...] | None
     step: float | None
+    number_as_text: bool
 
 
 def option(
@@ -42,10 +43,15 @@ def option(
     maximum: float | None = None,
     choices: tuple[Any, ...] | None = None,
     step: float | None = None,
+    number_as_text: bool = False,
 ) -> Any:
-    """A dataclass field that is an option; bounds are inclusive, `step` is what a slider moves by."""
+    """A dataclass field that is an option; bounds are inclusive, `step` is what a slider moves by.
+
+    With `number_as_text` a text may be given as a number, which stands for its own digits.
+    """
     metadata = {
         "help": help, "label": label, "minimum": minimum, "maximum": maximum, "choices": choices, "step": step,
+        "number_as_text": number_as_text,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -64,6 +70,7 @@ def specs(options: type) -> dict[str, Spec]:
             maximum=field.metadata.get("maximum"),
             choices=field.metadata.get("choices"),
             step=field.metadata.get("step"),
+            number_as_text=field.metadata.get("number_as_text", False),
         )
         for field in dataclasses.fields(options)
     }
@@ -144,6 +151,8 @@ def _convert(kind: Any, value: Any, spec: Spec, what: str) -> Any:
             raise wrong
         return value
     if kind is str:
+        if spec.number_as_text and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return repr(value)
         if not isinstance(value, str):
             raise wrong
         return value

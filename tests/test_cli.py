@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -130,7 +131,11 @@ def test_check_and_train_and_bundle_and_inspect(capsys, run_config, tmp_path, mo
     where = ("--data", tmp_path / "studio")
     assert data(capsys, "check", settings, *where)["may_start"] is True
     assert main(["check", str(settings), "--set", 'template=["no name"]', *map(str, where)]) == 1
-    assert "template-without-name" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "template-without-name" in said and "checks passed" in said
+    remedy = shlex.split(next(line for line in said.splitlines() if "template=" in line).partition("apply it: ")[2])
+    assert main(["check", str(settings), "--set", 'template=["no name"]', *remedy, *map(str, where)]) == 0
+    assert "template-without-name" not in capsys.readouterr().out
     made = data(capsys, "train", settings, "--set", "max_steps=2", *where)
     assert (made["step"], made["stopped"]) == (2, False)
     assert (tmp_path / "runs" / "zorgle.safetensors").is_file()
@@ -140,6 +145,22 @@ def test_check_and_train_and_bundle_and_inspect(capsys, run_config, tmp_path, mo
     lora = data(capsys, "extract", "embedding", tmp_path / "runs" / "zorgle.pt", "--out", tmp_path / "z.safetensors")
     assert lora["prompt"] == "<lora:z:1> zorgle"
     assert data(capsys, "inspect", tmp_path / "z.safetensors")["kind"] == "lora"
+
+
+def test_create_needs_no_pictures_and_overwrites_only_what_it_wrote(capsys, run_config, tmp_path):
+    settings = tmp_path / "RUN.json"
+    values = options.to_json(dataclasses.replace(run_config(), output="out"))
+    del values["dataset"]
+    settings.write_text(json.dumps(values), encoding="utf-8")
+    call = ("create", settings, "--data", tmp_path / "studio")
+    made = data(capsys, *call)
+    assert [Path(path).parent.name for path in made["files"]] == ["out", "out"]
+    assert Path(made["published"]) == tmp_path / "studio" / "embeddings" / "zorgle.safetensors"
+    assert data(capsys, *call, "--set", "vectors=2")["kept"] == []
+    (tmp_path / "out" / "zorgle.pt").write_bytes(b"mine")
+    assert main([*map(str, call)]) == 1
+    assert "zorgle.pt already" in capsys.readouterr().err
+    assert len(data(capsys, *call, "--set", "overwrite=true")["kept"]) == 1
 
 
 def test_extract_checkpoint_refuses_equal_ones(capsys, tmp_path):
@@ -167,6 +188,7 @@ def test_extract_checkpoint_refuses_equal_ones(capsys, tmp_path):
         ([], 2), (["dance"], 2), (["tags"], 2), (["tag", "{folder}", "--threshold", "2"], 2),
         (["tag", "{folder}", "--sort", "never"], 2), (["crop", "{folder}"], 2),
         (["--help"], 0), (["train", "--help"], 0),
+        (["create"], 2), (["create", "/nowhere.json"], 1), (["create", "x.json", "--resume"], 2),
     ],
 )  # fmt: skip
 def test_exit_codes_and_one_line_of_error(capsys, folder, arguments, code):

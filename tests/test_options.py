@@ -120,6 +120,18 @@ def test_numbers_and_switches_may_be_written_as_text(key: str, text: Any, value:
     assert type(found) is type(value)
 
 
+def test_a_text_may_be_given_as_a_number_where_it_is_declared_so() -> None:
+    @dataclass(frozen=True)
+    class Written:
+        rate: str = option("1", "A rate.", number_as_text=True)
+
+    spec = options.specs(Written)["rate"]
+    assert [options.check(spec, value) for value in (0.25, 3, "0.1:5")] == ["0.25", "3", "0.1:5"]
+    for wrong in (True, None, [1]):
+        with pytest.raises(InputError, match="must be text"):
+            options.check(spec, wrong)
+
+
 def test_bounds_are_inclusive() -> None:
     for count in (1, 10):
         assert options.from_json(Sample, {"name": "n", "count": count}).count == count

@@ -25,7 +25,7 @@ def describe_plan(config: RunConfig, plan: Plan, pictures: bool) -> dict[str, An
         "count": len(plan.pictures),
         "held_out": held_out,
         "skipped": [{"name": path.name, "problem": problem} for path, problem in plan.skipped],
-        "notes": plan.notes,
+        "notes": [*plan.notes, *(f"{path.name}: {sentence}" for path, sentence in plan.guessed)],
         "captioned": sum(bool(picture.tags) for picture in plan.pictures),
         "pictures_per_step": config.pictures_per_step,
         "steps_per_epoch": each_epoch / config.pictures_per_step,

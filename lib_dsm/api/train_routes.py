@@ -57,16 +57,26 @@ def tokens(service: Service, call: Call) -> Any:
 
 
 def check(service: Service, call: Call) -> Any:
-    """What the guards say of the settings in `config`, without training."""
-    from lib_dsm.host.run import check_run
+    """What the guards say of the settings in `config`, without training, and what they found in order."""
+    from lib_dsm.host.run import examine_run
 
-    findings = check_run(service.host, _config(service, call), call.flag("resume"))
-    return {"findings": [finding.to_json() for finding in findings]}
+    findings, passed = examine_run(service.host, _config(service, call), call.flag("resume"))
+    return {
+        "findings": [finding.to_json() for finding in findings],
+        "passed": [{"id": guard.ids[0], "fine": guard.fine} for guard in passed],
+    }
 
 
 def start(service: Service, call: Call) -> Any:
     """Start the training of `config` (as in RUN.json) in the background; answers with the job's id."""
     return start_job(service, _config(service, call), call.flag("resume"))
+
+
+def create(service: Service, call: Call) -> Any:
+    """Write the untrained embedding of `config` in the background; answers with the job's id. Needs no pictures."""
+    from lib_dsm.host.create import start_creating
+
+    return {"job": start_creating(service.host, _config(service, call, pictures=False)).id}
 
 
 def start_job(service: Service, config: RunConfig, resume: bool) -> dict[str, Any]:
@@ -84,13 +94,14 @@ def runs(service: Service) -> list[Path]:
     return [path.parent for path in sorted(records, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
-def _config(service: Service, call: Call) -> RunConfig:
+def _config(service: Service, call: Call, pictures: bool = True) -> RunConfig:
     given = call.object("config")
     for name, spec in options.specs(RunConfig).items():
         if name in given and given[name] is None and type(None) not in typing.get_args(spec.type):
             raise InputError(f"{spec.label} is empty.", "Fill it in.")
     config = options.from_json(RunConfig, given, "run settings")
-    service.folder(config.dataset)
+    if pictures:
+        service.folder(config.dataset)
     if config.output:
         service.folder(config.output)
     if all(config.checkpoint != known.name for known in service.host.checkpoints()):
@@ -107,4 +118,5 @@ ROUTES = (
     Route("POST", "train/tokens", tokens),
     Route("POST", "train/check", check),
     Route("POST", "train/start", start),
+    Route("POST", "train/create", create),
 )

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import logging
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,18 +181,40 @@ def crop(arguments: argparse.Namespace) -> Result:
     return _batch(report, "written", "were there")
 
 
+def create(arguments: argparse.Namespace) -> Result:
+    """An embedding that is not trained yet."""
+    from lib_dsm.host.create import create_embedding
+
+    config, host = _run(arguments, dataset="")  # the pictures have no part in it
+    made = run_job(f"Creating {config.name}", "", lambda job: create_embedding(host, config, job))
+    return Result(
+        {"published": str(made.published), "files": _names(list(made.files)), "kept": _names(list(made.kept))},
+        "\n".join(map(str, [*made.files, made.published])),
+    )
+
+
 def check(arguments: argparse.Namespace) -> Result:
     """The guards."""
     from lib_dsm.guards.finding import Severity
-    from lib_dsm.host.run import check_run
+    from lib_dsm.host.run import examine_run
 
     config, host = _run(arguments)
-    findings = check_run(host, config, arguments.resume)
+    findings, passed = examine_run(host, config, arguments.resume)
     blocked = [item for item in findings if item.severity is Severity.BLOCK and item.id not in config.override]
-    lines = [f"[{item.severity.value}] {item.id}: {item.problem} {item.remedy}".rstrip() for item in findings]
+    lines = []
+    for item in findings:
+        lines.append(f"[{item.severity.value}] {item.id}: {item.problem} {item.remedy}".rstrip())
+        data = item.to_json()
+        if data["apply"]:
+            lines.append(f"    to apply it: {' '.join(_flag(*pair) for pair in data['apply'].items())}")
+    lines.append(f"{len(passed)} checks passed." if findings else f"Nothing to object to; {len(passed)} checks passed.")
     return Result(
-        {"findings": [item.to_json() for item in findings], "may_start": not blocked},
-        "\n".join(lines) or "Nothing to object to.",
+        {
+            "findings": [item.to_json() for item in findings],
+            "passed": [guard.ids[0] for guard in passed],
+            "may_start": not blocked,
+        },
+        "\n".join(lines),
         FAILED if blocked else 0,
     )
 
@@ -257,11 +280,12 @@ def inspect(arguments: argparse.Namespace) -> Result:
     return Result(found, describe_text(found))
 
 
-def _run(arguments: argparse.Namespace) -> tuple[RunConfig, Host]:
+def _run(arguments: argparse.Namespace, **changes: Any) -> tuple[RunConfig, Host]:
     from lib_dsm.host.studio import StudioHost
     from lib_dsm.training.config import read_config
 
-    return read_config(arguments.settings, dict(map(_setting, arguments.set))), StudioHost(arguments.data)
+    changes = {**dict(map(_setting, arguments.set)), **changes}
+    return read_config(arguments.settings, changes), StudioHost(arguments.data)
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -272,6 +296,14 @@ def _setting(text: str) -> tuple[str, Any]:
         return key.strip(), json.loads(value)
     except ValueError:
         return key.strip(), value
+
+
+def _flag(key: str, value: Any) -> str:
+    """The flag by which `_setting` reads this value."""
+    text = f"{key}={value}"
+    if not isinstance(value, str) or _setting(text) != (key, value):
+        text = f"{key}={json.dumps(value, ensure_ascii=False)}"
+    return f"--set {shlex.quote(text)}"
 
 
 def _batch(report: CropReport | TagReport, written: str, skipped: str, **more: Any) -> Result:

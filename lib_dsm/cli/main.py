@@ -203,13 +203,14 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _run(name: str) -> Callable[[argparse.ArgumentParser], None]:
+def _run(name: str, resumes: bool = True) -> Callable[[argparse.ArgumentParser], None]:
     def declare(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("settings", type=_path, metavar="RUN.json")
         parser.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a key of the file; may be repeated"
         )
-        parser.add_argument("--resume", action="store_true", help="go on with the run of this name")
+        if resumes:
+            parser.add_argument("--resume", action="store_true", help="go on with the run of this name")
         _data(parser)
         _ready(parser, name)
 
@@ -251,6 +252,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "redo": ("do the edit undone last once more", _folder_act("redo")),
     "history": ("the edits of a folder's captions", _folder_act("history")),
     "crop": ("crop pictures into another folder", _crop),
+    "create": ("write an embedding that is not trained yet", _run("create", resumes=False)),
     "check": ("the guards, without training", _run("check")),
     "train": ("train an embedding", _run("train")),
     "extract": ("make a LoRA file", _extract),

@@ -239,6 +239,30 @@ def fit_for_training(sd_model: Any) -> Iterator[None]:
         switch(True)
 
 
+def is_tiled(sd_model: Any) -> bool:
+    """Whether HyperTile cuts some of the model's attention into tiles."""
+    return any(vars(module)[_HYPERTILE_PARAMETERS].enabled for module in _tiled(sd_model))
+
+
+def patches(unet: torch.nn.Module) -> tuple[str, ...]:
+    """Where the code comes from that replaced functions of the U-Net's single parts; HyperTile's is passed over."""
+    changed = [module for module in unet.modules() if "forward" in vars(module)]
+    hyper = set(_tiled(unet))
+    names = [_origin(vars(module)["forward"]) for module in changed if module not in hyper]
+    return tuple(dict.fromkeys(names))
+
+
+def _tiled(model: Any) -> list[torch.nn.Module]:
+    return [module for module in model.modules() if vars(module).get(_HYPERTILE_PARAMETERS)]
+
+
+def _origin(function: Any) -> str:
+    """Where a function comes from, whatever it is wrapped in."""
+    while hasattr(function, "func"):  # functools.partial
+        function = function.func
+    return str(getattr(function, "__module__", "") or type(function).__module__)
+
+
 class ChannelsLast:
     """While the context lasts a U-Net's convolutions lie in memory channels last, which is twice as fast on the CPU.
 

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from lib_dsm.guards.set_aside import SetAside
 from lib_dsm.networks.textual_inversion import Start
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.pictures import Plan
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A place that a run writes to; `problem` says why it cannot be written, "" if it can."""
+
+    folder: Path
+    needed: int = 0  # bytes, estimated
+    free: int = 0
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -19,6 +31,7 @@ class RunFacts:
     plan: Plan
     token_counts: Mapping[str, int] = field(default_factory=dict)  # of the name, the init text and every caption
     foreign_embeddings: frozenset[str] = frozenset()  # names in the embeddings folder that are not this run's
+    injected: frozenset[str] = frozenset()  # names of the embeddings that the host puts into every prompt, captions too
     record: Mapping[str, Any] | None = None  # run.json of the run that is resumed
     saved_step: int = 0
     published: bool = False  # whether that step's result was put where the host looks for it
@@ -29,4 +42,9 @@ class RunFacts:
     weighted: int | None = None  # pictures whose transparency weighs the loss, None until they are read
     has_clip_skip: bool = True  # whether the model's text encoder knows it
     attention_upcast: bool = False  # whether the session computes attention in float32 for the model's sake
-    vae_replaced: str = ""  # name of an external VAE that was loaded and is set aside for the training
+    set_aside: SetAside = field(default_factory=SetAside)  # what the session took off the host's model for the training
+    unsuitable: str = ""  # the entry of the list of unsuitable models that means this checkpoint
+    unsuitable_note: str = ""  # a sentence where the person's own list cannot be read
+    data_folder: Path | None = None  # where the host keeps what is ours
+    looks: Mapping[Path, bytes] = field(default_factory=dict)  # see dataset.looks; of the pictures that were compared
+    storage: tuple[Storage, ...] = ()  # the places that the run writes to

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -21,16 +21,27 @@ class Severity(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing a guard found: a sentence with the value at fault and a sentence with the remedy."""
+    """One thing a guard found: a sentence with the value at fault and a sentence with the remedy.
+
+    `apply` is the remedy as settings to change, by the options' names, where it is nothing but that.
+    """
 
     id: str
     severity: Severity
     problem: str
     remedy: str = ""
+    apply: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the faces."""
-        return {"id": self.id, "severity": self.severity.value, "problem": self.problem, "remedy": self.remedy}
+        apply = {key: list(value) if isinstance(value, tuple) else value for key, value in self.apply.items()}
+        return {
+            "id": self.id,
+            "severity": self.severity.value,
+            "problem": self.problem,
+            "remedy": self.remedy,
+            "apply": apply,
+        }
 
 
 def demand(findings: Iterable[Finding], override: Iterable[str] = ()) -> None:

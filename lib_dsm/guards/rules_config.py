@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import re
 from collections.abc import Iterator
 
+from lib_dsm import options
 from lib_dsm.guards.facts import RunFacts
 from lib_dsm.guards.finding import Finding, Severity
 from lib_dsm.training.captions import NAME
-from lib_dsm.training.config import TIMESTEPS
-from lib_dsm.training.schedule import parse_learning_rate, schedule_of
+from lib_dsm.training.config import RunConfig
+from lib_dsm.training.schedule import schedule_of
 
 MELTING_VECTORS = 32
-FEW_TIMESTEPS = 0.1  # of all
+USUAL_VECTORS = 16
+ADVISED_VECTORS = ((2, 3), (16, 24))  # from, to: what one guide or another found good
 FULL_HASH = 10  # digits of a checkpoint's SHA-256 that embeddings keep; the eight of old files are another hash
+_MOST = {name: spec.maximum or 0 for name, spec in options.specs(RunConfig).items()}
 _ONE_SIDED = re.compile(
     r"^(heterochromia|eyepatch|monocle|side ponytail|one side up|one eye covered|split-color hair)$"
     r"|^(single|asymmetrical|mismatched|uneven) |^(mole|scar|tattoo) (on|under|above|across|over) |over one eye"
@@ -24,17 +27,21 @@ _ONE_SIDED = re.compile(
 
 def template_without_name(facts: RunFacts) -> Iterator[Finding]:
     """A line without `[name]` trains nothing, and neither does a blank one, which others take as a template."""
-    if not facts.config.template:
+    template = facts.config.template
+    mended = tuple(line if NAME in line else f"{line.strip()}, {NAME}" for line in template if line.strip())
+    apply = {"template_source": "lines", "template": mended or (f"[filewords], {NAME}",)}
+    if not template:
         yield Finding(
-            "template-without-name", Severity.BLOCK, "The prompt template is empty.", f"Write {NAME} into it."
+            "template-without-name", Severity.BLOCK, "The prompt template is empty.", f"Write {NAME} into it.", apply
         )
-    for line in facts.config.template:
+    for line in template:
         if NAME not in line:
             yield Finding(
                 "template-without-name",
                 Severity.BLOCK,
                 f'The template line "{line}" has no {NAME}, so steps with it would train nothing.',
                 f'Write for example "[filewords], {NAME}".',
+                apply,
             )
 
 
@@ -46,8 +53,10 @@ def init_too_long(facts: RunFacts) -> Iterator[Finding]:
         yield Finding(
             "init-too-long",
             Severity.BLOCK,
-            f'The initialization text "{config.init_text}" has {tokens} tokens for {config.vectors} vectors.',
+            f'The initialization text "{config.init_text}" has {tokens} tokens for {config.vectors} '
+            f"{'vector' if config.vectors == 1 else 'vectors'}.",
             f"Shorten it, or use at least {tokens} vectors.",
+            {"vectors": tokens} if tokens <= _MOST["vectors"] else {},
         )
 
 
@@ -62,12 +71,25 @@ def init_zero(facts: RunFacts) -> Iterator[Finding]:
         )
 
 
-def many_vectors(facts: RunFacts) -> Iterator[Finding]:
-    """32 and more vectors are known for melted features."""
+def odd_vectors(facts: RunFacts) -> Iterator[Finding]:
+    """32 and more vectors are known for melted features; other numbers than the guides' own are worth a word."""
     vectors = facts.config.vectors
     if vectors >= MELTING_VECTORS:
         yield Finding(
-            "vectors-odd", Severity.WARN, f"{vectors} vectors are known to melt features.", "16 to 24 are usual."
+            "vectors-odd",
+            Severity.WARN,
+            f"{vectors} vectors are known to melt features.",
+            "16 to 24 are usual.",
+            {"vectors": USUAL_VECTORS},
+        )
+    elif not any(low <= vectors <= high for low, high in ADVISED_VECTORS):
+        count = "1 vector is" if vectors == 1 else f"{vectors} vectors are"
+        yield Finding(
+            "vectors-odd",
+            Severity.INFO,
+            f"{count} none of the numbers that the guides found good.",
+            "They advise 16, or 18 to 24, or 2 to 3 for a simple subject.",
+            {"vectors": USUAL_VECTORS},
         )
 
 
@@ -81,10 +103,15 @@ def name_is_a_word(facts: RunFacts) -> Iterator[Finding]:
             Severity.BLOCK,
             f'"{name}" is a word the model knows; it could no longer be used as such.',
             f'Choose a name of your own, such as "{name}-mine".',
+            {"name": f"{name}-mine"},
         )
     if any(lowered == tag.lower() for picture in facts.plan.pictures for tag in picture.tags):
         yield Finding(
-            "name-is-a-word", Severity.BLOCK, f'"{name}" is a tag in the captions.', "Choose a name that is no tag."
+            "name-is-a-word",
+            Severity.BLOCK,
+            f'"{name}" is a tag in the captions.',
+            "Choose a name that is no tag.",
+            {"name": f"{name}-mine"},
         )
     if facts.record is None and not facts.config.overwrite and lowered in facts.foreign_embeddings:
         yield Finding(
@@ -92,18 +119,7 @@ def name_is_a_word(facts: RunFacts) -> Iterator[Finding]:
             Severity.BLOCK,
             f'There is an embedding "{name}" already.',
             "Choose another name, or allow overwriting: the old file is kept under another name.",
-        )
-
-
-def schedule_ends_early(facts: RunFacts) -> Iterator[Finding]:
-    """As in the WebUI, training ends where the learning-rate schedule does."""
-    end = parse_learning_rate(facts.config.learning_rate).end
-    if end is not None and end < facts.config.max_steps:
-        yield Finding(
-            "schedule-ends-early",
-            Severity.WARN,
-            f"The learning rate ends at step {end}, so training stops there and not at {facts.config.max_steps}.",
-            "Add a last rate without a step to go on.",
+            {"overwrite": True},
         )
 
 
@@ -111,11 +127,14 @@ def continued_beyond_steps(facts: RunFacts) -> Iterator[Finding]:
     """An embedding whose training is to go on has made all the steps there are."""
     last = schedule_of(facts.config).last
     if facts.start is not None and facts.start.step >= last:
+        more = facts.start.step + facts.config.max_steps
+        enough = schedule_of(dataclasses.replace(facts.config, max_steps=more)).last == more <= _MOST["max_steps"]
         yield Finding(
             "continue-beyond-steps",
             Severity.BLOCK,
             f"{facts.config.init_embedding} has made {facts.start.step} steps already; the settings end at {last}.",
             "Raise the steps, or start from it without continuing its training.",
+            {"max_steps": more} if enough else {"init_continue": False},
         )
 
 
@@ -131,6 +150,7 @@ def trained_otherwise_before(facts: RunFacts) -> Iterator[Finding]:
             f"{facts.config.init_embedding} was trained with CLIP skip {embedding.clip_skip}; this run has "
             f"{facts.config.clip_skip}.",
             f"Set CLIP skip to {embedding.clip_skip} to build on what it learned.",
+            {"clip_skip": embedding.clip_skip},
         )
     known = embedding.checkpoint_hash
     if len(known) >= FULL_HASH and facts.checkpoint_hash and not facts.checkpoint_hash.startswith(known):
@@ -150,6 +170,7 @@ def nothing_to_continue(facts: RunFacts) -> Iterator[Finding]:
             Severity.WARN,
             "An embedding's training is to go on, but none is named, so the run starts from words at step 0.",
             "Name the embedding to start from, or resume the run itself.",
+            {"init_continue": False},
         )
 
 
@@ -168,86 +189,7 @@ def fixed_length_of_nothing(facts: RunFacts) -> Iterator[Finding]:
             Severity.BLOCK,
             f"{zeros} of the {config.vectors} vectors start at zero, and their length is to stay fixed.",
             "Give initialization words, or turn the length control off.",
-        )
-
-
-def warmup_too_long(facts: RunFacts) -> Iterator[Finding]:
-    """The rate never gets where it should."""
-    last = schedule_of(facts.config).last
-    if facts.config.warmup_steps >= last:
-        yield Finding(
-            "warmup-too-long",
-            Severity.WARN,
-            f"The warm-up takes {facts.config.warmup_steps} steps and the run ends at {last}: the rate never reaches "
-            "what is written.",
-            "A twentieth of the run is usual.",
-        )
-
-
-def cosine_with_steps(facts: RunFacts) -> Iterator[Finding]:
-    """A cosine bends a rate that has steps of its own."""
-    schedule = schedule_of(facts.config)
-    steps = [until for _, until in schedule.rate.pieces if until is not None and until < schedule.last]
-    if schedule.kind != "steps" and steps:
-        yield Finding(
-            "cosine-jumps",
-            Severity.WARN,
-            f'The rate "{facts.config.learning_rate}" changes by itself at step {steps[0]}, and a cosine runs over it.',
-            "Write a single rate, the highest, for a cosine.",
-        )
-
-
-def cycle_cut_off(facts: RunFacts) -> Iterator[Finding]:
-    """The run ends in the middle of a cycle, at a high rate."""
-    schedule = schedule_of(facts.config)
-    if schedule.kind != "cosine restarts" or schedule.last <= schedule.warmup:
-        return
-    cycle = schedule.cycle(schedule.last - 1)
-    missing = cycle.begin + cycle.length - schedule.last
-    if missing > 0:
-        yield Finding(
-            "cycle-cut",
-            Severity.INFO,
-            f"The last cycle of the rate has {cycle.length} steps and the run ends {missing} before its end.",
-            f"{schedule.last + missing} steps would finish it, {cycle.begin} end with the cycle before."
-            if cycle.begin > schedule.warmup
-            else f"{schedule.last + missing} steps would finish it.",
-        )
-
-
-def adam_out_of_order(facts: RunFacts) -> Iterator[Finding]:
-    """Adam's convergence asks for beta1² < √beta2 (Kingma and Ba, 2015, theorem 4.1)."""
-    beta1, beta2 = facts.config.adam_beta1, facts.config.adam_beta2
-    if beta1 > 0 and beta1**2 >= math.sqrt(beta2):
-        yield Finding(
-            "adam-betas",
-            Severity.WARN,
-            f"With beta 1 at {beta1:g} and beta 2 at {beta2:g} AdamW does not converge.",
-            "Beta 2 must be the larger; 0.9 and 0.999 are usual.",
-        )
-
-
-def decay_without_effect(facts: RunFacts) -> Iterator[Finding]:
-    """Where lengths are fixed, weight decay changes nothing."""
-    if facts.config.norm_control == "fixed" and facts.config.weight_decay > 0:
-        yield Finding(
-            "decay-fixed",
-            Severity.INFO,
-            f"The weight decay of {facts.config.weight_decay:g} has no effect: the vectors' lengths are fixed.",
-            "Set it to 0, or turn the length control off.",
-        )
-
-
-def few_timesteps(facts: RunFacts) -> Iterator[Finding]:
-    """A narrow range of noise teaches a part of what generation needs."""
-    config = facts.config
-    share = (config.timestep_max - config.timestep_min + 1) / TIMESTEPS
-    if config.timestep_sampling == "range" and share < FEW_TIMESTEPS:
-        yield Finding(
-            "few-timesteps",
-            Severity.WARN,
-            f"Only the timesteps {config.timestep_min} to {config.timestep_max} are trained, {share:.1%} of all.",
-            "Shapes are learned at high timesteps and details at low ones; use a wider range.",
+            {"norm_control": "off"},
         )
 
 
@@ -268,6 +210,7 @@ def flipped_asymmetry(facts: RunFacts) -> Iterator[Finding]:
             Severity.WARN,
             f"Pictures are shown mirrored, and captions name what is on one side: {told}.",
             "Set the flip chance to 0, or the character loses which side it is on.",
+            {"flip": 0.0},
         )
 
 
@@ -279,4 +222,5 @@ def alpha_without_effect(facts: RunFacts) -> Iterator[Finding]:
             Severity.WARN,
             "Transparency is to weigh the loss, but no picture is transparent where it is trained on.",
             "Use PNG files with an alpha channel, or turn it off.",
+            {"alpha_loss": False},
         )

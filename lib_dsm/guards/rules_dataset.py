@@ -1,19 +1,22 @@
-"""Guards on the pictures and captions. One rule, one function."""
+"""Guards on the pictures. One rule, one function."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
+from lib_dsm import options
+from lib_dsm.dataset.looks import alike
 from lib_dsm.guards.facts import RunFacts
 from lib_dsm.guards.finding import Finding, Severity
+from lib_dsm.guards.telling import some
 from lib_dsm.training.buckets import lost_share
+from lib_dsm.training.config import RunConfig
 
 FEW_PICTURES = 100
 EXTREME_RATIO = 4.0
 MUCH_LOST = 0.15
-_BARE_BRACKET = re.compile(r"(?<!\\)[()\[\]]")
-_SEVERAL = re.compile(r"^([2-9]|\d\d+|6\+)(girls|boys|others)$|^multiple[ _]")
+HUGE = 4096  # pixels of the longer side
 
 
 def few_pictures(facts: RunFacts) -> Iterator[Finding]:
@@ -36,18 +39,6 @@ def unusable_pictures(facts: RunFacts) -> Iterator[Finding]:
         yield Finding("dataset-note", Severity.WARN, note)
 
 
-def captions_missing(facts: RunFacts) -> Iterator[Finding]:
-    """Pictures without a caption, or with an empty one."""
-    missing = [picture.path.name for picture in facts.plan.pictures if not picture.tags]
-    if missing:
-        yield Finding(
-            "caption-missing",
-            Severity.WARN,
-            f"{len(missing)} pictures have no caption: {_some(missing)}.",
-            "Tag them, or everything in them becomes a part of the embedding.",
-        )
-
-
 def extreme_aspect(facts: RunFacts) -> Iterator[Finding]:
     """Very long pictures shrink to very little."""
     extreme = [
@@ -56,7 +47,7 @@ def extreme_aspect(facts: RunFacts) -> Iterator[Finding]:
         if max(picture.source) > EXTREME_RATIO * min(picture.source)
     ]
     if extreme:
-        yield Finding("extreme-aspect", Severity.WARN, f"Very long pictures: {_some(extreme)}.", "Split or crop them.")
+        yield Finding("extreme-aspect", Severity.WARN, f"Very long pictures: {some(extreme)}.", "Split or crop them.")
 
 
 def much_cropped(facts: RunFacts) -> Iterator[Finding]:
@@ -70,51 +61,54 @@ def much_cropped(facts: RunFacts) -> Iterator[Finding]:
         yield Finding(
             "much-cropped",
             Severity.INFO,
-            f"{len(cut)} pictures lose much at their edges: {_some(cut)}.",
+            f"{len(cut)} pictures lose much at their edges: {some(cut)}.",
             "Use variable aspect with smaller multiples, or crop them by hand.",
+            _less_cropped(facts),
         )
 
 
-def brackets(facts: RunFacts) -> Iterator[Finding]:
-    """Brackets without a backslash weigh words instead of being part of a tag."""
-    tags = {tag for picture in facts.plan.pictures for tag in picture.tags if _BARE_BRACKET.search(tag)}
-    if tags:
-        yield Finding(
-            "brackets",
-            Severity.WARN,
-            f"Tags with unescaped brackets are read as emphasis: {_some(sorted(tags))}.",
-            "Tag again with escaped brackets, or write \\( and \\).",
-        )
+def _less_cropped(facts: RunFacts) -> dict[str, Any]:
+    if not facts.config.variable_aspect:
+        return {"variable_aspect": True}
+    smaller = [step for step in options.specs(RunConfig)["size_step"].choices or () if step < facts.config.size_step]
+    return {"size_step": max(smaller)} if smaller else {}
 
 
-def long_captions(facts: RunFacts) -> Iterator[Finding]:
-    """Captions over 75 tokens push the embedding into another chunk."""
-    long = [
-        picture.path.name
+def huge_pictures(facts: RunFacts) -> Iterator[Finding]:
+    """Pictures far larger than what is trained on only take time, and other tools crash on them."""
+    huge = [
+        f"{picture.path.name} ({picture.source[0]}×{picture.source[1]})"
         for picture in facts.plan.pictures
-        if facts.token_counts.get(", ".join(picture.tags), 0) + facts.config.vectors > 75
+        if max(picture.source) > HUGE
     ]
-    if long:
+    if huge:
         yield Finding(
-            "long-caption",
-            Severity.WARN,
-            f"{len(long)} captions with the {facts.config.vectors} vectors take over 75 tokens: {_some(long)}.",
-            "Prune them, or the embedding moves to a second chunk in these steps.",
+            "huge-images",
+            Severity.INFO,
+            f"{len(huge)} pictures are over {HUGE} pixels long and are shrunk to at most "
+            f"{facts.config.width}×{facts.config.height}: {some(huge)}.",
+            "Smaller copies train the same and load faster.",
         )
 
 
-def several_characters(facts: RunFacts) -> Iterator[Finding]:
-    """Pictures that show more than one character."""
-    several = [picture.path.name for picture in facts.plan.pictures if any(map(_SEVERAL.search, picture.tags))]
-    if several:
+def near_identical(facts: RunFacts) -> Iterator[Finding]:
+    """Pictures that look nearly equal count several times over, and are learned by heart."""
+    pairs = alike(facts.looks)
+    if pairs:
+        names = [f"{first.name} and {second.name}" for first, second, _ in pairs]
+        count = len({path for first, second, _ in pairs for path in (first, second)})
         yield Finding(
-            "several-characters",
+            "dedupe",
             Severity.WARN,
-            f"{len(several)} pictures show several characters by their tags: {_some(several)}.",
-            "Crop to the one you mean, or leave them out.",
+            f"{count} pictures look nearly like another one: {some(names)}.",
+            "Leave out all but the best of each, or what they share is learned too well.",
         )
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+    left = len(facts.plan.pictures) - len(facts.looks)
+    if facts.looks and left:
+        yield Finding(
+            "not-compared",
+            Severity.INFO,
+            f"{left} of {len(facts.plan.pictures)} pictures were not compared with the others: they are very large, or "
+            "the time for it was over.",
+            "Check once more to compare those that had no time.",
+        )

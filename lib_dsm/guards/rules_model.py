@@ -7,17 +7,21 @@ from typing import Any
 
 from lib_dsm.guards.facts import RunFacts
 from lib_dsm.guards.finding import Finding, Severity
+from lib_dsm.guards.unsuitable import UNSUITABLE_FILE
 
 
-def vae_loaded(facts: RunFacts) -> Iterator[Finding]:
-    """An external VAE fries the embedding: the session trains with the checkpoint's own."""
-    if facts.vae_replaced:
+def listed_as_unsuitable(facts: RunFacts) -> Iterator[Finding]:
+    """A merge such as AnythingV3 ruins embeddings, whatever else is right."""
+    if facts.unsuitable:
         yield Finding(
-            "vae-loaded",
-            Severity.FIX,
-            f"The VAE {facts.vae_replaced} is set aside while training; the checkpoint's own is used.",
-            "It is put back afterwards.",
+            "wrong-model",
+            Severity.WARN,
+            f'The checkpoint is listed by "{facts.unsuitable}" among the merges that are known to ruin embeddings.',
+            f"Train on the base model it comes from and generate with the merge; {UNSUITABLE_FILE} in "
+            f"{facts.data_folder or 'the data folder'} holds what you add to the list or take off it.",
         )
+    if facts.unsuitable_note:
+        yield Finding("model-list", Severity.INFO, facts.unsuitable_note, "Correct the file, or delete it.")
 
 
 def attention_upcast(facts: RunFacts) -> Iterator[Finding]:
@@ -50,17 +54,20 @@ def clip_skip_changed(facts: RunFacts) -> Iterator[Finding]:
             Severity.BLOCK,
             f"The run was started with CLIP skip {before}; the settings now say {facts.config.clip_skip}.",
             f"Set CLIP skip to {before}.",
+            {"clip_skip": before},
         )
 
 
 def resume_beyond_steps(facts: RunFacts) -> Iterator[Finding]:
     """Nothing is left to do; a run that ended before its result was published may do that."""
     if facts.record is not None and facts.published and facts.saved_step >= facts.config.max_steps:
+        more = facts.saved_step + max(1, facts.saved_step // 5)
         yield Finding(
             "resume-beyond-steps",
             Severity.BLOCK,
             f"The run has finished {facts.saved_step} of {facts.config.max_steps} steps.",
-            f"Raise the steps above {facts.saved_step} to go on.",
+            f"Raise the steps above {facts.saved_step} to go on, for example to {more}.",
+            {"max_steps": more},
         )
 
 
@@ -73,6 +80,7 @@ def checkpoint_changed(facts: RunFacts) -> Iterator[Finding]:
             Severity.BLOCK,
             f'The run was started on the checkpoint "{before.get("name")}", and this is another file.',
             "Choose the checkpoint it was started on.",
+            {"checkpoint": before["name"]} if before.get("name") else {},
         )
 
 
@@ -120,6 +128,7 @@ def held_out_changed(facts: RunFacts) -> Iterator[Finding]:
             f"{config.validation_share:.0%} of the pictures are to be held out now, but the run was started with "
             f"{share:.0%} and seed {seed}, so it has been trained on some of them.",
             "Keep both as they were, or start a new run.",
+            {"validation_share": share, "seed": seed},
         )
 
 

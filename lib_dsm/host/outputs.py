@@ -25,10 +25,9 @@ class Outputs:
         self._written[str(target)] = sha256(target)
         write_json(self._record, self._written)
 
-    def keep_foreign(self, path: Path) -> None:
-        """Rename a file that is there and is not ours to `NAME.old-1`, `NAME.old-2`, …"""
-        if path.is_file() and not self.is_ours(path):
-            move_aside(path)
+    def keep_foreign(self, path: Path) -> Path | None:
+        """Rename a file that is there and is not ours to `NAME.old-1`, `NAME.old-2`, …; gives its new place, if any."""
+        return move_aside(path) if path.is_file() and not self.is_ours(path) else None
 
     def drop(self, path: Path) -> None:
         """Delete a file if it is ours."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from lib_dsm.diffusion.protocol import DiffusionModel
+    from lib_dsm.guards.set_aside import SetAside
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,13 @@ class TrainingSession(Protocol):
         ...
 
     @property
-    def vae_replaced(self) -> str:
-        """The external VAE that is set aside meanwhile, "" if none was loaded."""
+    def set_aside(self) -> SetAside:
+        """What the host's model had beside its own weights and the training goes without."""
+        ...
+
+    @property
+    def embeddings(self) -> frozenset[str]:
+        """The names that the host replaces by an embedding's vectors wherever they stand in a prompt."""
         ...
 
     def preview(self, request: PreviewRequest, replacements: Mapping[str, torch.Tensor], clip_skip: int) -> Image:

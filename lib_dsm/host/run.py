@@ -23,6 +23,7 @@ from lib_dsm.training.config import PreviewRequest, RunConfig
 from lib_dsm.training.verdict import Validation
 
 if TYPE_CHECKING:
+    from lib_dsm.guards.check import Guard
     from lib_dsm.networks.textual_inversion import Start, TextualInversion
     from lib_dsm.training.loop import StepReport
     from lib_dsm.training.pictures import Plan, TrainingSet
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dsm")
 RECORD_VERSION = 1
+LOOKING_SECONDS = 10.0  # at most, each time; what is known of the pictures is kept
 EMBEDDING_SUFFIXES = (".pt", ".safetensors", ".bin", ".png", ".webp", ".jxl", ".avif")
 
 
@@ -63,12 +65,17 @@ def _output(host: Host, config: RunConfig) -> Path:
 
 
 def check_run(host: Host, config: RunConfig, resume: bool = False) -> list[Finding]:
-    """What the guards say of a run, without training.
+    """What the guards say of a run, without training; raises as `examine_run` does."""
+    return examine_run(host, config, resume)[0]
+
+
+def examine_run(host: Host, config: RunConfig, resume: bool = False) -> tuple[list[Finding], list[Guard]]:
+    """What the guards say of a run, without training, and those that looked and have nothing to say.
 
     Raises:
         DsmError: the dataset or the checkpoint cannot be used at all.
     """
-    from lib_dsm.guards.check import check
+    from lib_dsm.guards.check import check, passed
     from lib_dsm.training.pictures import plan_pictures
     from lib_dsm.training.schedule import parse_learning_rate
     from lib_dsm.training.templates import with_template
@@ -79,7 +86,9 @@ def check_run(host: Host, config: RunConfig, resume: bool = False) -> list[Findi
     plan = plan_pictures(config)
     with host.training_session(config) as session:
         start = _embedded_start(host, config, session, folder, resume)
-        return check(_facts(host, config, plan, session, folder, resume, start))
+        facts = _facts(host, config, plan, session, folder, resume, start)
+        findings = check(facts)
+        return findings, passed(facts, findings)
 
 
 def train(host: Host, config: RunConfig, job: Job, resume: bool = False) -> RunResult:
@@ -469,24 +478,38 @@ def _facts(
     resume: bool,
     start: Start | None,
 ) -> Any:
+    from lib_dsm.dataset.looks import looks
     from lib_dsm.guards.facts import RunFacts
+    from lib_dsm.guards.unsuitable import begin_list, unsuitable_entry
+    from lib_dsm.host.storage import storage_of
 
-    texts = {config.name, config.init_text, *(", ".join(picture.tags) for picture in plan.pictures)}
+    data = host.folders.data
     saved = folder.saved_steps() if resume else []
+    done = saved[-1] if saved else 0
+    storage = storage_of(host.folders, folder.path.parent, config, plan, session.model.hidden_size, done)
+    begin_list(data)
+    unsuitable, note = unsuitable_entry(data, session.checkpoint.path.name, session.checkpoint_hash)
+    texts = {config.name, config.init_text, *(", ".join(picture.tags) for picture in plan.pictures)}
     return RunFacts(
         config=config,
         plan=plan,
         token_counts={text: len(session.model.tokenize(text)) for text in texts},
         foreign_embeddings=frozenset(embedding_names(host.folders.embeddings)),
+        injected=session.embeddings,
         record=folder.read_record() if resume else None,
-        saved_step=saved[-1] if saved else 0,
-        published=bool(saved) and _is_published(host, config, folder, saved[-1]),
+        saved_step=done,
+        published=bool(saved) and _is_published(host, config, folder, done),
         checkpoint_hash=session.checkpoint_hash,
         vae_hash=session.model.vae_hash,
         has_clip_skip=session.model.has_clip_skip,
         attention_upcast=session.model.attention_upcast,
         start=start,
-        vae_replaced=session.vae_replaced,
+        set_aside=session.set_aside,
+        unsuitable=unsuitable,
+        unsuitable_note=note,
+        data_folder=data,
+        looks=looks([picture.path for picture in plan.pictures], data / "looks.json", LOOKING_SECONDS),
+        storage=tuple(storage),
     )
 
 

@@ -7,12 +7,13 @@ import gc
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_dsm.errors import BusyError, InputError, ModelError
 from lib_dsm.files import sha256
+from lib_dsm.guards.set_aside import SetAside
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
 from lib_dsm.jobs import Jobs
 from lib_dsm.training.config import PreviewRequest, RunConfig
@@ -38,7 +39,8 @@ class StudioSession:
     model: DiffusersModel
     checkpoint: Checkpoint
     checkpoint_hash: str
-    vae_replaced: str = ""
+    set_aside: SetAside = field(default_factory=SetAside)  # it loads nothing else
+    embeddings: frozenset[str] = frozenset()  # its prompts know only the one that is trained
 
     def preview(self, request: PreviewRequest, replacements: Mapping[str, torch.Tensor], clip_skip: int) -> Image:
         """See protocol.py."""

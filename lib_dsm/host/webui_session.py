@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib_dsm.errors import BusyError, DsmError, ModelError
 from lib_dsm.files import sha256
+from lib_dsm.guards.set_aside import SetAside
 from lib_dsm.host import webui_preview
 from lib_dsm.host.protocol import Checkpoint
 
@@ -36,12 +37,12 @@ class WebUISession:
         model: LdmModel,
         sd_model: Any,
         info: Any,
-        vae_replaced: str,
+        set_aside: SetAside,
         interrupted: threading.Event,
         as_generating: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.model = model
-        self.vae_replaced = vae_replaced
+        self.set_aside = set_aside
         self.checkpoint = Checkpoint(info.name, Path(info.filename))
         # The WebUI does not hash where it was started with --no-hashing.
         self.checkpoint_hash: str = info.sha256 or sha256(Path(info.filename))
@@ -49,6 +50,13 @@ class WebUISession:
         self._title = info.title
         self._as_generating = as_generating
         self._interrupted = interrupted
+
+    @property
+    def embeddings(self) -> frozenset[str]:
+        """See protocol.py; those of the WebUI's folder that fit the loaded model."""
+        from modules import sd_hijack
+
+        return frozenset(sd_hijack.model_hijack.embedding_db.word_embeddings)
 
     def preview(self, request: PreviewRequest, replacements: Mapping[str, torch.Tensor], clip_skip: int) -> Image:
         """See protocol.py; the picture is the one that txt2img gives for the same settings.
@@ -133,9 +141,9 @@ def _open(wanted: str, stack: ExitStack) -> WebUISession:
     reason = why_not_trainable(sd_model)
     if reason:
         raise ModelError(*reason)
+    set_aside = _beside_the_weights(sd_model)
     sd_models.send_model_to_device(sd_model)  # it may have been unloaded to the memory
-    vae_replaced = sd_vae.get_loaded_vae_name() or ""
-    if vae_replaced:
+    if set_aside.vae:
         sd_vae.reload_vae_weights(vae_file=None)
     sd_unet.apply_unet("None")
     _remove_networks(sd_model)
@@ -143,7 +151,26 @@ def _open(wanted: str, stack: ExitStack) -> WebUISession:
     stack.enter_context(fit_for_training(sd_model))
     model = LdmModel(sd_model)
     as_generating = _computing_for_training(model, sd_model.model.diffusion_model, stack)
-    return WebUISession(model, sd_model, info, vae_replaced, interrupted, as_generating)
+    return WebUISession(model, sd_model, info, set_aside, interrupted, as_generating)
+
+
+def _beside_the_weights(sd_model: Any) -> SetAside:
+    """What the model has beside its own weights, before it is taken off."""
+    from modules import devices, sd_hijack, sd_unet, sd_vae, shared
+
+    from lib_dsm.diffusion.ldm import is_tiled, patches
+
+    left = [*getattr(sys.modules.get("networks"), "loaded_networks", ()), *shared.loaded_hypernetworks]
+    unet = sd_unet.current_unet_option
+    return SetAside(
+        vae=sd_vae.get_loaded_vae_name() or "",
+        networks=tuple(dict.fromkeys(str(network.name) for network in left)),
+        unet=str(unet.label) if unet is not None else "",
+        hypertile=is_tiled(sd_model),
+        tiling=bool(sd_hijack.model_hijack.circular_enabled),
+        unloaded=next(sd_model.parameters()).device.type != devices.device.type,
+        patches=patches(sd_model.model.diffusion_model),
+    )
 
 
 def _computing_for_training(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,13 +40,15 @@ def initial_vectors(model: DiffusionModel, text: str, count: int, mode: str = "t
     """`count` vectors (count × hidden size, float32) that begin as the tokens of `text`.
 
     Fewer tokens than vectors are stretched evenly, as in the WebUI; an empty text gives zeros. With `mode` "mean" every
-    vector begins as the mean of the tokens' vectors, however many; their positions in the prompt tell them apart.
+    vector begins as the mean of the words' tokens, however many, without the commas and other marks between them; their
+    positions in the prompt tell them apart.
 
     Raises:
         InputError: `text` has more tokens than vectors ("tokens" alone); a part of it would be lost.
     """
     ids = model.tokenize(text)
     if mode == "mean" and ids:
+        ids = model.tokenize(without_marks(text)) or ids
         return model.token_vectors(ids).cpu().mean(dim=0).repeat(count, 1)
     if len(ids) > count:
         raise InputError(
@@ -56,6 +59,18 @@ def initial_vectors(model: DiffusionModel, text: str, count: int, mode: str = "t
         return torch.zeros(count, model.hidden_size)
     rows = model.token_vectors(ids).cpu()
     return torch.stack([rows[index * len(ids) // count] for index in range(count)])
+
+
+def without_marks(text: str) -> str:
+    """The text with spaces for its punctuation and symbols, but for an apostrophe within a word.
+
+    CLIP's tokenizer cuts words off at these marks, so the tokens of the words themselves stay the same.
+    """
+    marked = [
+        unicodedata.category(sign)[0] in "PS" and not (sign in "'’" and before.isalpha() and after.isalpha())
+        for before, sign, after in zip(f" {text}", text, f"{text[1:]} ", strict=False)
+    ]
+    return "".join(" " if mark else sign for sign, mark in zip(text, marked, strict=True))
 
 
 def start_from(model: DiffusionModel, path: Path, count: int, go_on: bool) -> Start:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from lib_dsm.dataset.captions import split_tags
 from lib_dsm.training.draws import generator
 
 NAME = "[name]"
 FILEWORDS = "[filewords]"
+_NUMBER_AT_START = re.compile(r"^[-\d]+\s*")  # as the WebUI takes it for a mere place in the folder
+
+
+def name_tags(stem: str, word_regex: str, join: str) -> list[str]:
+    """The tags that a picture's file name (without its ending) stands for; none where there is no `word_regex`.
+
+    As in the WebUI: the number at the start is left out, and what the expression finds is joined. The WebUI without an
+    expression of its own takes the whole name, which is `.+` here.
+    """
+    if not word_regex:
+        return []
+    found = re.findall(word_regex, _NUMBER_AT_START.sub("", stem))
+    return split_tags(join.join(found))
 
 
 def fill(template: str, name: str, words: str) -> str:

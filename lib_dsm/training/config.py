@@ -11,6 +11,7 @@ from lib_dsm import options
 from lib_dsm.errors import InputError
 from lib_dsm.files import file_name, read_json
 from lib_dsm.options import option
+from lib_dsm.training.stepwise import parse_bound, parse_norm
 
 VERSION = 1
 _SPECIAL_IN_PROMPT = re.compile(r"[,.()\[\]{}:|]")
@@ -18,6 +19,7 @@ RECOMPUTE = ("auto", "always", "never")
 STOP_WHEN = ("never", "flat", "overtrained")
 SAMPLERS = ("Euler a", "Euler", "DDIM", "DPM++ 2M")
 SCHEDULES = ("steps", "cosine", "cosine restarts")
+WARMUP_REPEATS = ("once", "each cycle")
 LOSS_WEIGHTINGS = ("none", "min-snr", "soft-min-snr", "debiased", "p2")
 TIMESTEP_SAMPLINGS = ("uniform", "logit-normal", "range")
 NORM_CONTROLS = ("off", "decay", "fixed")
@@ -59,7 +61,7 @@ class RunConfig:
     vectors: int = option(16, "Vectors per token.", label="Vectors per token", minimum=1, maximum=75)
     init_text: str = option("*", "Words the vectors start from.", label="Initialization text")
     init_mode: str = option(
-        "tokens", "Each vector starts as one token of these words, or all of them as the tokens' mean.",
+        "tokens", "Each vector starts as one token of these words, or all of them as the words' mean.",
         label="Initialization", choices=("tokens", "mean"),
     )  # fmt: skip
     init_embedding: str = option(
@@ -82,7 +84,9 @@ class RunConfig:
         "initial", "With fixed: the length each vector starts with, or that of the median word.",
         label="Fixed length", choices=("initial", "median"),
     )  # fmt: skip
-    learning_rate: str = option("0.0005:5000, 0.0001:10000", "Rate, or rate:step pairs; a rate holds up to its step.")
+    learning_rate: str = option(
+        "0.0005:5000, 0.0001:10000", "Rate, or rate:step pairs; a rate holds up to its step.", number_as_text=True
+    )
     schedule: str = option(
         "steps", "The rate as written, along a cosine down to the last step, or along cosines that start again.",
         label="Rate schedule", choices=SCHEDULES,
@@ -90,24 +94,39 @@ class RunConfig:
     warmup_steps: int = option(
         0, "Steps over which the rate rises in the beginning.", label="Warm-up steps", minimum=0, maximum=1_000_000
     )
+    warmup_repeat: str = option(
+        "once", "With restarts: whether the rate rises in the beginning of the run alone, or of each cycle.",
+        label="Warm-up comes", choices=WARMUP_REPEATS,
+    )  # fmt: skip
     rate_floor: float = option(
         0.0, "The end of each cosine, as a share of the rate.", label="Lowest rate", minimum=0.0, maximum=1.0, step=0.01
     )
     cycle_length: int = option(500, "With restarts: steps of the first cycle.", minimum=1, maximum=1_000_000)
-    cycle_multiplier: int = option(
-        1, "With restarts: how many times as long as the one before each cycle is.", minimum=1, maximum=10
+    cycle_multiplier: float = option(
+        1.0, "With restarts: how many times as long as the one before each cycle is.", minimum=1.0, maximum=10.0
     )
     cycle_decay: float = option(
         1.0, "With restarts: each cycle begins at this share of the rate that the one before began at.",
-        minimum=0.1, maximum=1.0, step=0.05,
+        minimum=1e-9, maximum=1.0, step=0.001,
     )  # fmt: skip
+    cycle_save: bool = option(
+        False, "With restarts: save a copy whenever a cycle ends.", label="Save at the end of a cycle"
+    )
+    cycle_preview: bool = option(
+        False, "With restarts: make previews whenever a cycle ends.", label="Preview at the end of a cycle"
+    )
     clip_gradient: str = option(
         "off", "Cut each gradient value at the bound, or shorten the whole gradient to it.",
         label="Gradient clipping", choices=("off", "value", "norm"),
     )  # fmt: skip
-    clip_bound: float = option(
-        1.0, "The bound of gradient clipping.", label="Clipping bound", minimum=1e-9, maximum=1e6, step=0.01
-    )
+    clip_bound: str = option(
+        "1", "The bound of gradient clipping, or bound:step pairs; a bound holds up to its step, the last for good.",
+        label="Clipping bound", number_as_text=True,
+    )  # fmt: skip
+    clip_norm: str = option(
+        "2", "With norm: which one is measured; 2 the Euclidean, 1 the sum, inf the largest value, or another number.",
+        label="Clipping norm", number_as_text=True,
+    )  # fmt: skip
     adam_beta1: float = option(
         0.9, "AdamW: memory of the mean gradient.", label="AdamW beta 1", minimum=0.0, maximum=0.9999, step=0.01
     )
@@ -130,15 +149,31 @@ class RunConfig:
     )
     height: int = option(512, "With the width: the largest area.", minimum=64, maximum=2048, step=8)
     variable_aspect: bool = option(True, "Train each picture at the size nearest its own shape.")
-    size_step: int = option(64, "Training sizes are multiples of this many pixels.", choices=(8, 16, 32, 64))
+    size_step: int = option(
+        64, "With variable aspect: training sizes are multiples of this many pixels.", choices=(8, 16, 32, 64)
+    )
     enlarge: bool = option(False, "Enlarge pictures smaller than the training size.")
     repeats: int = option(1, "How often an epoch shows each picture.", minimum=1, maximum=1000)
     shuffle_tags: bool = option(True, "Shuffle the caption's tags each time.")
     keep_tags: int = option(0, "How many tags at the front stay in place.", minimum=0, maximum=75)
     tag_dropout: float = option(0.0, "Chance to leave out a tag.", minimum=0.0, maximum=1.0, step=0.05)
+    filename_regex: str = option(
+        "", "Where a picture has no .txt: what is read as words in its file's name, without the number that it begins "
+        "with; .+ takes the whole name, empty none.",
+        label="Words of file names",
+    )  # fmt: skip
+    filename_join: str = option(" ", "What is put between the words of a file's name.", label="Between the words")
     latent_sampling: str = option(
         "deterministic", "The autoencoder's mean, one draw for good, or a draw each time.",
         choices=("once", "deterministic", "random"),
+    )  # fmt: skip
+    latent_deviation: float = option(
+        1.0, "With once or random: factor on the deviation that the autoencoder gives; 0 draws the mean.",
+        label="Factor on the deviation", minimum=0.0, maximum=100.0,
+    )  # fmt: skip
+    latent_deviation_least: float = option(
+        0.0, "With once or random: the least deviation of a draw, in the autoencoder's own unit.",
+        label="Least deviation", minimum=0.0, maximum=100.0,
     )  # fmt: skip
     flip: float = option(
         0.0, "Chance that a picture is shown mirrored.", label="Flip chance", minimum=0.0, maximum=1.0, step=0.05
@@ -203,6 +238,15 @@ class RunConfig:
             )
         if self.width % 8 or self.height % 8:
             raise InputError(f"The size {self.width}×{self.height} is no multiple of 8.", "Use multiples of 8.")
+        _demand_word_regex(self.filename_regex)
+        parse_bound(self.clip_bound)
+        parse_norm(self.clip_norm)
+        warm_each = self.schedule == "cosine restarts" and self.warmup_repeat == "each cycle"
+        if warm_each and self.warmup_steps >= self.cycle_length:
+            raise InputError(
+                f"The warm-up of each cycle takes {self.warmup_steps} steps; a cycle has {self.cycle_length}.",
+                "Shorten the warm-up, or lengthen the cycle.",
+            )
         if self.timestep_sampling == "range" and self.timestep_min > self.timestep_max:
             raise InputError(
                 f"The lowest timestep, {self.timestep_min}, lies above the highest, {self.timestep_max}.",
@@ -213,6 +257,15 @@ class RunConfig:
     def pictures_per_step(self) -> int:
         """Over how many pictures an optimiser step averages."""
         return self.batch_size * self.gradient_accumulation
+
+
+def _demand_word_regex(text: str) -> None:
+    try:
+        groups = re.compile(text).groups
+    except (re.error, OverflowError, RecursionError) as error:
+        raise InputError(f'"{text}" is no regular expression: {error}.', r"Write for example \w+ or .+") from None
+    if groups > 1:
+        raise InputError(f'The regular expression "{text}" has {groups} groups.', "Use one at most, or (?:…).")
 
 
 def read_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:

@@ -77,14 +77,17 @@ class LatentCache:
         return posterior if fits and posterior.is_finite() else None
 
 
-def draw_latent(posterior: Posterior, sampling: str, seed: int, index: int, place: int) -> torch.Tensor:
+def draw_latent(
+    posterior: Posterior, sampling: str, seed: int, index: int, place: int, factor: float = 1.0, least: float = 0.0
+) -> torch.Tensor:
     """The unscaled latent 4×h×w of one showing.
 
     `sampling` "deterministic" gives the mean, "once" one draw for each picture (`index`), "random" one for each
-    showing (`place`).
+    showing (`place`). The posterior's deviation is multiplied by `factor` and raised to `least` where it lies below.
     """
     if sampling == "deterministic":
         return posterior.mean
     purpose, where = ("latent once", index) if sampling == "once" else ("latent", place)
     noise = normal(seed, purpose, where, tuple(posterior.mean.shape))
-    return posterior.mean + torch.exp(0.5 * posterior.logvar.clamp(-30.0, 20.0)) * noise
+    deviation = torch.exp(0.5 * posterior.logvar.clamp(-30.0, 20.0)) * factor
+    return posterior.mean + deviation.clamp(min=least) * noise

@@ -22,6 +22,7 @@ from lib_dsm.networks.trainable import Trainable
 from lib_dsm.training import draws
 from lib_dsm.training.buckets import Shown, batches, showings
 from lib_dsm.training.captions import draw_tags, draw_template, fill
+from lib_dsm.training.clipping import Clipping, total_norm
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.curves import band_means
 from lib_dsm.training.latents import draw_latent
@@ -120,6 +121,7 @@ class Trainer:
         self.loss_weights = loss_weights(
             config.loss_weighting, config.snr_gamma, model.prediction_type, model.alphas_cumprod
         )
+        self.clipping = Clipping(config.clip_gradient, config.clip_bound, config.clip_norm)
         self.norms = NormControl(config, model)
         self.norms.begin(trainable.parameters())
         self.loss_scale = _HALF_PRECISION_SCALE if model.dtype == torch.float16 else 1.0
@@ -165,7 +167,7 @@ class Trainer:
         if self._saved_at != self.step:
             self._save()
         finished = self.step >= self.last_step
-        if finished and self.config.preview_every and self._previewed_at != self.step:
+        if finished and (self.config.preview_every or self.config.cycle_preview) and self._previewed_at != self.step:
             self.callbacks.preview(self.step)
         return finished
 
@@ -187,11 +189,13 @@ class Trainer:
             self.callbacks.validate(self.step)
 
     def _save_and_preview(self) -> None:
+        cycle_ends = self.schedule.ends_cycle(self.step)
         every = self.config.save_every
-        if self.commands.save() or (every and self.step % every == 0):
+        if self.commands.save() or (every and self.step % every == 0) or (cycle_ends and self.config.cycle_save):
             self._save()
         every = self.config.preview_every
-        if self.commands.preview() or (every and self.step % every == 0):
+        wished = self.commands.preview() or (cycle_ends and self.config.cycle_preview)
+        if wished or (every and self.step % every == 0):
             self.callbacks.preview(self.step)
             self._previewed_at = self.step
 
@@ -219,7 +223,7 @@ class Trainer:
             group["lr"] = rate
         parameters = self.trainable.parameters()
         self.norms.project(parameters)
-        self._clip(parameters)
+        self.clipping.apply(parameters, self.step)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.norms.end(parameters, self.start)
@@ -229,7 +233,7 @@ class Trainer:
             loss=loss_value,
             learning_rate=rate,
             gradient_norm=gradient_value,
-            vector_norm=float(_norm(parameters)),
+            vector_norm=float(total_norm(parameters)),
             mean_norm=float(_mean_length(parameters)),
             movement=float(_mean_length(moved)),
             bands=band_means(each, timesteps, len(self.alphas)),
@@ -258,7 +262,10 @@ class Trainer:
         latents, noises, steps, prompts = [], [], [], []
         for shown, picture, flip in zip(batch, pictures, mirrored, strict=True):
             posterior = picture.posterior_of(flip)
-            latent = draw_latent(posterior, config.latent_sampling, config.seed, shown.index, shown.place)
+            latent = draw_latent(
+                posterior, config.latent_sampling, config.seed, shown.index, shown.place,
+                config.latent_deviation, config.latent_deviation_least,
+            )  # fmt: skip
             latents.append(latent * self.model.latent_scale)
             noises.append(draws.normal(config.seed, "noise", shown.place, tuple(latent.shape)))
             steps.append(draw_timestep(config, shown.place, len(self.alphas)))
@@ -277,17 +284,6 @@ class Trainer:
         assert self.loss_weights is not None
         return self.loss_weights[torch.tensor(timesteps)].to(self.model.device)
 
-    def _clip(self, parameters: Sequence[torch.nn.Parameter]) -> None:
-        if self.config.clip_gradient == "value":
-            torch.nn.utils.clip_grad_value_(parameters, self.config.clip_bound)
-        elif self.config.clip_gradient == "norm":
-            # torch's own adds 1e-6 to the norm, which is much where a prompt's vectors have gradients as small as that.
-            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-            norm = _norm(gradients)
-            if norm > self.config.clip_bound:
-                for gradient in gradients:
-                    gradient.mul_(self.config.clip_bound / norm)
-
     def _prompt(self, tags: Sequence[str], place: int) -> str:
         config = self.config
         drawn = draw_tags(
@@ -300,7 +296,7 @@ class Trainer:
         gradients = [parameter.grad for parameter in self.trainable.parameters() if parameter.grad is not None]
         for gradient in gradients:
             gradient.div_(self.loss_scale)
-        return _norm(gradients)
+        return total_norm(gradients)
 
     def _save(self) -> None:
         path = self.folder.save_state(
@@ -357,11 +353,6 @@ def diffusion_losses(
     errors = (predicted - target.to(device)).square()
     losses: torch.Tensor = (errors if weights is None else errors * weights.to(device)).mean(dim=(1, 2, 3))
     return losses
-
-
-def _norm(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    squares = [tensor.detach().float().square().sum() for tensor in tensors]
-    return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
 
 
 def _mean_length(tensors: Sequence[torch.Tensor]) -> torch.Tensor:

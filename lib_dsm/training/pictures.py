@@ -16,6 +16,7 @@ from lib_dsm.dataset.project import behind
 from lib_dsm.errors import InputError, PictureError
 from lib_dsm.files import sha256
 from lib_dsm.training.buckets import Size, training_size
+from lib_dsm.training.captions import name_tags
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.latents import LatentCache, Posterior
 from lib_dsm.training.masks import loss_weights
@@ -39,6 +40,7 @@ class Plan:
     pictures: tuple[PlannedPicture, ...]
     skipped: tuple[tuple[Path, str], ...]
     notes: tuple[str, ...] = ()
+    guessed: tuple[tuple[Path, str], ...] = ()  # captions whose encoding had to be guessed, with a sentence each
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def plan_pictures(config: RunConfig) -> Plan:
     paths, others = list_pictures(Path(config.dataset))
     planned: list[PlannedPicture] = []
     skipped: list[tuple[Path, str]] = []
+    guessed: list[tuple[Path, str]] = []
     notes = [f"{note.path.name}: {note.text}" for note in [*others, *shared_captions(paths)]]
     if outdated := behind(Path(config.dataset)):
         notes.append(outdated)
@@ -133,15 +136,16 @@ def plan_pictures(config: RunConfig) -> Plan:
             skipped.append((path, str(error)))
             continue
         if caption.note:
-            notes.append(f"{caption.path.name}: {caption.note}")
-        planned.append(PlannedPicture(path, source, size, tuple(caption.tags), caption.exists))
+            guessed.append((caption.path, caption.note))
+        tags = caption.tags if caption.exists else name_tags(path.stem, config.filename_regex, config.filename_join)
+        planned.append(PlannedPicture(path, source, size, tuple(tags), caption.exists))
     if not planned:
         reason = f" {skipped[0][1]}" if skipped else ""
         raise InputError(
             f"{config.dataset} holds no picture that can be trained on.{reason}",
             "Add pictures, or choose another folder.",
         )
-    return Plan(tuple(planned), tuple(skipped), tuple(notes))
+    return Plan(tuple(planned), tuple(skipped), tuple(notes), tuple(guessed))
 
 
 def load_pictures(

@@ -69,6 +69,10 @@ class RunFolder:
             lock.acquire(timeout=0)
         except Timeout:
             raise BusyError(f"The run in {self.path} is being trained already.", "Stop it there first.") from None
+        except OSError as error:
+            raise StorageError(
+                f"{parent} cannot be written: {error.strerror or error}.", "Choose another output folder."
+            ) from error
         try:
             yield
         finally:

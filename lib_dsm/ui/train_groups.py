@@ -23,8 +23,9 @@ GROUPS = (
         "Rate",
         "dsm_train_group_rate",
         (
-            "schedule", "warmup_steps", "rate_floor", "cycle_length", "cycle_multiplier", "cycle_decay",
-            "clip_gradient", "clip_bound", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon",
+            "schedule", "warmup_steps", "warmup_repeat", "rate_floor", "cycle_length", "cycle_multiplier",
+            "cycle_decay", "clip_gradient", "clip_bound", "clip_norm", "weight_decay", "adam_beta1", "adam_beta2",
+            "adam_epsilon",
         ),
     ),
     Group(
@@ -38,14 +39,17 @@ GROUPS = (
     Group(
         "Captions",
         "dsm_train_group_captions",
-        ("template", "template_source", "template_file", "shuffle_tags", "keep_tags", "tag_dropout", "clip_skip"),
+        (
+            "template", "template_source", "template_file", "shuffle_tags", "keep_tags", "tag_dropout", "clip_skip",
+            "filename_regex", "filename_join",
+        ),
     ),
     Group(
         "Latents & loss",
         "dsm_train_group_latents",
         (
-            "latent_sampling", "alpha_loss", "loss_weighting", "snr_gamma", "timestep_sampling", "timestep_min",
-            "timestep_max", "logit_mean", "logit_spread",
+            "latent_sampling", "latent_deviation", "latent_deviation_least", "alpha_loss", "loss_weighting",
+            "snr_gamma", "timestep_sampling", "timestep_min", "timestep_max", "logit_mean", "logit_spread",
         ),
     ),
     Group(
@@ -53,7 +57,11 @@ GROUPS = (
         "dsm_train_group_vectors",
         ("init_mode", "init_embedding", "init_continue", "norm_control", "norm_decay", "norm_target"),
     ),
-    Group("Saving & previews", "dsm_train_group_saving", ("save_every", "preview_every", "overwrite")),
+    Group(
+        "Saving & previews",
+        "dsm_train_group_saving",
+        ("save_every", "preview_every", "cycle_save", "cycle_preview", "overwrite"),
+    ),
     Group(
         "Watching",
         "dsm_train_group_watching",
@@ -64,13 +72,20 @@ OTHERS = Group("More", "dsm_train_group_more", ())
 
 # Options that act only where another one has one of these values; elsewhere the form shows them pale.
 ONLY_WITH: Mapping[str, tuple[str, tuple[object, ...]]] = {
+    "warmup_repeat": ("schedule", ("cosine restarts",)),
     "rate_floor": ("schedule", ("cosine", "cosine restarts")),
     "cycle_length": ("schedule", ("cosine restarts",)),
     "cycle_multiplier": ("schedule", ("cosine restarts",)),
     "cycle_decay": ("schedule", ("cosine restarts",)),
+    "cycle_save": ("schedule", ("cosine restarts",)),
+    "cycle_preview": ("schedule", ("cosine restarts",)),
     "clip_bound": ("clip_gradient", ("value", "norm")),
+    "clip_norm": ("clip_gradient", ("norm",)),
     "template": ("template_source", ("lines",)),
     "template_file": ("template_source", ("file",)),
+    "size_step": ("variable_aspect", (True,)),
+    "latent_deviation": ("latent_sampling", ("once", "random")),
+    "latent_deviation_least": ("latent_sampling", ("once", "random")),
     "snr_gamma": ("loss_weighting", ("min-snr", "soft-min-snr")),
     "timestep_min": ("timestep_sampling", ("range",)),
     "timestep_max": ("timestep_sampling", ("range",)),

@@ -210,7 +210,10 @@ def test_a_run_goes_from_start_to_list(client, opened):
         "learning_rate": "0.01", "max_steps": 2, "gradient_accumulation": 1, "width": 64, "height": 64,
         "preview_every": 0,
     }  # fmt: skip
-    findings = client.post(V1 + "train/check", json={"config": config}).json()["findings"]
+    answer = client.post(V1 + "train/check", json={"config": config}).json()
+    findings = answer["findings"]
+    assert all({"id", "severity", "problem", "remedy", "apply"} == finding.keys() for finding in findings)
+    assert {"id": "disk-full", "fine": "The disk has room for the run"} in answer["passed"]
     assert not [finding for finding in findings if finding["severity"] == "block"]
     job = finish(client, client.post(V1 + "train/start", json={"config": config}).json()["job"])
     assert job["state"] == "done", job

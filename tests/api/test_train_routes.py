@@ -46,8 +46,9 @@ def test_a_plan_says_what_the_settings_come_to(client, config):
     # Pictures of 80×80, 120×80 and 160×80 pixels at sizes of multiples of 16 with at most 64×64 pixels.
     facts = plan(client, {**config, "size_step": 16, "batch_size": 2, "gradient_accumulation": 3, "repeats": 4})
     assert {(item["width"], item["height"]): item["pictures"] for item in facts["buckets"]} == {
-        (80, 48): 2,
         (64, 64): 1,
+        (48, 32): 1,
+        (64, 32): 1,
     }
     assert facts["count"] == facts["captioned"] == 3
     assert (facts["pictures_per_step"], facts["steps_per_epoch"], facts["epochs"]) == (6, 2.0, 2.0)
@@ -142,6 +143,25 @@ def test_an_empty_number_is_named(client, config):
     answer = client.post(V1 + "train/start", json={"config": {**config, "max_steps": None}})
     assert answer.status_code == 400
     assert answer.json()["error"]["problem"] == "Max steps is empty."
+
+
+def test_an_untrained_embedding_is_created_without_pictures(client, config, service):
+    wish = {"config": {**config, "dataset": ""}}
+    job = finish(client, client.post(V1 + "train/create", json=wish).json()["job"])
+    assert job["state"] == "done" and "2 untrained vectors" in job["data"]["summary"], job
+    published = service.host.folders.embeddings / "zorgle.safetensors"
+    assert job["data"]["published"] == str(published) and load_embedding(published).step == 0
+    published.write_bytes(b"another")
+    job = finish(client, client.post(V1 + "train/create", json=wish).json()["job"])
+    assert job["state"] == "failed" and "already" in job["error"] and published.read_bytes() == b"another"
+
+
+@pytest.mark.parametrize("key", ["output", "template_file", "init_embedding", "checkpoint"])
+def test_creating_leads_out_of_the_opened_folders_neither(client, config, tmp_path, key):
+    (tmp_path / "secret.pt").write_text("secret", encoding="utf-8")
+    place = tmp_path if key == "output" else tmp_path / "secret.pt"
+    answer = client.post(V1 + "train/create", json={"config": {**config, key: str(place)}})
+    assert answer.status_code == 403
 
 
 @pytest.mark.parametrize("route", ["plan", "check", "start"])

@@ -57,7 +57,7 @@ TRIED: dict[str, dict[str, Any]] = {
     "AdamW beta2 0.99": {"adam_beta2": 0.99},
     "AdamW beta1 0.8": {"adam_beta1": 0.8},
     "weight decay 0.01": {"weight_decay": 0.01},
-    "gradient clipped to 0.001": {"clip_gradient": "norm", "clip_bound": 0.001},
+    "gradient clipped to 0.001": {"clip_gradient": "norm", "clip_bound": "0.001"},
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,17 @@ def test_tokens_are_counted_while_typing(train_page):
     fill(page, "dsm_train_vectors", 3)
     page.wait_for_selector(".dsm-tokens.dsm-over :text('use 4 vectors')")
     assert page.locator(".dsm-piece.dsm-lost").all_inner_texts() == ["hair"]
+
+
+def test_an_embedding_is_created_without_a_project(open_page):
+    page = open_page(1280, "light")
+    tab(page, "Train")
+    page.wait_for_function("DSM.train.ready")
+    train_settings(page, **SMALL, name="zorgbare")
+    page.click("#dsm_train_create")
+    told = page.wait_for_selector("text=2 untrained vectors").evaluate("element => element.parentElement.innerText")
+    created = load_embedding(Path(re.search(r"the file is (.*)\.", told)[1]))
+    assert (created.name, created.step, len(created.vectors)) == ("zorgbare", 0, 2)
 
 
 def test_presets_and_files(train_page, tmp_path):
@@ -171,6 +183,27 @@ def test_the_check_shows_crops_and_what_blocks_can_be_overridden(train_page, sho
     page.wait_for_selector("#dsm_train_findings .dsm-stale:not([hidden])")
     page.click("#dsm_train_start")
     assert trained(page, "solo") == "done", page.inner_text("#dsm_train_panel")
+
+
+def test_the_check_offers_remedies_and_tells_what_is_in_order(train_page, shots):
+    page = train_page()
+    changed = {"vectors": 1, "init_text": "red hair, smile", "max_steps": 2}
+    train_settings(page, **SMALL | changed, name="applyzorg")
+    page.click("#dsm_train_check")
+    apply = page.locator(".dsm-check[data-id=init-too-long] .dsm-check-apply")
+    assert apply.inner_text() == "Set vectors per token to 4"
+    page.locator("#dsm_train_findings .dsm-check-findings").screenshot(path=shots / "train-check-remedies.png")
+    apply.click()
+    page.wait_for_function("DSM.train.values().vectors === 4")
+    assert apply.is_disabled()
+    page.click("#dsm_train_findings .dsm-stale button")
+    page.wait_for_selector("#dsm_train_findings .dsm-line.dsm-ok")
+    assert not page.locator(".dsm-check[data-id=init-too-long]:not(.dsm-check-passed *)").count()
+    passed = page.locator(".dsm-check-passed")
+    assert int(passed.locator("summary").inner_text().split()[0]) == passed.locator("li").count() > 30
+    passed.locator("summary").click()
+    page.locator("#dsm_train_findings .dsm-check-findings").screenshot(path=shots / "train-check-passed.png")
+    assert passed.locator("[data-id=init-too-long]").inner_text().endswith("The initialization words fit the vectors")
 
 
 def test_a_training_is_watched_stopped_and_resumed(train_page, open_page, project, shots):

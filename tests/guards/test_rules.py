@@ -5,29 +5,14 @@ import torch
 
 from lib_dsm.errors import GuardError
 from lib_dsm.guards.check import check, check_pictures
-from lib_dsm.guards.facts import RunFacts
 from lib_dsm.guards.finding import Severity, demand
+from lib_dsm.guards.set_aside import SetAside
 from lib_dsm.guards.watch import watch_gradient, watch_loss
 from lib_dsm.networks.embedding import Embedding
 from lib_dsm.networks.textual_inversion import Start
-from lib_dsm.training.config import RunConfig
 from lib_dsm.training.latents import Posterior
-from lib_dsm.training.pictures import Plan, PlannedPicture, TrainingPicture, TrainingSet
-
-
-def picture(number=0, source=(512, 512), size=(512, 512), tags=("smile",)):
-    return PlannedPicture(Path(f"{number}.png"), source, size, tuple(tags), bool(tags))
-
-
-def facts(pictures=(), config=None, **changes) -> RunFacts:
-    settings = {"name": "zorgle-one", "checkpoint": "model", "dataset": "folder", "max_steps": 1000, **(config or {})}
-    pictures = pictures or [picture(number) for number in range(120)]
-    known = {"plan": Plan(tuple(pictures), ()), **changes}
-    return RunFacts(config=RunConfig(**settings), **known)
-
-
-def found(run: RunFacts) -> dict[str, Severity]:
-    return {finding.id: finding.severity for finding in check(run)}
+from lib_dsm.training.pictures import Plan, TrainingPicture, TrainingSet
+from tests.guards.known import facts, found, picture
 
 
 def test_a_good_run_has_no_findings():
@@ -51,9 +36,15 @@ def test_an_empty_init_text_is_said():
     assert found(facts(config={"init_text": " "}))["init-zero"] is Severity.WARN
 
 
-def test_many_vectors_are_said():
-    assert found(facts(config={"vectors": 32}))["vectors-odd"] is Severity.WARN
-    assert "vectors-odd" not in found(facts(config={"vectors": 24}))
+@pytest.mark.parametrize(
+    ("vectors", "severity"),
+    [
+        (1, Severity.INFO), (2, None), (3, None), (8, Severity.INFO), (16, None), (18, None), (24, None),
+        (25, Severity.INFO), (31, Severity.INFO), (32, Severity.WARN), (75, Severity.WARN),
+    ],
+)  # fmt: skip
+def test_odd_numbers_of_vectors_are_said(vectors, severity):
+    assert found(facts(config={"vectors": vectors})).get("vectors-odd") is severity
 
 
 def test_the_name_must_be_new():
@@ -71,7 +62,7 @@ def test_a_schedule_that_ends_early_is_said():
 
 
 def test_an_external_vae_is_set_aside():
-    assert found(facts(vae_replaced="kl-f8.vae.pt"))["vae-loaded"] is Severity.FIX
+    assert found(facts(set_aside=SetAside(vae="kl-f8.vae.pt")))["vae-loaded"] is Severity.FIX
 
 
 def test_attention_in_float32_is_said():

@@ -1,6 +1,7 @@
 """A disk that fills up in mid-run costs no state that was saved."""
 
 import contextlib
+import dataclasses
 import errno
 import os
 import subprocess
@@ -8,7 +9,7 @@ import subprocess
 import pytest
 import torch
 
-from lib_dsm.errors import StorageError
+from lib_dsm.errors import GuardError, StorageError
 from lib_dsm.host.run import train
 from lib_dsm.jobs import Job
 from lib_dsm.networks.embedding import Embedding, load_embedding, save_pt, save_safetensors
@@ -108,12 +109,17 @@ def test_a_run_on_a_disk_that_fills_up_goes_on_when_there_is_room_again(studio, 
         except OSError:
             return False
 
-    settings = {"max_steps": 8, "save_every": 1, "validate_every": 0, "width": 64, "height": 64, "overwrite": True}
+    settings = {
+        "max_steps": 8, "save_every": 1, "validate_every": 0, "width": 64, "height": 64, "overwrite": True,
+        "override": ("disk-full",),
+    }  # fmt: skip
     train(studio, run_config(output=str(tmp_path / "whole"), **settings), Job("test"))
     if not mount("size=128k"):
         pytest.skip("a small disk can only be mounted by root")
     try:
         config = run_config(output=str(disk), **settings)
+        with pytest.raises(GuardError, match=f"writes about .* to {disk}"):
+            train(studio, dataclasses.replace(config, override=()), Job("test"))
         with pytest.raises(StorageError, match="No space left on device"):
             train(studio, config, Job("test"))
         folder = RunFolder(disk / "zorgle")

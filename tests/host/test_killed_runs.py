@@ -41,7 +41,7 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(run
         tag_dropout=0.3, shuffle_tags=True, keep_tags=1, flip=0.5, latent_sampling="random", learning_rate="0.02",
         schedule="cosine restarts", cycle_length=2, cycle_multiplier=2, cycle_decay=0.7, warmup_steps=1,
         template=("[filewords], [name]", "[name] [filewords]"), loss_weighting="min-snr", norm_control="fixed",
-        clip_gradient="norm", clip_bound=0.01, timestep_sampling="logit-normal", validate_every=4, seed=seed,
+        clip_gradient="norm", clip_bound="0.01", timestep_sampling="logit-normal", validate_every=4, seed=seed,
     )  # fmt: skip
     assert trained(config, tmp_path / "whole", seed, kills=0) == ["finished"]
     # What is cached of pictures alone is taken over, so that the kills hit the training.

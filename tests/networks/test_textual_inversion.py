@@ -5,7 +5,7 @@ import torch
 
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.networks.embedding import Embedding, save_pt, save_safetensors
-from lib_dsm.networks.textual_inversion import initial_vectors, start_from
+from lib_dsm.networks.textual_inversion import initial_vectors, start_from, without_marks
 from lib_dsm.networks.webui_optimizer import checksum
 
 
@@ -33,6 +33,28 @@ def test_the_mean_takes_any_number_of_words():
     for count in (1, 2, 5):
         assert initial_vectors(Words(), "10 20 60", count, "mean").tolist() == [[30, 31, 32]] * count
     assert initial_vectors(Words(), "", 2, "mean").tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_marks_between_words_have_no_part_in_the_mean(micro):
+    assert torch.equal(
+        initial_vectors(micro, "red hair, smile", 2, "mean"), initial_vectors(micro, "red hair smile", 2, "mean")
+    )
+    words = micro.token_vectors(micro.tokenize("red hair smile"))
+    assert torch.allclose(initial_vectors(micro, "red_hair, (smile).", 1, "mean")[0], words.mean(dim=0))
+    # one that is nothing but marks begins as these
+    star = micro.token_vectors(micro.tokenize("*"))
+    assert torch.equal(initial_vectors(micro, "*", 1, "mean"), star)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("red hair, smile", "red hair  smile"), ("artist's work", "artist's work"), ("'quoted'", " quoted "),
+        ("a_b-c", "a b c"), ("猫、犬。", "猫 犬 "), ("ไม้", "ไม้"), ("1+1", "1 1"), ("", ""),
+    ],
+)  # fmt: skip
+def test_words_without_marks(text, words):
+    assert without_marks(text) == words
 
 
 @pytest.fixture

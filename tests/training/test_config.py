@@ -40,7 +40,21 @@ def test_a_file_from_before_an_option_was_known_means_its_default(run_json):
         ({"cycle_length": 0}, "Cycle length"),
         ({"adam_beta1": 1.0}, "AdamW beta 1"),
         ({"clip_gradient": "max"}, "off, value, norm"),
-        ({"clip_bound": 0}, "Clipping bound"),
+        ({"clip_bound": 0}, "clipping bound"),
+        ({"clip_bound": "0.1:5, 1:5"}, "does not come after 5"),
+        ({"clip_bound": True}, "must be text"),
+        ({"filename_regex": "("}, "no regular expression"),
+        ({"filename_regex": "(a)(b)"}, "has 2 groups"),
+        ({"latent_deviation": -1}, "Factor on the deviation"),
+        ({"clip_norm": "0"}, 'gradient clipping is "0"'),
+        ({"clip_norm": "nan"}, 'gradient clipping is "nan"'),
+        ({"clip_norm": "two"}, 'gradient clipping is "two"'),
+        ({"cycle_multiplier": 0.9}, "Cycle multiplier"),
+        ({"cycle_decay": 0}, "Cycle decay"),
+        (
+            {"schedule": "cosine restarts", "warmup_repeat": "each cycle", "warmup_steps": 9, "cycle_length": 9},
+            "takes 9 steps; a cycle has 9",
+        ),
         ({"loss_weighting": "snr"}, "min-snr"),
         ({"timestep_max": 1000}, "Highest timestep is 1000, above 999"),
         ({"norm_decay": 2}, "Length decay"),
@@ -51,6 +65,13 @@ def test_a_file_from_before_an_option_was_known_means_its_default(run_json):
 def test_what_is_wrong_is_named(run_json, values, word):
     with pytest.raises(InputError, match=word):
         read_config(run_json(**values))
+
+
+def test_numbers_of_earlier_versions_are_still_read(run_json):
+    old = {"clip_bound": 0.25, "cycle_multiplier": 2, "cycle_decay": 0.1, "clip_gradient": "norm"}
+    config = read_config(run_json(**old))
+    assert (config.clip_bound, config.cycle_multiplier, config.clip_norm) == ("0.25", 2.0, "2")
+    assert read_config(run_json(), {"learning_rate": 0.005, "clip_bound": 1}).learning_rate == "0.005"
 
 
 def test_changes_from_the_command_line_are_text(run_json):

@@ -127,6 +127,21 @@ def test_saves_and_previews_come_when_asked_and_when_due(run_config, micro, pict
     assert previews == [3, 5]
 
 
+def test_the_end_of_a_cycle_is_saved_and_previewed_where_asked(run_config, micro, pictures, tmp_path):
+    settings = {"schedule": "cosine restarts", "cycle_length": 2, "cycle_multiplier": 1.5, "max_steps": 6}
+    every = {"save_every": 0, "preview_every": 0, "validate_every": 0}
+    for name, switches, saved, previewed in (
+        ("both", {"cycle_save": True, "cycle_preview": True}, [2, 5, 6], [2, 5, 6]),
+        ("save", {"cycle_save": True}, [2, 5, 6], []),
+        ("none", {}, [6], []),
+    ):
+        previews = []
+        callbacks = Callbacks(lambda report: None, previews.append, lambda s, f: None, lambda s, f: None)
+        config = run_config(**settings, **every, **switches)
+        run = trained(config, micro, tmp_path / name, pictures, callbacks=callbacks)
+        assert (run.folder.saved_steps(), previews) == (saved, previewed)
+
+
 def test_neither_saving_nor_previewing_in_between_works(run_config, micro, pictures, tmp_path):
     run = trained(run_config(max_steps=2, save_every=0, preview_every=0), micro, tmp_path / "run", pictures)
     assert run.folder.saved_steps() == [2]
@@ -180,6 +195,21 @@ def test_drawn_latents_follow_the_posterior(micro, pictures, sampling):
     assert float(((drawn.mean(0) - posterior.mean) / deviation).abs().mean()) < 0.1
     same_picture = [draw_latent(posterior, sampling, 0, 1, place) for place in (1, 2)]
     assert torch.equal(*same_picture) == (sampling == "once")
+
+
+@pytest.mark.parametrize("sampling", ["once", "random"])
+def test_the_deviation_of_a_drawn_latent_can_be_set(micro, pictures, sampling):
+    from lib_dsm.training.latents import draw_latent
+
+    posterior = pictures.pictures[0].posterior
+    plain = draw_latent(posterior, sampling, 0, 1, 1) - posterior.mean
+    tripled = draw_latent(posterior, sampling, 0, 1, 1, factor=3.0) - posterior.mean
+    assert torch.allclose(tripled, 3 * plain, atol=1e-5)
+    assert torch.equal(draw_latent(posterior, sampling, 0, 1, 1, factor=0.0), posterior.mean)
+    least = 2 * float(torch.exp(0.5 * posterior.logvar).max())
+    raised = draw_latent(posterior, sampling, 0, 1, 1, least=least) - posterior.mean
+    assert torch.allclose(raised, plain / torch.exp(0.5 * posterior.logvar) * least, rtol=1e-3, atol=1e-4)
+    assert torch.equal(draw_latent(posterior, "deterministic", 0, 1, 1, factor=3.0, least=1.0), posterior.mean)
 
 
 def test_an_error_on_the_way_loses_no_finished_step(run_config, micro, pictures, tmp_path):

@@ -63,15 +63,23 @@ def test_gradients_are_clipped_as_they_are_and_not_as_they_are_scaled(small, mic
     bound = float(plain.abs().median())
     for mode, expected in (("value", plain.clamp(-bound, bound)), ("norm", plain * bound / plain.norm())):
         for scale in (1.0, 1024.0):
-            run = Watched(small(clip_gradient=mode, clip_bound=bound), micro, tmp_path / f"{mode}{scale}", pictures)
+            run = Watched(
+                small(clip_gradient=mode, clip_bound=repr(bound)), micro, tmp_path / f"{mode}{scale}", pictures
+            )
             run.loss_scale = scale
             (clipped,) = run.all_steps().gradients
             assert (clipped - expected).norm() < 1e-3 * expected.norm()
             assert run.reports[0].gradient_norm == pytest.approx(float(plain.norm()), rel=1e-3)
     loose = Watched(
-        small(clip_gradient="norm", clip_bound=2 * float(plain.norm())), micro, tmp_path / "loose", pictures
+        small(clip_gradient="norm", clip_bound=repr(2 * float(plain.norm()))), micro, tmp_path / "loose", pictures
     )
     assert torch.equal(loose.all_steps().gradients[0], plain)
+
+
+def test_a_bound_of_clipping_changes_at_its_step(small, micro, set_of, tmp_path):
+    config = small(max_steps=3, clip_gradient="norm", clip_bound="1e-9:1, 1e-10", clip_norm="inf")
+    run = Watched(config, micro, tmp_path / "run", set_of(config)).all_steps()
+    assert [float(gradient.abs().max()) for gradient in run.gradients] == pytest.approx([1e-9, 1e-10, 1e-10], rel=1e-4)
 
 
 def test_the_optimiser_is_adamw_with_these_numbers_at_this_rate(small, micro, set_of, tmp_path):
@@ -145,6 +153,19 @@ def test_always_flipped_is_training_on_the_mirrored_pictures(small, micro, set_o
     assert torch.equal(flipped.vectors[-1], mirrored.vectors[-1])
     never = Watched(small(max_steps=2), micro, tmp_path / "c", set_of(small())).all_steps()
     assert not torch.equal(flipped.vectors[-1], never.vectors[-1])
+
+
+def test_a_factor_on_the_deviation_reaches_the_latents(small, micro, set_of, tmp_path):
+    runs = {
+        key: Watched(small(**settings), micro, tmp_path / key, set_of(small())).all_steps().reports[0].loss
+        for key, settings in {
+            "mean": {"latent_sampling": "deterministic"},
+            "none": {"latent_sampling": "random", "latent_deviation": 0.0},
+            "plain": {"latent_sampling": "random"},
+            "least": {"latent_sampling": "random", "latent_deviation": 0.0, "latent_deviation_least": 0.5},
+        }.items()
+    }
+    assert runs["none"] == runs["mean"] and len(set(runs.values())) == 3
 
 
 def test_some_showings_are_flipped_and_always_the_same_ones():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -111,3 +113,21 @@ def test_the_weights_of_a_batch_turn_with_their_pictures(folder, tmp_path):
     assert torch.equal(weights[0, 0], torch.ones(8, 12))
     assert torch.equal(weights[1, 0], half.weights)
     assert torch.equal(weights[2, 0], torch.cat([half.weights[:, 6:], half.weights[:, :6]], dim=1))
+
+
+def test_names_stand_for_captions_where_there_is_no_file_and_that_is_asked_for(folder):
+    (folder / "a.png").rename(folder / "0012-3 red hair, smile.png")
+    (folder / "b.txt").write_text("blue eyes")
+    (folder / "c.txt").write_text("")
+    config = RunConfig("zorgle", "model", str(folder), width=96, height=64, size_step=8)
+    off = plan_pictures(config).pictures
+    assert [picture.tags for picture in off] == [(), ("blue eyes",), ()]
+    on = plan_pictures(replace(config, filename_regex=".+")).pictures
+    assert [picture.tags for picture in on] == [("red hair", "smile"), ("blue eyes",), ()]
+    joined = plan_pictures(replace(config, filename_regex=r"[a-z]+", filename_join=", ")).pictures
+    assert joined[0].tags == ("red", "hair", "smile")
+
+
+def test_a_fixed_size_needs_no_coarse_multiples(folder):
+    config = RunConfig("zorgle", "model", str(folder), width=72, height=56, size_step=64, variable_aspect=False)
+    assert {picture.size for picture in plan_pictures(config).pictures} == {(72, 56)}

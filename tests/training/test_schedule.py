@@ -93,11 +93,12 @@ settings = st.fixed_dictionaries(
         "warmup_steps": st.integers(0, 60),
         "rate_floor": st.floats(0, 1),
         "cycle_length": st.integers(1, 50),
-        "cycle_multiplier": st.integers(1, 4),
-        "cycle_decay": st.floats(0.1, 1),
+        "cycle_multiplier": st.floats(1, 4),
+        "cycle_decay": st.floats(0.001, 1),
+        "warmup_repeat": st.sampled_from(["once", "each cycle"]),
         "max_steps": st.integers(1, 500),
     }
-)
+).filter(lambda values: values["warmup_repeat"] == "once" or values["warmup_steps"] < values["cycle_length"])
 
 
 @given(settings, st.integers(0, 499))
@@ -108,22 +109,65 @@ def test_a_rate_is_positive_at_most_what_is_written_and_depends_on_the_step_alon
     assert (rate is None) == (written is None)
     if written is None or step >= found.last:
         return
-    assert 0 < rate <= written * (1 + 1e-12)
-    if step >= found.warmup and found.kind != "steps":
+    assert 0 <= rate <= written * (1 + 1e-12)  # nothing, where hundreds of cycles decay
+    if found.warm_each or (step >= found.warmup and found.kind != "steps"):
         assert rate >= written * found.floor * (1 - 1e-12)
     again = schedule(**values)  # asked in another order
     assert {other: again.at(other) for other in (step, 0, step + 1, step)}[step] == rate
 
 
 @given(settings)
-def test_cycles_follow_each_other_without_a_gap_and_only_fall(values):
+def test_cycles_follow_each_other_without_a_gap_rise_and_only_fall(values):
     found = schedule(**{**values, "schedule": "cosine restarts", "learning_rate": "0.01"})
-    length, begin, number = found.cycle_length, found.warmup, 0
+    warmup = found.warmup if found.warm_each else 0
+    length, begin, number = found.cycle_length, 0 if found.warm_each else found.warmup, 0
+    ends = []
     while begin < found.last:
         inside = range(begin, min(begin + length, found.last))
         assert {found.cycle(step) for step in (inside[0], inside[-1])} == {found.cycle(begin)}
         assert (found.cycle(begin).begin, found.cycle(begin).length) == (begin, length)
-        assert math.isclose(found.at(begin), 0.01 * max(found.cycle_decay**number, found.floor))
+        peak = 0.01 * max(found.cycle_decay**number, found.floor)
         rates = [found.at(step) for step in inside]
-        assert all(later <= earlier for earlier, later in itertools.pairwise(rates))
-        begin, length, number = begin + length, length * found.cycle_multiplier, number + 1
+        assert all(later >= earlier for earlier, later in itertools.pairwise(rates[: warmup + 1]))
+        assert all(later <= earlier for earlier, later in itertools.pairwise(rates[warmup:]))
+        if len(rates) > warmup:
+            assert math.isclose(rates[warmup], peak) and (peak == 0 or max(rates) <= peak * (1 + 1e-12))
+        begin, number = begin + length, number + 1
+        ends.append(begin)
+        length = warmup + max(round((found.cycle_length - warmup) * found.cycle_multiplier**number), 1)
+    assert [step for step in range(found.last + 1) if found.ends_cycle(step)] == [s for s in ends if s <= found.last]
+
+
+def test_a_fraction_stretches_cycles_by_the_power_and_not_by_what_was_rounded():
+    found = schedule(learning_rate="1", schedule="cosine restarts", cycle_length=1, cycle_multiplier=1.5, max_steps=40)
+    # 1, 1.5, 2.25, 3.375, 5.0625, 7.59, 11.39, rounded
+    assert [step for step in range(41) if found.ends_cycle(step)] == [1, 3, 5, 8, 13, 21, 32]
+
+
+def test_a_warm_up_of_each_cycle_rises_from_the_floor_and_is_not_stretched():
+    found = schedule(
+        learning_rate="1", schedule="cosine restarts", cycle_length=6, cycle_multiplier=2, cycle_decay=0.5,
+        rate_floor=0.1, warmup_steps=2, warmup_repeat="each cycle", max_steps=100,
+    )  # fmt: skip
+    for begin, length, peak in ((0, 6, 1.0), (6, 10, 0.5), (16, 18, 0.25)):
+        rise = [0.1 + (peak - 0.1) / 3, 0.1 + (peak - 0.1) * 2 / 3, peak]
+        assert [found.at(begin + step) for step in range(3)] == pytest.approx(rise)
+        for done in range(length - 2):
+            expected = 0.1 + (peak - 0.1) * (1 + math.cos(math.pi * done / (length - 2))) / 2
+            assert math.isclose(found.at(begin + 2 + done), expected, rel_tol=1e-12)
+    assert found.at(34) == pytest.approx(0.1 + (0.125 - 0.1) / 3)
+
+
+@pytest.mark.parametrize("kind", ["steps", "cosine"])
+def test_only_restarts_have_cycles_that_end_or_warm_up_again(kind):
+    settings = {"learning_rate": "1", "schedule": kind, "warmup_steps": 3, "cycle_length": 2, "max_steps": 20}
+    once, each = (schedule(**settings, warmup_repeat=repeat) for repeat in ("once", "each cycle"))
+    assert [once.at(step) for step in range(20)] == [each.at(step) for step in range(20)]
+    assert not any(each.ends_cycle(step) for step in range(21))
+
+
+def test_many_short_cycles_are_found_at_once():
+    found = schedule(
+        learning_rate="1", schedule="cosine restarts", cycle_length=1, cycle_multiplier=1.000001, max_steps=300_000
+    )
+    assert [found.cycle(step).begin for step in (0, 1, 299_999)] == [0, 1, 299_999]

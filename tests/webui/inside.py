@@ -6,6 +6,8 @@ It runs in the WebUI's Python with the WebUI's torch; tensors travel in safetens
 from __future__ import annotations
 
 import ctypes
+import dataclasses
+import functools
 import gc
 import hashlib
 import itertools
@@ -20,10 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from fastapi import Body
-from modules import call_queue, devices, script_callbacks, sd_hijack, sd_models, sd_vae, shared
+from modules import call_queue, devices, script_callbacks, sd_hijack, sd_models, sd_unet, sd_vae, shared
 from modules.textual_inversion.textual_inversion import Embedding
 from safetensors.torch import load_file, save_file
 
+from lib_dsm.diffusion.ldm import is_tiled
 from lib_dsm.errors import DsmError
 from lib_dsm.host.webui import WebUIHost
 from lib_dsm.training.config import PreviewRequest, RunConfig
@@ -109,7 +112,7 @@ def train(checkpoint: str | None = None, steps: int = 3, fail: bool = False, vec
     try:
         with _session(checkpoint) as session:
             seen["begin"] = snapshot()
-            seen["vae_replaced"] = session.vae_replaced
+            seen["vae_replaced"] = session.set_aside.vae
             parameter = torch.nn.Parameter(torch.full((2, session.model.hidden_size), 0.01))
             optimizer = torch.optim.AdamW([parameter], lr=0.01)
             generator = torch.Generator().manual_seed(0)
@@ -399,6 +402,36 @@ def stale_networks() -> dict[str, bool]:
     return {"changed": loaded != inside, "as on disk": bool(torch.equal(weight.cpu(), on_disk[key].to(weight.dtype)))}
 
 
+def set_aside() -> dict[str, Any]:
+    """What a session says that it set aside, and whether attention is cut into tiles in it and after it."""
+    with _session() as session:
+        said = dataclasses.asdict(session.set_aside)
+        inside = is_tiled(shared.sd_model)
+    return {**said, "tiled inside": inside, "tiled after": is_tiled(shared.sd_model)}
+
+
+def other_engine_and_patch() -> dict[str, Any]:
+    """As `set_aside`, where another engine stands for the U-Net and an extension's function for one of its parts."""
+
+    class Option(sd_unet.SdUnetOption):
+        label = "[TRT] test"
+
+        def create_unet(self) -> sd_unet.SdUnet:
+            return sd_unet.SdUnet()
+
+    part = shared.sd_model.model.diffusion_model.middle_block
+    forward = part.forward
+    sd_unet.unet_options.append(Option())
+    part.forward = functools.partial(lambda *inputs: forward(*inputs))
+    try:
+        sd_unet.apply_unet(Option.label)
+        return set_aside()
+    finally:
+        del part.forward
+        sd_unet.unet_options.pop()
+        sd_unet.apply_unet("None")
+
+
 FUNCTIONS = {
     function.__name__: function
     for function in (
@@ -424,6 +457,8 @@ FUNCTIONS = {
         computing,
         attention_in_half_precision,
         stale_networks,
+        set_aside,
+        other_engine_and_patch,
     )
 }
 

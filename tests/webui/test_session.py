@@ -61,6 +61,34 @@ def test_the_last_generations_lora_is_taken_off(webui):
     assert webui.txt2img() == without
 
 
+def test_what_is_set_aside_is_named(webui, external_vae):
+    webui.txt2img(prompt="solo, red hair, smile <lora:strong:1>", tiling=True)
+    said = webui.inside("set_aside")
+    assert said["networks"] == ["strong"] and said["vae"] == external_vae and said["tiling"]
+    assert not said["unet"] and not said["hypertile"] and not said["patches"] and not said["unloaded"]
+    webui.txt2img()
+    assert not webui.inside("set_aside")["networks"]
+
+
+def test_hypertile_is_off_in_training_and_on_again_afterwards(webui):
+    webui.set_options(hypertile_enable_unet=True)
+    try:
+        webui.txt2img()
+        said = webui.inside("set_aside")
+    finally:
+        webui.set_options(hypertile_enable_unet=False)
+        webui.txt2img()
+    assert (said["hypertile"], said["tiled inside"], said["tiled after"]) == (True, False, True)
+    assert not said["patches"]  # those of hypertile itself are none
+    assert not webui.inside("set_aside")["hypertile"]
+
+
+def test_another_engine_and_an_extensions_functions_in_the_unet_are_named(webui):
+    said = webui.inside("other_engine_and_patch")
+    assert said["unet"] == "[TRT] test" and said["patches"] == ["dsm_checks"]
+    assert not webui.inside("set_aside")["unet"]
+
+
 @pytest.mark.parametrize("sampler", ["Euler a", "Euler", "DDIM", "DPM++ 2M"])
 def test_a_preview_is_what_txt2img_will_draw(webui, sampler, tmp_path):
     vectors, drawn = str(tmp_path / "vectors"), tmp_path / "preview.png"

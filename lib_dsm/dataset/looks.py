@@ -1,0 +1,130 @@
+"""What pictures look like at a glance, so that nearly equal ones are found: where brightness rises and falls.
+
+A picture's look is made of a 16 × 16 version of it: for each pair of neighbours whether the second is clearly brighter
+or clearly darker, as in Krawetz's difference hash ("Kind of Like That", 2013), and its colours at 4 × 4 places. Plain
+ground says nothing, so that two figures on white are not alike because of the white.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lib_dsm.dataset.pictures import picture_size, read_picture
+from lib_dsm.errors import DsmError, InputError, PictureError
+from lib_dsm.files import read_json, write_json
+
+ALIKE = 0.8
+"""The share of the edges of two pictures that agree, from which on they count as nearly equal."""
+
+_SIDE, _COLOURS = 16, 4
+_CLEAR = 3.0  # levels of brightness between neighbours that are a difference
+_PLAIN = 12  # with fewer edges than this only colours tell
+_NEAR, _FAR = 12.0, 32.0  # levels by which the colours of alike pictures differ at most, on average and anywhere
+_READ_AT = 128  # pixels of the longer side; formats that can are decoded not much larger
+_PARTS = ("JPEG", "MPO")  # formats that can be decoded at less than full size
+_MOST_PIXELS = 24_000_000  # of others
+_BITS = 4 * _SIDE * (_SIDE - 1)
+_VERSION = 1
+_AT_ONCE = 512
+
+
+def look(image: Image.Image) -> bytes:
+    """The look of an RGB picture."""
+    small = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=3.0)
+    grey = np.asarray(small, dtype=np.float32)
+    right, down = np.diff(grey, axis=1), np.diff(grey, axis=0)
+    edges = np.concatenate([part.ravel() for part in (right > _CLEAR, right < -_CLEAR, down > _CLEAR, down < -_CLEAR)])
+    colours = image.convert("RGB").resize((_COLOURS, _COLOURS), Image.Resampling.BOX, reducing_gap=3.0)
+    return np.packbits(edges).tobytes() + colours.tobytes()
+
+
+def looks(paths: Sequence[Path], cache: Path, seconds: float) -> dict[Path, bytes]:
+    """The looks of those pictures that can be had: from the file `cache`, or made in at most about so many seconds.
+
+    Pictures that cannot be read are left out, and so are very large ones of formats that must be decoded whole.
+    """
+    known = _read_cache(cache)
+    end = time.monotonic() + seconds
+    found: dict[Path, bytes] = {}
+    fresh = False
+    for path in paths:
+        try:
+            key = _key(path)
+            if key not in known:
+                if time.monotonic() > end or not _is_cheap(path):
+                    continue
+                known[key] = look(read_picture(path, max_side=_READ_AT).image)
+                fresh = True
+        except (PictureError, OSError):
+            continue
+        found[path] = known[key]
+    if fresh:
+        _write_cache(cache, known)
+    return found
+
+
+def alike(known: Mapping[Path, bytes]) -> list[tuple[Path, Path, float]]:
+    """The pairs of pictures that look nearly equal, with the share of their edges that agree, the most alike first."""
+    paths = list(known)
+    if len(paths) < 2:
+        return []
+    raw = np.frombuffer(b"".join(known.values()), dtype=np.uint8).reshape(len(paths), -1)
+    edges = np.unpackbits(raw[:, : _BITS // 8], axis=1).astype(np.float32)
+    colours = raw[:, _BITS // 8 :].astype(np.float32)
+    count = edges.sum(axis=1)
+    pairs: list[tuple[Path, Path, float]] = []
+    for start in range(0, len(paths), _AT_ONCE):
+        rows = slice(start, start + _AT_ONCE)
+        both = edges[rows] @ edges.T
+        either = count[rows, None] + count[None, :] - both
+        shares: NDArray[np.float32] = np.where(either < _PLAIN, 1.0, both / np.maximum(either, 1.0))
+        for row, column in np.argwhere(shares >= ALIKE):
+            first, second = start + int(row), int(column)
+            if first < second and _same_colours(colours[first], colours[second]):
+                pairs.append((paths[first], paths[second], float(shares[row, column])))
+    return sorted(pairs, key=lambda pair: -pair[2])
+
+
+def _same_colours(first: NDArray[np.float32], second: NDArray[np.float32]) -> bool:
+    difference = np.abs(first - second)
+    return bool(difference.mean() <= _NEAR and difference.max() <= _FAR)
+
+
+def _is_cheap(path: Path) -> bool:
+    width, height = picture_size(path)
+    if width * height <= _MOST_PIXELS:
+        return True
+    with Image.open(path) as image:
+        return image.format in _PARTS
+
+
+def _key(path: Path) -> str:
+    """Identifies a file as it is now without reading it."""
+    state = path.stat()
+    return hashlib.sha256(f"{path.resolve()}/{state.st_size}/{state.st_mtime_ns}".encode()).hexdigest()[:24]
+
+
+def _read_cache(cache: Path) -> dict[str, bytes]:
+    try:
+        content = read_json(cache)
+        if content["version"] != _VERSION:
+            return {}
+        known = {key: bytes.fromhex(text) for key, text in content["looks"].items()}
+    except (InputError, KeyError, TypeError, ValueError, AttributeError):
+        return {}  # none yet, or damaged: they are made anew
+    size = _BITS // 8 + 3 * _COLOURS**2
+    return {key: value for key, value in known.items() if len(value) == size}
+
+
+def _write_cache(cache: Path, known: Mapping[str, bytes]) -> None:
+    try:
+        write_json(cache, {"version": _VERSION, "looks": {key: value.hex() for key, value in known.items()}})
+    except DsmError:
+        return  # the next time takes as long again
