@@ -1,6 +1,6 @@
 """Which settings make an embedding good in fewer steps, tried one at a time in the demo world.
 
-Run: `python -m tests.benchmarks.what_helps [--steps 100] [--out DIR] [NAME …]`. Each setting trains the same held-out
+Run: `python -m tests.benchmarks.what_helps [--steps 60] [--out DIR] [NAME …]`. Each setting trains the same held-out
 characters with the same pictures, seeds and steps; what is printed is the share of their attributes that come out
 right, and its ratio to that of the plain settings.
 """
@@ -20,21 +20,18 @@ from lib_dsm.demo.trials import CHARACTERS, Trial
 
 PLAIN = "plain"
 RATE = "0.02"
+TRIED_ON = CHARACTERS[:3]
 TRIED: dict[str, dict[str, Any]] = {
     PLAIN: {},
     "rate ÷ 4": {"learning_rate": "0.005"},
-    "rate ÷ 2": {"learning_rate": "0.01"},
     "rate × 2.5": {"learning_rate": "0.05"},
     "rate × 5": {"learning_rate": "0.1"},
     "rate × 10": {"learning_rate": "0.2"},
-    "cosine": {"schedule": "cosine"},
     "cosine, rate × 2.5": {"schedule": "cosine", "learning_rate": "0.05"},
     "cosine, rate × 5": {"schedule": "cosine", "learning_rate": "0.1"},
     "cosine, rate × 10": {"schedule": "cosine", "learning_rate": "0.2"},
-    "warm-up 10": {"warmup_steps": 10},
-    "cosine restarts of 50": {"schedule": "cosine restarts", "cycle_length": 50},
+    "cosine restarts of 30": {"schedule": "cosine restarts", "cycle_length": 30},
     "min-SNR 5": {"loss_weighting": "min-snr"},
-    "min-SNR 1": {"loss_weighting": "min-snr", "snr_gamma": 1.0},
     "soft min-SNR": {"loss_weighting": "soft-min-snr"},
     "debiased": {"loss_weighting": "debiased"},
     "p2": {"loss_weighting": "p2"},
@@ -44,33 +41,28 @@ TRIED: dict[str, dict[str, Any]] = {
     "norms decay": {"norm_control": "decay"},
     "norms fixed": {"norm_control": "fixed"},
     "norms fixed to the median": {"norm_control": "fixed", "norm_target": "median"},
-    "init as the mean": {"init_mode": "mean"},
+    "init with *": {"init_text": "*"},
     "4 vectors": {"vectors": 4},
     "16 vectors": {"vectors": 16},
     "batch 2": {"batch_size": 2},
     "batch 8": {"batch_size": 8},
     "latents drawn each time": {"latent_sampling": "random"},
     "tag dropout 0.1": {"tag_dropout": 0.1},
-    "tags not shuffled": {"shuffle_tags": False},
-    "flips": {"flip": 0.5},
     "AdamW beta2 0.99": {"adam_beta2": 0.99},
-    "AdamW beta1 0.8": {"adam_beta1": 0.8},
-    "weight decay 0.01": {"weight_decay": 0.01},
-    "gradient clipped to 0.001": {"clip_gradient": "norm", "clip_bound": "0.001"},
 }
 
 
 def trials(name: str, steps: int) -> list[Trial]:
     """One embedding for each character, with the settings of that name."""
     settings = {"max_steps": steps, "learning_rate": RATE, "validate_every": 0, **TRIED[name]}
-    return [Trial(character, name=f"{name}-{steps}", settings=settings) for character in CHARACTERS]
+    return [Trial(character, name=f"{name}-{steps}", settings=settings) for character in TRIED_ON]
 
 
 def main() -> None:
     """Train, judge and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(TRIED)}; all of them")
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--out", type=Path, help="folder of the trials; those that are there are not done again")
     options = parser.parse_args()
     if unknown := set(options.names) - set(TRIED):
@@ -83,7 +75,7 @@ def main() -> None:
     for trial, outcome in zip(every, outcomes, strict=True):
         scores.setdefault(trial.name, []).append(outcome.after["constant"])
     plain = statistics.mean(scores[f"{PLAIN}-{options.steps}"])
-    print(f"{options.steps} steps, {len(CHARACTERS)} characters")
+    print(f"{options.steps} steps, {len(TRIED_ON)} characters")
     for name in names:
         right = statistics.mean(scores[f"{name}-{options.steps}"])
         print(f"{name:30}{right:6.0%}   ratio {right / plain:.2f}", flush=True)

@@ -176,16 +176,16 @@ def train_peer(
 
 
 def train_ours(settings: dict[str, Any]) -> dict[str, Any]:
-    """Our trainer, as the tab calls it: the seconds it took and where the run lies."""
+    """Our trainer, as the tab calls it: when it began, the seconds it took, and where the run lies."""
     from lib_dsm import options
     from lib_dsm.host.run import train
     from lib_dsm.jobs import Job
 
     name = shared.sd_model.sd_checkpoint_info.name
     config = options.from_json(RunConfig, {**settings, "checkpoint": name}, "run settings")
-    began = time.monotonic()
+    at, began = time.time(), time.monotonic()
     result = Job("training").run(lambda job: train(WebUIHost(), config, job))
-    return {"seconds": time.monotonic() - began, "folder": str(result.folder)}
+    return {"began": at, "seconds": time.monotonic() - began, "folder": str(result.folder)}
 
 
 def preview(prompt: str, negative: str, sampler: str, clip_skip: int, vectors: str, out: str) -> None:
