@@ -36,7 +36,7 @@ def list_runs(service: Service, call: Call) -> Any:
 
 def show_run(service: Service, call: Call) -> Any:
     """The run `run` as a job that has ended, with its settings; curves, previews and saved steps are in its data."""
-    from lib_dsm.host.run import past_run
+    from lib_dsm.host.past import past_run
 
     folder = _folder(service, call, aside=True)
     job = past_run(service.host, folder)

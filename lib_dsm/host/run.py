@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import platform
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +14,11 @@ from lib_dsm import __version__, options
 from lib_dsm.errors import Cancelled, InputError, StorageError
 from lib_dsm.files import move_aside
 from lib_dsm.guards.finding import Finding, demand
+from lib_dsm.host.facts import embedded_start, run_facts
 from lib_dsm.host.monitor import Monitor, record_facts
 from lib_dsm.host.previews import demand_previews
 from lib_dsm.host.protocol import Host, TrainingSession
-from lib_dsm.host.publish import SUFFIXES, holds, publish, published_file, published_step, step_files
+from lib_dsm.host.publish import publish, published_file, published_step, step_files
 from lib_dsm.host.templates import with_host_template
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import PreviewRequest, RunConfig
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from lib_dsm.guards.check import Guard
-    from lib_dsm.networks.textual_inversion import Start, TextualInversion
+    from lib_dsm.networks.textual_inversion import TextualInversion
     from lib_dsm.training.loop import StepReport
     from lib_dsm.training.pictures import Plan, TrainingSet
     from lib_dsm.training.run_folder import RunFolder
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from lib_dsm.training.validation import FixedDraws
 
 logger = logging.getLogger("dsm")
-LOOKING_SECONDS = 10.0  # at most, each time; what is known of the pictures is kept
 NO_PREVIEW = "The run has no preview prompt, so there is no picture to draw. Give the next run one."
 
 
@@ -68,11 +67,6 @@ def _output(host: Host, config: RunConfig) -> Path:
     return Path(config.output) if config.output else host.folders.logs
 
 
-def check_run(host: Host, config: RunConfig, resume: bool = False) -> list[Finding]:
-    """What the guards say of a run, without training; raises as `examine_run` does."""
-    return examine_run(host, config, resume)[0]
-
-
 def examine_run(host: Host, config: RunConfig, resume: bool = False) -> tuple[list[Finding], list[Guard]]:
     """What the guards say of a run, without training, and those that looked and have nothing to say.
 
@@ -89,8 +83,8 @@ def examine_run(host: Host, config: RunConfig, resume: bool = False) -> tuple[li
     folder = run_folder(host, config)
     plan = plan_pictures(config)
     with host.training_session(config) as session:
-        start = _embedded_start(host, config, session, folder, resume)
-        facts = _facts(host, config, plan, session, folder, resume, start)
+        start = embedded_start(host, config, session, folder, resume)
+        facts = run_facts(host, config, plan, session, folder, resume, start)
         findings = check(facts)
         return findings, passed(facts, findings)
 
@@ -98,7 +92,7 @@ def examine_run(host: Host, config: RunConfig, resume: bool = False) -> tuple[li
 def train(host: Host, config: RunConfig, job: Job, resume: bool = False) -> RunResult:
     """Train to the end, or until the job is cancelled; a stopped run is saved and can be resumed.
 
-    While it runs `job.data` holds, as `past_run` gives for a run of an earlier time:
+    While it runs `job.data` holds, as `past.past_run` gives for a run of an earlier time:
 
     - `kind` "training", `name`, `run_folder`, `clip_skip`, `findings` (of the guards, those on watch included; a past
       run has none);
@@ -200,8 +194,8 @@ class _Run:
                 f'There is a run "{config.name}" in {self.folder.path.parent} already.',
                 "Resume it, choose another name, or allow overwriting: the old run is kept under another name.",
             )
-        start = _embedded_start(self.host, config, session, self.folder, self.resume)
-        facts = _facts(self.host, config, self.plan, session, self.folder, self.resume, start)
+        start = embedded_start(self.host, config, session, self.folder, self.resume)
+        facts = run_facts(self.host, config, self.plan, session, self.folder, self.resume, start)
         findings = check(facts)
         self._report(findings)
         demand(findings, config.override)
@@ -226,7 +220,7 @@ class _Run:
         self.draws = FixedDraws(validated.pictures, config, session.model)
         start = start or starting_point(self.host, config, session.model, saved=False)
         self.trainable = TextualInversion(config.name, start.vectors, session.model.device)
-        facts = record_facts(
+        known = record_facts(
             vocabulary(session.model),
             len(self.draws.pictures),
             bool(parts.held_out.pictures),
@@ -234,13 +228,13 @@ class _Run:
             len(session.model.alphas_cumprod),
         )
         if self.resume:
-            record = {**self.folder.read_record(), "config": options.to_json(config), **facts, "ended": ""}
+            record = {**self.folder.read_record(), "config": options.to_json(config), **known, "ended": ""}
             if self.folder.validations() and not self.folder.validations(self.draws.key()):
                 job.say("What validations look at has changed, so their series begins anew.")
         else:
             if self.folder.exists():
                 job.say(f"The earlier run is kept as {move_aside(self.folder.path).name}.")
-            record = {**self._record(pictures), **facts}
+            record = {**self._record(pictures), **known}
         self.folder.write_record(record)
         self.monitor = Monitor(job, config, self.folder, record)
         trainer = Trainer(
@@ -449,106 +443,3 @@ class _Run:
         words = ", ".join(pictures.pictures[index % len(pictures.pictures)].tags) if FILEWORDS in prompt else ""
         negative = fill(request.negative, self.config.name, words)
         return dataclasses.replace(request, prompt=fill(prompt, self.config.name, words), negative=negative)
-
-
-def past_run(host: Host, path: Path) -> Job:
-    """A run of an earlier time as a finished job, so that a page can show its curves, previews and files.
-
-    Raises:
-        InputError: the folder is no run's, or its record is damaged.
-    """
-    from lib_dsm.training.run_folder import RunFolder
-    from lib_dsm.training.schedule import schedule_of
-
-    folder = RunFolder(path)
-    record = folder.read_record()
-    config = options.from_json(RunConfig, record.get("config"), "run settings")
-    job = Job(f"Training {config.name}", "steps")
-    monitor = Monitor(job, config, folder, record)
-    monitor.ended = str(record.get("ended") or "")
-    done = max([monitor.read(), *folder.saved_steps()])
-    published = published_file(host.folders.embeddings, config.name)
-    job.data.update(
-        kind="training",
-        name=config.name,
-        run_folder=str(path),
-        clip_skip=config.clip_skip,
-        requests=len(config.previews),
-        learning_rate=config.learning_rate,
-        published=str(published) if published.is_file() else None,
-        published_step=published_step(published, folder),
-        stopped=done < schedule_of(config).last and not monitor.ended,
-    )
-    job.run(lambda job: job.progress(done, config.max_steps))
-    return job
-
-
-def _embedded_start(
-    host: Host, config: RunConfig, session: TrainingSession, folder: RunFolder, resume: bool
-) -> Start | None:
-    """What a run starts from if that is an embedding."""
-    from lib_dsm.host.starting import starting_point
-
-    if not config.init_embedding:
-        return None
-    saved = resume and folder.load_latest() is not None
-    return starting_point(host, config, session.model, saved)
-
-
-def _facts(
-    host: Host,
-    config: RunConfig,
-    plan: Plan,
-    session: TrainingSession,
-    folder: RunFolder,
-    resume: bool,
-    start: Start | None,
-) -> Any:
-    from lib_dsm.dataset.looks import looks
-    from lib_dsm.guards.facts import RunFacts
-    from lib_dsm.guards.unsuitable import begin_list, unsuitable_entry
-    from lib_dsm.host.storage import storage_of
-
-    data = host.folders.data
-    saved = folder.saved_steps() if resume else []
-    done = saved[-1] if saved else 0
-    storage = storage_of(host.folders, folder.path.parent, config, plan, session.model.hidden_size, done)
-    begin_list(data)
-    unsuitable, note = unsuitable_entry(data, session.checkpoint.path.name, session.checkpoint_hash)
-    texts = {config.name, config.init_text, *(", ".join(picture.tags) for picture in plan.pictures)}
-    return RunFacts(
-        config=config,
-        plan=plan,
-        token_counts={text: len(session.model.tokenize(text)) for text in texts},
-        foreign_embeddings=frozenset(embedding_names(host.folders.embeddings)),
-        injected=session.embeddings,
-        record=folder.read_record() if resume else None,
-        saved_step=done,
-        published=bool(saved) and _is_published(host, config, folder, done),
-        checkpoint_hash=session.checkpoint_hash,
-        vae_hash=session.model.vae_hash,
-        has_clip_skip=session.model.has_clip_skip,
-        attention_upcast=session.model.attention_upcast,
-        start=start,
-        set_aside=session.set_aside,
-        unsuitable=unsuitable,
-        unsuitable_note=note,
-        data_folder=data,
-        looks=looks([picture.path for picture in plan.pictures], data / "looks.json", LOOKING_SECONDS),
-        storage=tuple(storage),
-    )
-
-
-def embedding_names(folder: Path) -> Iterator[str]:
-    """The names of all embeddings in a folder and those below it, in small letters."""
-    if folder.is_dir():
-        for path in folder.rglob("*"):
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                yield path.stem.lower()
-
-
-def _is_published(host: Host, config: RunConfig, folder: RunFolder, step: int) -> bool:
-    """Whether what the host has is the result of that step, the last, or of one that was chosen instead of it."""
-    published = published_file(host.folders.embeddings, config.name)
-    used = folder.read_record().get("used") or {}
-    return holds(published, folder, config.name, used["step"] if used.get("of") == step else step)

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from lib_dsm import options
 from lib_dsm.errors import InputError, StorageError
 from lib_dsm.files import move_aside, write_json
+from lib_dsm.host.facts import embedding_names
 from lib_dsm.host.protocol import Host
 from lib_dsm.host.publish import publish, published_file, step_embedding, step_files
-from lib_dsm.host.run import embedding_names, run_folder
+from lib_dsm.host.run import run_folder
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.schedule import schedule_of
 

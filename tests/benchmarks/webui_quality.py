@@ -70,7 +70,7 @@ class Course:
 
     def ours(self, title: str, **changes: Any) -> Trained:
         """Train by ours."""
-        name = f"{NAME}-{title}-{self.character}"
+        name = f"{NAME}-{title}-{self.character}".replace(".", "_")
         settings = {
             "version": 1, "kind": "embedding", "name": name, "dataset": str(self.dataset), "init_text": "solo",
             "vectors": VECTORS, "max_steps": STEPS, "batch_size": BATCH, "gradient_accumulation": 1, "width": 96,

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from lib_dsm.errors import GuardError
-from lib_dsm.host.run import past_run, train
+from lib_dsm.host.past import past_run
+from lib_dsm.host.run import train
 from lib_dsm.jobs import Job
 from lib_dsm.networks.embedding import load_embedding
 from lib_dsm.training.config import PreviewRequest

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lib_dsm.host.run import past_run, train
+from lib_dsm.host.past import past_run
+from lib_dsm.host.run import train
 from lib_dsm.host.studio import StudioSession
 from lib_dsm.jobs import Job
 from lib_dsm.networks.embedding import load_embedding

@@ -8,7 +8,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lib_dsm.errors import BusyError, GuardError, InputError, ModelError, StorageError
-from lib_dsm.host.run import check_run, past_run, start_training, train
+from lib_dsm.host.past import past_run
+from lib_dsm.host.run import examine_run, start_training, train
 from lib_dsm.host.studio import load_model
 from lib_dsm.jobs import Job
 from lib_dsm.networks.embedding import load_embedding
@@ -101,7 +102,7 @@ def test_another_clip_skip_on_resume_is_blocked(studio, run_config):
 
 def test_check_says_what_blocks_and_trains_nothing(studio, run_config, tmp_path):
     config = run_config(init_text="solo smile red hair blue eyes", template=("[filewords]",), name="smile")
-    ids = {finding.id for finding in check_run(studio, config)}
+    ids = {finding.id for finding in examine_run(studio, config)[0]}
     assert {"init-too-long", "template-without-name", "name-is-a-word"} <= ids
     assert not (tmp_path / "runs").exists()
     with pytest.raises(GuardError):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lib_dsm.errors import InputError
-from lib_dsm.host.run import check_run, train
+from lib_dsm.host.run import examine_run, train
 from lib_dsm.host.starting import embedding_choices, find_embedding
 from lib_dsm.jobs import Job
 from lib_dsm.networks.embedding import Embedding, load_embedding, save_pt, save_safetensors
@@ -74,6 +74,6 @@ def test_a_webui_training_goes_on_and_is_resumed_without_the_file(studio, run_co
 
 def test_a_wrong_number_of_vectors_is_refused_before_training(studio, run_config, tmp_path):
     asuka(tmp_path)
-    for act in (lambda config: check_run(studio, config), lambda config: train(studio, config, Job("test"))):
+    for act in (lambda config: examine_run(studio, config), lambda config: train(studio, config, Job("test"))):
         with pytest.raises(InputError, match="Set the vectors to 4"):
             act(run_config(init_embedding=str(tmp_path / "asuka.pt"), vectors=16))

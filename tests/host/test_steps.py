@@ -7,7 +7,8 @@ from safetensors.torch import load_file
 
 from lib_dsm import options
 from lib_dsm.errors import BusyError, GuardError, InputError, ModelError
-from lib_dsm.host.run import past_run, train
+from lib_dsm.host.past import past_run
+from lib_dsm.host.run import train
 from lib_dsm.host.steps import continue_from, use_step
 from lib_dsm.jobs import Job
 from lib_dsm.networks.embedding import load_embedding, save_pt

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lib_dsm.errors import GuardError
-from lib_dsm.host.run import check_run, examine_run, train
+from lib_dsm.host.run import examine_run, train
 from lib_dsm.host.storage import storage_of
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import PreviewRequest
@@ -41,7 +41,7 @@ def test_a_large_disk_has_room_and_a_probe_leaves_nothing(studio, run_config, tm
 def test_folders_that_cannot_be_written_are_named(studio, run_config, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     config = run_config(output=str(tmp_path / "file" / "runs"))
-    assert {finding.id for finding in check_run(studio, config)} >= {"output-unwritable"}
+    assert {finding.id for finding in examine_run(studio, config)[0]} >= {"output-unwritable"}
     system = Path("/proc/nowhere")  # nobody can write there, not even root
     if not system.parent.is_dir():
         return

@@ -1,0 +1,91 @@
+"""What is known of a run before it starts, for the guards to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib_dsm.host.protocol import Host, TrainingSession
+from lib_dsm.host.publish import SUFFIXES, holds, published_file
+from lib_dsm.training.config import RunConfig
+
+if TYPE_CHECKING:
+    from lib_dsm.guards.facts import RunFacts
+    from lib_dsm.networks.textual_inversion import Start
+    from lib_dsm.training.pictures import Plan
+    from lib_dsm.training.run_folder import RunFolder
+
+LOOKING_SECONDS = 10.0  # at most, each time; what is known of the pictures is kept
+
+
+def embedded_start(
+    host: Host, config: RunConfig, session: TrainingSession, folder: RunFolder, resume: bool
+) -> Start | None:
+    """What a run starts from if that is an embedding."""
+    from lib_dsm.host.starting import starting_point
+
+    if not config.init_embedding:
+        return None
+    saved = resume and folder.load_latest() is not None
+    return starting_point(host, config, session.model, saved)
+
+
+def run_facts(
+    host: Host,
+    config: RunConfig,
+    plan: Plan,
+    session: TrainingSession,
+    folder: RunFolder,
+    resume: bool,
+    start: Start | None,
+) -> RunFacts:
+    """All that the guards look at before a run starts. The session must be open."""
+    from lib_dsm.dataset.looks import looks
+    from lib_dsm.guards.facts import RunFacts
+    from lib_dsm.guards.unsuitable import begin_list, unsuitable_entry
+    from lib_dsm.host.storage import storage_of
+
+    data = host.folders.data
+    saved = folder.saved_steps() if resume else []
+    done = saved[-1] if saved else 0
+    storage = storage_of(host.folders, folder.path.parent, config, plan, session.model.hidden_size, done)
+    begin_list(data)
+    unsuitable, note = unsuitable_entry(data, session.checkpoint.path.name, session.checkpoint_hash)
+    texts = {config.name, config.init_text, *(", ".join(picture.tags) for picture in plan.pictures)}
+    return RunFacts(
+        config=config,
+        plan=plan,
+        token_counts={text: len(session.model.tokenize(text)) for text in texts},
+        foreign_embeddings=frozenset(embedding_names(host.folders.embeddings)),
+        injected=session.embeddings,
+        record=folder.read_record() if resume else None,
+        saved_step=done,
+        published=bool(saved) and _is_published(host, config, folder, done),
+        checkpoint_hash=session.checkpoint_hash,
+        vae_hash=session.model.vae_hash,
+        has_clip_skip=session.model.has_clip_skip,
+        attention_upcast=session.model.attention_upcast,
+        start=start,
+        set_aside=session.set_aside,
+        unsuitable=unsuitable,
+        unsuitable_note=note,
+        data_folder=data,
+        looks=looks([picture.path for picture in plan.pictures], data / "looks.json", LOOKING_SECONDS),
+        storage=tuple(storage),
+    )
+
+
+def embedding_names(folder: Path) -> Iterator[str]:
+    """The names of all embeddings in a folder and those below it, in small letters."""
+    if folder.is_dir():
+        for path in folder.rglob("*"):
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+                yield path.stem.lower()
+
+
+def _is_published(host: Host, config: RunConfig, folder: RunFolder, step: int) -> bool:
+    """Whether what the host has is the result of that step, the last, or of one that was chosen instead of it."""
+    published = published_file(host.folders.embeddings, config.name)
+    used = folder.read_record().get("used") or {}
+    return holds(published, folder, config.name, used["step"] if used.get("of") == step else step)
