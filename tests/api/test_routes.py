@@ -15,7 +15,7 @@ V1 = "/dsm/v1/"
 
 
 def finish(client, job_id: str) -> dict:
-    for _ in range(600):
+    for _ in range(15000):  # ends a hang; a busy machine takes its time
         job = client.get(f"{V1}jobs/{job_id}").json()
         if job["state"] != "running":
             return job

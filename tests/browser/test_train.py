@@ -401,9 +401,14 @@ def test_a_training_is_watched_stopped_and_resumed(train_page, open_page, projec
 
     done = int(page.inner_text("#dsm_train_panel .dsm-job-numbers").split("/")[0])
     page.fill("#dsm_train_until", str(done + 2))
+    assert page.input_value("#dsm_train_rate") == "0.005"
+    page.fill("#dsm_train_rate", "0.0007")
     page.click("#dsm_train_resume_start")
     page.wait_for_selector("#dsm_train_panel [data-state=done]")
     assert f"{done + 2} / {done + 2}" in page.inner_text("#dsm_train_panel .dsm-job-numbers")
+    assert page.input_value("#dsm_train_rate") == "0.0007"
+    shown = page.evaluate("DSM.get('train/run', {run: 'watchzorg'}).then((answer) => answer.job.data.curves)")
+    assert shown["learning_rate"][-1] == 0.0007
 
 
 def test_steps_are_compared_used_and_continued_from(train_page, studio_url, shots):
