@@ -11,8 +11,9 @@
         const sentence = h("span", {class: "dsm-subdued"});
         const pieces = h("span", {class: "dsm-pieces"});
         const cells = h("div", {class: "dsm-vectors", role: "img", "aria-label": "What each vector starts from"});
+        const suggest = h("button", {type: "button", class: "dsm-btn", title: "Start from the tags that were pruned from most captions, as many as fit the vectors", onclick: fromPruned}, "From pruned tags");
         place.replaceChildren(h("div", {class: "dsm-tokens"},
-            h("div", {class: "dsm-tokens-head", role: "status"}, count, sentence), pieces, cells));
+            h("div", {class: "dsm-tokens-head", role: "status"}, count, sentence, suggest), pieces, cells));
         let asked = "";
         let counted = ""; // the embedding whose number of vectors was written into the form
 
@@ -30,6 +31,17 @@
                 if (asked === question) draw({...answer, mean}, vectors);
             } catch (error) {
                 if (asked === question) draw({note: error.message}, vectors);
+            }
+        }
+
+        async function fromPruned() {
+            const values = train.values();
+            try {
+                const {dataset, checkpoint, vectors} = train.settings(values, true);
+                const found = await post("train/words", {dataset, checkpoint, vectors});
+                train.fill({init_text: found.text, init_mode: "tokens", init_embedding: ""});
+            } catch (error) {
+                sentence.textContent = error.message;
             }
         }
 

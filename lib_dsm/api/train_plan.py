@@ -69,7 +69,8 @@ def first_prompts(config: RunConfig, plan: Plan, count: int) -> list[str]:
     if not config.template:
         return []
     prompts = []
-    for shown in showings(config.seed, len(plan.pictures), config.repeats, 0, count):
+    sizes = [picture.size for picture in plan.pictures]
+    for shown in showings(config.seed, sizes, config.repeats, 0, count, config.shown_together):
         words = draw_tags(
             plan.pictures[shown.index].tags, config.seed, shown.place,
             shuffle=config.shuffle_tags, keep=config.keep_tags, dropout=config.tag_dropout,

@@ -57,6 +57,28 @@ def tokens(service: Service, call: Call) -> Any:
     return {"tokens": pieces, "vectors": start}
 
 
+def words(service: Service, call: Call) -> Any:
+    """Words to start from: the tags that were pruned from most captions of `dataset`, as many as fit `vectors`.
+
+    They name what the embedding is to stand for; the closer it begins, the less is left to learn.
+    """
+    from lib_dsm.dataset.project import Project
+    from lib_dsm.dataset.pruned import MOST, fitting_tags, pruned_tags
+
+    folder = service.folder(call.text("dataset"))
+    lost = pruned_tags(folder)
+    if not lost and Project(folder.parent).set == folder and Project(folder.parent).dataset_imgs.is_dir():
+        lost = pruned_tags(Project(folder.parent).dataset_imgs)  # what a set is made from
+    tags = [tag for tag, share in lost if share >= MOST]
+    if not tags:
+        raise InputError(
+            f"No tag was pruned from most captions of {folder.name}.", "Prune what describes the character first."
+        )
+    checkpoint, count = call.text("checkpoint", ""), call.whole("vectors", 1, 1, 75)
+    text = fitting_tags(tags, count, lambda text: service.host.tokens(text, checkpoint))
+    return {"text": text, "tags": tags}
+
+
 def embedding(service: Service, call: Call) -> Any:
     """What the embedding `name` holds, from which a training can start: its number of vectors, width and step."""
     from lib_dsm.host.starting import find_embedding
@@ -148,6 +170,7 @@ def _demand_opened(service: Service, embedding: str) -> None:
 ROUTES = (
     Route("POST", "train/plan", plan),
     Route("POST", "train/tokens", tokens),
+    Route("POST", "train/words", words),
     Route("GET", "train/embedding", embedding),
     Route("POST", "train/check", check),
     Route("POST", "train/start", start),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lib_dsm.dataset.pruned import fitting_tags
 from lib_dsm.demo import world
 from lib_dsm.demo.install import CHECKPOINT
 from lib_dsm.training.config import PreviewRequest, RunConfig
@@ -34,7 +35,9 @@ class Trial:
     name: str = "usual"
     pictures: int = PICTURES
     named: bool = False  # whether the captions name what makes the character who it is
-    init: str = "solo"  # "tags": all the character's own tags; "cut": as many of their tokens as there are vectors
+    # "tags": all the character's own tags; "cut": as many of their tokens as there are vectors; "pruned": whole tags,
+    # as many as fit, as the Train tab takes them from what was pruned.
+    init: str = "solo"
     foreign_vae: bool = False
     clip_skip_resumed: int = 1  # the CLIP skip of the second half
     settings: dict[str, Any] = field(default_factory=dict)
@@ -63,6 +66,9 @@ class Trial:
             preview_every=0,
         )
         config = replace(config, **self.settings)
+        if self.init == "pruned":
+            words = own_tags(world.character_of(self.character))
+            return replace(config, init_text=fitting_tags(words, config.vectors, _tokens))
         if self.init in ("tags", "cut"):
             config = replace(config, init_text=self._own_tags(config.vectors if self.init == "cut" else None))
         return config
@@ -86,6 +92,11 @@ class Trial:
         text = ", ".join(own_tags(world.character_of(self.character)))
         # Each of the first words is one token of CLIP's vocabulary, and so is a comma.
         return text if tokens is None else " ".join(re.findall(r"\w+|,", text)[:tokens])
+
+
+def _tokens(text: str) -> list[str]:
+    # The few words of the world are one token each, but for these.
+    return text.replace("twintails", "twin tails").replace("heterochromia", "he ter o chromia").split()
 
 
 def learning_rate(factor: float = 1.0) -> str:

@@ -79,18 +79,41 @@ class Shown:
     place: int
 
 
-def showings(seed: int, pictures: int, repeats: int, begin: int, count: int) -> list[Shown]:
-    """Showings `begin` … `begin + count - 1`: epoch after epoch, each showing every picture `repeats` times."""
-    length = pictures * repeats
-    result = []
-    order: list[int] = []
-    order_epoch = -1
+def showings(seed: int, sizes: Sequence[Size], repeats: int, begin: int, count: int, together: int = 1) -> list[Shown]:
+    """Showings `begin` … `begin + count - 1` of pictures trained at `sizes`: epoch after epoch, each showing every
+    picture `repeats` times.
+
+    With `together` above 1, as many showings in a row are of one size wherever an epoch allows it, counted from the
+    first showing of all: a step whose batches have that many pictures is cut into as few as there can be.
+    """
+    each, result = tuple(sizes), []
     for place in range(begin, begin + count):
-        epoch, offset = divmod(place, length)
-        if epoch != order_epoch:
-            order, order_epoch = epoch_order(seed, epoch, length), epoch
-        result.append(Shown(order[offset] % pictures, place))
+        epoch, offset = divmod(place, len(each) * repeats)
+        result.append(Shown(_epoch(seed, epoch, each, repeats, together)[offset] % len(each), place))
     return result
+
+
+@lru_cache(maxsize=4)
+def _epoch(seed: int, epoch: int, sizes: tuple[Size, ...], repeats: int, together: int) -> list[int]:
+    """The order in which an epoch shows its items; item i is picture i modulo the number of pictures."""
+    length = len(sizes) * repeats
+    order = epoch_order(seed, epoch, length)
+    if together == 1:
+        return order
+    by_size: dict[Size, list[int]] = {}
+    for item in order:
+        by_size.setdefault(sizes[item % len(sizes)], []).append(item)
+    full, rest = [], []
+    for _, items in sorted(by_size.items()):
+        whole = len(items) // together * together
+        full += [items[start : start + together] for start in range(0, whole, together)]
+        rest += items[whole:]
+    # The first of an epoch complete what the one before left over; where that takes more, a full batch is broken up.
+    first = -(epoch * length) % together
+    full = [full[index] for index in epoch_order(seed, epoch, len(full), "batches")]
+    while first > len(rest) and full:
+        rest += full.pop()
+    return [*rest[:first], *(item for items in full for item in items), *rest[first:]]
 
 
 def batches(shown: Sequence[Shown], sizes: Sequence[Size], batch_size: int) -> list[list[Shown]]:

@@ -21,7 +21,7 @@ STOP_WHEN = ("never", "flat", "overtrained")
 SCHEDULES = ("steps", "cosine", "cosine restarts")
 WARMUP_REPEATS = ("once", "each cycle")
 LOSS_WEIGHTINGS = ("none", "min-snr", "soft-min-snr", "debiased", "p2")
-TIMESTEP_SAMPLINGS = ("uniform", "logit-normal", "range")
+TIMESTEP_SAMPLINGS = ("uniform", "stratified", "logit-normal", "range")
 NORM_CONTROLS = ("off", "decay", "fixed")
 TEMPLATE_SOURCES = ("lines", "file", "subject", "subject_filewords", "style", "style_filewords")
 TIMESTEPS = 1000  # of every Stable Diffusion model
@@ -167,6 +167,10 @@ class RunConfig:
         64, "With variable aspect: training sizes are multiples of this many pixels.", choices=(8, 16, 32, 64)
     )
     enlarge: bool = option(False, "Enlarge pictures smaller than the training size.")
+    batch_by_size: bool = option(
+        True, "Show pictures of one size together where an epoch allows it, so that batches are full; off mixes them.",
+        label="Batch by size",
+    )  # fmt: skip
     repeats: int = option(1, "How often an epoch shows each picture.", minimum=1, maximum=1000)
     shuffle_tags: bool = option(True, "Shuffle the caption's tags each time.")
     keep_tags: int = option(0, "How many tags at the front stay in place.", minimum=0, maximum=75)
@@ -205,7 +209,7 @@ class RunConfig:
         label="SNR gamma", minimum=0.1, maximum=50.0, step=0.5,
     )  # fmt: skip
     timestep_sampling: str = option(
-        "uniform", "How the amount of noise is drawn: evenly, mostly from the middle, or from a range.",
+        "uniform", "How the amount of noise is drawn: evenly, spread over each step, from the middle, or from a range.",
         choices=TIMESTEP_SAMPLINGS,
     )  # fmt: skip
     timestep_min: int = option(
@@ -265,6 +269,11 @@ class RunConfig:
                 f"The lowest timestep, {self.timestep_min}, lies above the highest, {self.timestep_max}.",
                 "Exchange them.",
             )
+
+    @property
+    def shown_together(self) -> int:
+        """How many pictures of one size an epoch shows in a row where it can."""
+        return self.batch_size if self.batch_by_size else 1
 
     @property
     def pictures_per_step(self) -> int:

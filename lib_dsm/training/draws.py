@@ -35,6 +35,6 @@ def chance(seed: int, purpose: str, place: int, probability: float) -> bool:
     return probability > 0 and float(generator(seed, purpose, place).random()) < probability
 
 
-def epoch_order(seed: int, epoch: int, length: int) -> list[int]:
+def epoch_order(seed: int, epoch: int, length: int, purpose: str = "order") -> list[int]:
     """The order in which an epoch shows its items: a permutation of 0 … length - 1."""
-    return [int(index) for index in generator(seed, "order", epoch).permutation(length)]
+    return [int(index) for index in generator(seed, purpose, epoch).permutation(length)]

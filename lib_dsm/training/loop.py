@@ -266,11 +266,12 @@ class Trainer:
     def _accumulate(self) -> tuple[list[float], list[int]]:
         """Sum up the scaled gradients of the step's pictures; gives each one's loss and timestep."""
         config, count = self.config, self.config.pictures_per_step
-        shown = showings(config.seed, len(self.pictures.pictures), config.repeats, self.step * count, count)
+        sizes = self.pictures.sizes
+        shown = showings(config.seed, sizes, config.repeats, self.step * count, count, config.shown_together)
         losses: list[torch.Tensor] = []
         timesteps: list[int] = []
         with self.trainable.applied(self.model) as replacements:
-            for batch in batches(shown, self.pictures.sizes, config.batch_size):
+            for batch in batches(shown, sizes, config.batch_size):
                 for part in self.memory.each(batch, partial(self._add_gradients, replacements)):
                     losses.append(part[0])
                     timesteps += part[1]

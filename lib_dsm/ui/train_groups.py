@@ -33,7 +33,7 @@ GROUPS = (
         "dsm_train_group_sizes",
         (
             "batch_size", "gradient_accumulation", "recompute", "width", "height", "size_step", "variable_aspect",
-            "enlarge", "flip", "repeats", "seed",
+            "enlarge", "batch_by_size", "flip", "repeats", "seed",
         ),
     ),
     Group(

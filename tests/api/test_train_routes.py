@@ -15,6 +15,7 @@ import torch
 from lib_dsm.diffusion.diffusers import DiffusersModel
 from lib_dsm.networks.embedding import Embedding, load_embedding, save_pt
 from lib_dsm.networks.textual_inversion import initial_vectors
+from lib_dsm.pruning.prune import PruneOptions, plan_prune
 from lib_dsm.training.config import RunConfig
 from tests.api.test_routes import V1, finish
 
@@ -123,6 +124,27 @@ def test_a_plan_names_what_it_leaves_out(client, config, opened):
     (opened / "text.png").write_text("no picture", encoding="utf-8")
     facts = plan(client, config)
     assert [item["name"] for item in facts["skipped"]] == ["text.png"] and facts["count"] == 3
+
+
+def test_words_to_start_from_are_what_was_pruned(client, opened):
+    ask = {"dataset": str(opened), "checkpoint": "micro.safetensors", "vectors": 3}
+    refused = client.post(V1 + "train/words", json=ask)
+    assert refused.status_code == 400 and "No tag was pruned" in refused.json()["problem"]
+    (opened / "a.txt").write_text("1girl, blue eyes, hat, smile", encoding="utf-8")
+    plan_prune(opened, PruneOptions(remove=("blue eyes", "1girl", "hat"))).apply()
+    answer = client.post(V1 + "train/words", json=ask).json()
+    assert answer == {"text": "1girl", "tags": ["1girl", "blue eyes"]}  # "hat" is of one picture
+    assert client.post(V1 + "train/words", json={**ask, "vectors": 8}).json()["text"] == "1girl blue eyes"
+    # A set knows nothing of it, but is made from what was pruned.
+    opened.rename(opened.with_name("DATASET_IMGS"))
+    (opened.with_name("SET")).mkdir()
+    assert (
+        client.post(V1 + "train/words", json={**ask, "dataset": str(opened.with_name("SET")), "vectors": 8}).json()[
+            "text"
+        ]
+        == "1girl blue eyes"
+    )
+    assert client.post(V1 + "train/words", json={**ask, "dataset": "/elsewhere"}).status_code == 403
 
 
 def test_tokens_are_those_the_vectors_begin_with(client, micro):

@@ -125,29 +125,71 @@ def test_the_crop_keeps_proportions_and_stays_inside(source, target):
     assert -1e-9 <= lost_share(source, target) < 1
 
 
-@given(st.integers(1, 30), st.integers(1, 3), st.integers(1, 13), st.integers(0, 5), st.integers(0, 99))
-def test_each_epoch_shows_each_picture_exactly_once(pictures, repeats, per_step, epochs, seed):
+three_sizes = st.sampled_from([(64, 64), (64, 96), (96, 64)])
+
+
+@given(
+    st.lists(three_sizes, min_size=1, max_size=30), st.integers(1, 3), st.integers(1, 13), st.integers(0, 5),
+    st.integers(0, 99), st.integers(1, 9),
+)  # fmt: skip
+def test_each_epoch_shows_each_picture_exactly_once(sizes, repeats, per_step, epochs, seed, together):
+    pictures = len(sizes)
     length = pictures * repeats
     steps = -(-length * (epochs + 1) // per_step)
-    sequence = [item for step in range(steps) for item in showings(seed, pictures, repeats, step * per_step, per_step)]
+    sequence = [
+        item for step in range(steps) for item in showings(seed, sizes, repeats, step * per_step, per_step, together)
+    ]
     assert [item.place for item in sequence] == list(range(steps * per_step))
     for epoch in range(epochs + 1):
         shown = Counter(item.index for item in sequence[epoch * length : (epoch + 1) * length])
         assert shown == dict.fromkeys(range(pictures), repeats)
 
 
-@given(st.lists(st.sampled_from([(64, 64), (64, 96), (96, 64)]), min_size=1, max_size=20), st.integers(1, 5))
+@given(st.lists(three_sizes, min_size=1, max_size=20), st.integers(1, 5))
 def test_batches_hold_one_size_and_every_showing(sizes, batch_size):
-    shown = showings(0, len(sizes), 1, 0, len(sizes))
+    shown = showings(0, sizes, 1, 0, len(sizes))
     groups = batches(shown, sizes, batch_size)
     assert sorted((item for group in groups for item in group), key=lambda item: item.place) == shown
     for group in groups:
         assert len(group) <= batch_size and len({sizes[item.index] for item in group}) == 1
 
 
+SQUARES = [(64, 64)] * 20
+
+
 def test_orders_differ_between_epochs_and_seeds():
-    orders = {tuple(item.index for item in showings(seed, 20, 1, begin, 20)) for seed in (0, 1) for begin in (0, 20)}
+    orders = {
+        tuple(item.index for item in showings(seed, SQUARES, 1, begin, 20)) for seed in (0, 1) for begin in (0, 20)
+    }
     assert len(orders) == 4
+
+
+@given(
+    st.lists(three_sizes, min_size=1, max_size=40), st.integers(1, 3), st.integers(2, 8), st.integers(1, 3),
+    st.integers(0, 99),
+)  # fmt: skip
+def test_sizes_shown_together_fill_the_batches(sizes, repeats, batch, parts, seed):
+    """Over an epoch only what is left over of each size, and what completes the epoch before, is cut up."""
+    each = batch * parts
+    steps = -(-len(sizes) * repeats // each)
+    for begin in (0, 7 * steps):
+        made = [
+            group
+            for step in range(begin, begin + steps)
+            for group in batches(showings(seed, sizes, repeats, step * each, each, batch), sizes, batch)
+        ]
+        odd = [group for group in made if len(group) < batch]
+        # At most two epochs meet; each has under a batch left over of each size, and under a batch broken up.
+        assert sum(map(len, odd)) <= 2 * (len(set(sizes)) + 1) * (batch - 1)
+
+
+def test_batches_are_full_where_the_pictures_allow_it():
+    sizes = [(64, 64)] * 8 + [(64, 96)] * 12 + [(96, 64)] * 20
+    steps = [batches(showings(0, sizes, 1, 4 * step, 4, 4), sizes, 4) for step in range(30)]
+    assert all(len(groups) == 1 for groups in steps)
+    assert any(len(batches(showings(0, sizes, 1, 4 * step, 4), sizes, 4)) > 1 for step in range(30))
+    # The batches come in another order and hold other pictures each time.
+    assert len({tuple(item.index for item in groups[0]) for groups in steps}) > 25
 
 
 some_sizes = st.lists(st.sampled_from([(64, 64), (64, 96), (96, 64)]), min_size=1, max_size=12)
@@ -160,7 +202,7 @@ def test_steps_average_over_exactly_as_many_pictures_as_asked_and_leave_none_out
     shown: list[int] = []
     step = 0
     while len(shown) < 2 * epoch + each:
-        groups = batches(showings(seed, len(sizes), repeats, step * each, each), sizes, batch)
+        groups = batches(showings(seed, sizes, repeats, step * each, each, batch), sizes, batch)
         assert sum(map(len, groups)) == each
         for group in groups:
             assert 1 <= len(group) <= batch and len({sizes[item.index] for item in group}) == 1

@@ -32,6 +32,20 @@ def test_a_range_is_kept_as_far_as_the_model_has_it(one, other, place, count):
     assert min(low, count - 1) <= drawn <= min(high, count - 1)
 
 
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**5), st.sampled_from([1000, 400]), st.integers(0, 99))
+def test_a_steps_pictures_share_the_timesteps_out(batch, parts, step, count, seed):
+    settings = config(timestep_sampling="stratified", batch_size=batch, gradient_accumulation=parts, seed=seed)
+    each = batch * parts
+    drawn = sorted(draw_timestep(settings, step * each + index, count) for index in range(each))
+    assert all(part * count // each <= found <= (part + 1) * count / each for part, found in enumerate(drawn))
+
+
+def test_shared_out_timesteps_are_drawn_evenly():
+    settings = config(timestep_sampling="stratified", batch_size=4, gradient_accumulation=1)
+    counts = Counter(draw_timestep(settings, place, 10) for place in range(10000))
+    assert sorted(counts) == list(range(10)) and all(abs(found - 1000) < 120 for found in counts.values())
+
+
 def test_a_range_is_drawn_evenly_and_to_its_ends():
     settings = config(timestep_sampling="range", timestep_min=100, timestep_max=103)
     counts = Counter(draw_timestep(settings, place, 1000) for place in range(4000))

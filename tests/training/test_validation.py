@@ -53,7 +53,7 @@ def test_the_rest_is_still_shown_once_an_epoch():
     parts = split(named(*(f"picture {number}" for number in range(13))), 0.3, 0)
     length = len(parts.training.pictures)
     assert length == 9
-    shown = showings(0, length, 1, 2 * length, length)
+    shown = showings(0, [(64, 64)] * length, 1, 2 * length, length)
     assert sorted(item.index for item in shown) == list(range(length))
 
 

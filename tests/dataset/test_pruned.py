@@ -1,0 +1,48 @@
+import pytest
+from PIL import Image
+
+from lib_dsm.dataset.history import undo
+from lib_dsm.dataset.pruned import fitting_tags, pruned_tags
+from lib_dsm.pruning.prune import PruneOptions, plan_prune
+
+CAPTIONS = {"a": "solo, red hair, hat, smile", "b": "solo, red hair, blue eyes", "c": "solo, frown"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, caption in CAPTIONS.items():
+        Image.new("RGB", (64, 64)).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(caption, encoding="utf-8")
+    return tmp_path
+
+
+def prune(folder, *tags):
+    plan_prune(folder, PruneOptions(remove=tags)).apply()
+
+
+def test_nothing_was_pruned(folder):
+    assert pruned_tags(folder) == []
+
+
+def test_what_pictures_lost_is_told_with_its_share(folder):
+    prune(folder, "red hair")
+    prune(folder, "hat", "frown")
+    assert [(tag, round(share, 2)) for tag, share in pruned_tags(folder)] == [
+        ("red hair", 0.67), ("hat", 0.33), ("frown", 0.33),
+    ]  # fmt: skip
+
+
+def test_what_came_back_is_not_lost(folder):
+    prune(folder, "red hair")
+    prune(folder, "hat")
+    undo(folder)
+    (folder / "b.txt").write_text("solo, red hair", encoding="utf-8")  # edited elsewhere, "blue eyes" as well
+    assert [tag for tag, _ in pruned_tags(folder)] == ["red hair", "blue eyes"]
+
+
+def test_whole_tags_are_taken_as_long_as_they_fit():
+    tags = ["long red hair", "blue eyes", "hat"]
+    assert fitting_tags(tags, 9, str.split) == "long red hair blue eyes hat"
+    assert fitting_tags(tags, 4, str.split) == "long red hair hat"
+    assert fitting_tags(tags, 1, str.split) == "hat"
+    assert fitting_tags([], 4, str.split) == ""
