@@ -19,6 +19,7 @@ from lib_dsm.demo.prove import carry_out_all
 from lib_dsm.demo.trials import CHARACTERS, Trial
 
 PLAIN = "plain"
+PRUNED = "init with the pruned tags"
 RATE = "0.02"
 TRIED_ON = CHARACTERS[:3]
 TRIED: dict[str, dict[str, Any]] = {
@@ -35,15 +36,18 @@ TRIED: dict[str, dict[str, Any]] = {
     "soft min-SNR": {"loss_weighting": "soft-min-snr"},
     "debiased": {"loss_weighting": "debiased"},
     "p2": {"loss_weighting": "p2"},
+    "timesteps spread over a step": {"timestep_sampling": "stratified"},
     "timesteps from the middle": {"timestep_sampling": "logit-normal"},
     "timesteps with more noise": {"timestep_sampling": "logit-normal", "logit_mean": 1.0},
     "timesteps over 300": {"timestep_sampling": "range", "timestep_min": 300},
     "norms decay": {"norm_control": "decay"},
     "norms fixed": {"norm_control": "fixed"},
     "norms fixed to the median": {"norm_control": "fixed", "norm_target": "median"},
+    PRUNED: {},
     "init with *": {"init_text": "*"},
     "4 vectors": {"vectors": 4},
     "16 vectors": {"vectors": 16},
+    "batches of mixed sizes": {"batch_by_size": False},
     "batch 2": {"batch_size": 2},
     "batch 8": {"batch_size": 8},
     "latents drawn each time": {"latent_sampling": "random"},
@@ -55,7 +59,8 @@ TRIED: dict[str, dict[str, Any]] = {
 def trials(name: str, steps: int) -> list[Trial]:
     """One embedding for each character, with the settings of that name."""
     settings = {"max_steps": steps, "learning_rate": RATE, "validate_every": 0, **TRIED[name]}
-    return [Trial(character, name=f"{name}-{steps}", settings=settings) for character in TRIED_ON]
+    init = "pruned" if name == PRUNED else "solo"
+    return [Trial(character, name=f"{name}-{steps}", init=init, settings=settings) for character in TRIED_ON]
 
 
 def main() -> None:
