@@ -22,6 +22,7 @@ PLAIN = "plain"
 PRUNED = "init with the pruned tags"
 RATE = "0.02"
 TRIED_ON = CHARACTERS[:3]
+MIDDLE = {"timestep_sampling": "logit-normal"}
 TRIED: dict[str, dict[str, Any]] = {
     PLAIN: {},
     "rate ÷ 4": {"learning_rate": "0.005"},
@@ -37,8 +38,11 @@ TRIED: dict[str, dict[str, Any]] = {
     "debiased": {"loss_weighting": "debiased"},
     "p2": {"loss_weighting": "p2"},
     "timesteps spread over a step": {"timestep_sampling": "stratified"},
-    "timesteps from the middle": {"timestep_sampling": "logit-normal"},
-    "timesteps with more noise": {"timestep_sampling": "logit-normal", "logit_mean": 1.0},
+    "timesteps from the middle": MIDDLE,
+    "from the middle, rate × 2.5": {**MIDDLE, "learning_rate": "0.05"},
+    "from the middle, rate × 5": {**MIDDLE, "learning_rate": "0.1"},
+    "from the middle, rate × 10": {**MIDDLE, "learning_rate": "0.2"},
+    "timesteps with more noise": {**MIDDLE, "logit_mean": 1.0},
     "timesteps over 300": {"timestep_sampling": "range", "timestep_min": 300},
     "norms decay": {"norm_control": "decay"},
     "norms fixed": {"norm_control": "fixed"},
