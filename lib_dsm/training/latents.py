@@ -46,6 +46,10 @@ class LatentCache:
         self._folder = folder
         self._model = model
 
+    def find(self, content_hash: str, size: Size, *, mirrored: bool = False, variant: str = "") -> Posterior | None:
+        """What is kept of the picture whose file has `content_hash`, at `size`; see `get`."""
+        return self._read(self._path(content_hash, size, mirrored, variant), size)
+
     def get(
         self, image: Image.Image, content_hash: str, size: Size, *, mirrored: bool = False, variant: str = ""
     ) -> Posterior:
@@ -53,9 +57,7 @@ class LatentCache:
 
         `variant` tells pictures apart that were read from the same file in another way.
         """
-        text = f"{_PREPARATION}/{content_hash}/{size[0]}x{size[1]}/{self._model.vae_hash}"
-        text += "/mirrored" * mirrored + f"/{variant}" * bool(variant)
-        path = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
+        path = self._path(content_hash, size, mirrored, variant)
         cached = self._read(path, size)
         if cached is not None:
             return cached
@@ -66,6 +68,11 @@ class LatentCache:
         if posterior.is_finite():
             write_bytes(path, save({"mean": posterior.mean, "logvar": posterior.logvar}))
         return posterior
+
+    def _path(self, content_hash: str, size: Size, mirrored: bool, variant: str) -> Path:
+        text = f"{_PREPARATION}/{content_hash}/{size[0]}x{size[1]}/{self._model.vae_hash}"
+        text += "/mirrored" * mirrored + f"/{variant}" * bool(variant)
+        return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
 
     def _read(self, path: Path, size: Size) -> Posterior | None:
         try:

@@ -169,31 +169,38 @@ def load_pictures(
     for done, planned in enumerate(plan):
         progress(done, len(plan))
         try:
-            picture = read_picture(planned.path, flatten=not alpha)
+            pictures.append(_load(planned, cache, mirror, alpha))
         except PictureError as error:
             broken.append((planned.path, str(error)))
-            continue
-        weights = loss_weights(picture.alpha, planned.size) if alpha and picture.alpha is not None else None
-        if weights is not None and not weights.any():
-            broken.append((planned.path, _all_transparent(planned)))
-            continue
-        content_hash = sha256(planned.path)
-        variant = "under alpha" if alpha and picture.alpha is not None else ""
-        posterior = cache.get(picture.image, content_hash, planned.size, variant=variant)
-        mirrored = (
-            cache.get(picture.image, content_hash, planned.size, mirrored=True, variant=variant) if mirror else None
-        )
-        pictures.append(
-            TrainingPicture(planned.path, planned.size, planned.tags, content_hash, posterior, mirrored, weights)
-        )
     progress(len(plan), len(plan))
     if not pictures:
         raise InputError(f"None of the {len(plan)} pictures can be used. {broken[0][1]}", "Replace them.")
     return TrainingSet(tuple(pictures)), broken
 
 
-def _all_transparent(planned: PlannedPicture) -> str:
-    return (
-        f"{planned.path.name} is transparent everywhere in the part that is trained on, so there is nothing to learn. "
-        "Make some of it opaque, or leave it out."
+def _load(planned: PlannedPicture, cache: LatentCache, mirror: bool, alpha: bool) -> TrainingPicture:
+    path, size = planned.path, planned.size
+    try:
+        content_hash = sha256(path)
+    except OSError as error:
+        raise PictureError(f"{path.name} cannot be read: {error.strerror or error}.", "Look for it again.") from error
+    sides = (False, True) if mirror else (False,)
+    weights = None
+    # Without weights to be made of it a picture that is known need not be decoded again.
+    found = [None if alpha else cache.find(content_hash, size, mirrored=side) for side in sides]
+    if None in found:
+        picture = read_picture(path, flatten=not alpha)
+        variant = ""
+        if alpha and picture.alpha is not None:
+            weights, variant = loss_weights(picture.alpha, size), "under alpha"
+            if weights is not None and not weights.any():
+                raise PictureError(
+                    f"{path.name} is transparent everywhere in the part that is trained on: there is nothing to learn.",
+                    "Make some of it opaque, or leave it out.",
+                )
+        found = [cache.get(picture.image, content_hash, size, mirrored=side, variant=variant) for side in sides]
+    posterior, *mirrored = found
+    assert posterior is not None
+    return TrainingPicture(
+        path, size, planned.tags, content_hash, posterior, mirrored[0] if mirrored else None, weights
     )

@@ -5,7 +5,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from lib_dsm.dataset.pictures import read_picture
 from lib_dsm.errors import InputError
+from lib_dsm.training import pictures
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.latents import LatentCache
 from lib_dsm.training.pictures import cell_weights, load_pictures, plan_pictures
@@ -69,6 +71,20 @@ def test_both_sides_are_kept_on_the_disk_apart(folder, tmp_path):
     for one, other, third in zip(plain.pictures, both.pictures, cached.pictures, strict=True):
         assert torch.equal(one.posterior.mean, other.posterior.mean)
         assert torch.equal(other.mirrored.mean, third.mirrored.mean)
+
+
+def test_pictures_that_are_known_are_not_decoded_again(folder, tmp_path, monkeypatch):
+    first, _ = load(folder, LatentCache(tmp_path, Pooling()), mirror=True)
+    decoded = []
+    monkeypatch.setattr(
+        pictures, "read_picture", lambda path, **how: decoded.append(path.name) or read_picture(path, **how)
+    )
+    second, _ = load(folder, LatentCache(tmp_path, Pooling()), mirror=True)
+    assert decoded == [] and second.fingerprint() == first.fingerprint()
+    with Image.open(folder / "b.png") as image:
+        image.rotate(180).save(folder / "b.png")
+    load(folder, LatentCache(tmp_path, Pooling()), mirror=True)
+    assert decoded == ["b.png"]
 
 
 def test_transparency_becomes_weights_and_the_colours_under_it_stay(folder, tmp_path):
