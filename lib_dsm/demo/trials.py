@@ -17,8 +17,8 @@ from lib_dsm.training.config import PreviewRequest, RunConfig
 
 NAME = "zorgle"
 PROMPT = "solo, [name], white background"
-STEPS = 300
-LEARNING_RATE = 0.02
+STEPS = 150
+LEARNING_RATE = 0.1
 PICTURES = 40
 VECTORS = 8
 FEW_VECTORS = 4  # fewer than a character's own tags have tokens
@@ -62,6 +62,7 @@ class Trial:
             width=96,
             height=64,
             size_step=8,
+            timestep_sampling="logit-normal",
             save_every=0,
             preview_every=0,
         )
