@@ -16,6 +16,7 @@ from lib_dsm.networks.embedding import load_embedding
 from lib_dsm.training.config import PreviewRequest
 from lib_dsm.training.curves import COLUMNS
 from lib_dsm.training.run_folder import RunFolder
+from lib_dsm.training.validation import FixedDraws
 
 TOLD = (
     "losses", "curves", "band_edges", "vocabulary", "speed", "validation", "verdict", "previews", "saved", "ended",
@@ -192,6 +193,31 @@ def test_a_validation_that_fails_costs_no_training(studio, run_config, monkeypat
     assert train(studio, watched(run_config), job).step == 6
     assert "The validation of step 2 failed: RuntimeError: out of memory" in job.snapshot()["lines"]
     assert job.data["validation"]["series"] == [] and job.data["verdict"] is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_validation_that_is_no_number_ends_no_run_and_can_be_read(studio, run_config, monkeypatch, value):
+    measure = FixedDraws.measure
+
+    def poisoned(self, model, trainable):
+        losses = measure(self, model, trainable)
+        return ((value, *losses[0][1:]), *losses[1:]) if len(made) == 1 else losses
+
+    made = []
+    monkeypatch.setattr(FixedDraws, "measure", lambda *given: (poisoned(*given), made.append(None))[0])
+    job = Job("test")
+    result = train(studio, watched(run_config), job)
+    assert result.step == 6 and any("not a number" in line for line in job.snapshot()["lines"])
+    assert "broken" in {finding["id"] for finding in job.data["findings"]}
+    series = job.data["validation"]["series"]
+    assert [(told["step"], told["loss"] is None, told["z"] is None) for told in series] == [
+        (0, False, True), (2, True, True), (4, False, True), (6, False, False),
+    ]  # fmt: skip
+    assert json.loads(json.dumps(job.data, allow_nan=False)) is not None
+    assert past_run(studio, result.folder).data["validation"] == job.data["validation"]
+    again = Job("test")
+    assert train(studio, watched(run_config, max_steps=8), again, resume=True).step == 8
+    assert again.data["validation"]["series"][:4] == series
 
 
 def test_a_model_changed_under_the_trainer_stops_the_run_and_what_was_learned_is_kept(studio, run_config, monkeypatch):
