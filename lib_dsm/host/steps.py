@@ -148,7 +148,7 @@ def _copy_until(source: RunFolder, part: Path, step: int, name: str, new_name: s
     for file in MEASURED:
         if (source.path / file).is_file():
             shutil.copy2(source.path / file, part / file)
-    new.keep_until(step)
+    new.keep_until(step, abandon=False)
 
 
 def _write(embedding: Embedding, folder: Path) -> None:
