@@ -189,6 +189,7 @@ class _Run:
         from lib_dsm.training.validation import FixedDraws, split, vocabulary
 
         config, job, session = self.config, self.job, self.session
+        before: dict[str, Any] = {}  # the record of the run that goes on
         if self.folder.exists() and not (self.resume or config.overwrite):
             raise InputError(
                 f'There is a run "{config.name}" in {self.folder.path.parent} already.',
@@ -228,7 +229,10 @@ class _Run:
             len(session.model.alphas_cumprod),
         )
         if self.resume:
-            record = {**self.folder.read_record(), "config": options.to_json(config), **known, "ended": ""}
+            before = self.folder.read_record()
+            record = {**before, "config": options.to_json(config), **known, "ended": ""}
+            if before.get("ended"):  # and it shall go on: the verdict that ended it does not end it again
+                record["went_on_after"] = max(self.folder.saved_steps(), default=0)
             if self.folder.validations() and not self.folder.validations(self.draws.key()):
                 job.say("What validations look at has changed, so their series begins anew.")
         else:
@@ -249,6 +253,8 @@ class _Run:
         )
         begun = trainer.resume(start.step, start.moments)
         self.monitor.read(begun)
+        if self.resume and self._was_to_end(before, begun, record.get("went_on_after")):
+            self.monitor.end_if_due()
         published = published_file(self.host.folders.embeddings, config.name)
         job.data["published_step"] = published_step(published, self.folder)
         if self.resume:
@@ -279,6 +285,14 @@ class _Run:
             job.say(ended)
         job.say(f"{'Stopped' if stopped else 'Finished'} after step {trainer.step}; saved in {self.folder.path}.")
         return RunResult(self.folder.path, trainer.step, stopped, files, published)
+
+    def _was_to_end(self, before: dict[str, Any], begun: int, went_on_after: int | None) -> bool:
+        """Whether the run would not have gone on after `begun`, had it not been killed between its verdict and its end.
+
+        A verdict that another setting passed over, or that the person did, does not end it.
+        """
+        same = before.get("config", {}).get("stop_when") == self.config.stop_when
+        return same and begun != went_on_after and self.monitor.is_validated(begun)
 
     def _open_board(self, begun: int) -> None:
         from lib_dsm.training.tensorboard import open_tensorboard

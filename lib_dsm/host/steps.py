@@ -104,6 +104,7 @@ def continue_from(host: Host, run: Path, step: int, changes: Mapping[str, Any] |
             # The guards on a resumed run compare with what the other was trained with.
             began_with = {**options.to_json(before), "name": config.name}
             new = {**record, "begun": time.strftime("%Y-%m-%dT%H:%M:%S"), "config": began_with, "continued": continued}
+            new["went_on_after"] = step  # whatever the verdict there was
             write_json(part / "run.json", {key: value for key, value in new.items() if key not in ("used", "ended")})
             part.rename(target.path)
     except OSError as error:

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import shutil
 import sys
@@ -9,8 +10,10 @@ import pytest
 import torch
 
 from lib_dsm.errors import GuardError
+from lib_dsm.host.monitor import Monitor
 from lib_dsm.host.past import past_run
 from lib_dsm.host.run import train
+from lib_dsm.host.steps import continue_from
 from lib_dsm.jobs import Job
 from lib_dsm.networks.embedding import load_embedding
 from lib_dsm.training.config import PreviewRequest
@@ -169,6 +172,39 @@ def test_a_run_stops_by_itself_where_that_was_asked_for(studio, run_config):
     more = watched(run_config, learning_rate="0.01", max_steps=result.step + 2)
     assert train(studio, more, on, resume=True).step == result.step + 2
     assert on.data["ended"] == "" == past_run(studio, result.folder).data["ended"]
+
+
+def test_a_run_killed_between_its_verdict_and_its_end_ends_there_too(studio, run_config, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def kill(self, made):
+        found = validated(self, made)
+        if self.ended:
+            raise Killed
+        return found
+
+    def kill_now():
+        raise Killed
+
+    validated = Monitor.validated
+    config = watched(run_config, learning_rate="1e-8", max_steps=12, validate_every=1, save_every=1, stop_when="flat")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Monitor, "validated", kill)
+        train(studio, config, Job("test"))
+    job = Job("test")
+    result = train(studio, config, job, resume=True)
+    whole = train(studio, dataclasses.replace(config, name="zorgwhole"), Job("test"))
+    assert result.step == whole.step < 12 and not result.stopped
+    assert job.data["ended"].startswith(f"Stopped by itself after step {result.step}.")
+    assert past_run(studio, result.folder).data["ended"] == job.data["ended"]
+    # Who goes on nevertheless can, also when that is cut short before the next verdict, and elsewhere.
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Monitor, "stepped", lambda self, row: kill_now())
+        train(studio, config, Job("test"), resume=True)
+    assert train(studio, config, Job("test"), resume=True).step > result.step
+    other = continue_from(studio, whole.folder, whole.step)
+    assert train(studio, other, Job("test"), resume=True).step > whole.step
 
 
 def test_otherwise_it_only_suggests(studio, run_config):
