@@ -177,8 +177,8 @@ class Trainer:
         return finished
 
     def _loop(self) -> None:
-        first = True
-        self._validate(self._saved_at is None)
+        first = self._saved_at is None  # one that goes on had a gradient, and may draw prompts without the name now
+        self._validate(first)
         self._complete_previews()
         while self.step < self.last_step and not self.commands.stop():
             report = self._train_step(first)
@@ -277,6 +277,10 @@ class Trainer:
                 for part in self.memory.each(batch, partial(self._add_gradients, replacements, prompts)):
                     losses.append(part[0])
                     timesteps += part[1]
+        # A step none of whose prompts names the network: its gradient is zero, and a step like any other.
+        for parameter in self.trainable.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         return torch.cat(losses).tolist(), timesteps
 
     def _add_gradients(
@@ -286,8 +290,8 @@ class Trainer:
         losses, timesteps = self._losses(part, replacements, prompts)
         weighted = losses if self.loss_weights is None else losses * self._weights(timesteps)
         loss = weighted.sum() / self.config.pictures_per_step
-        if not loss.requires_grad:
-            watch_gradient(0.0)
+        if not loss.requires_grad:  # no prompt of the part names the network
+            return losses.detach(), timesteps
         parameters = self.trainable.parameters()
         gradients = torch.autograd.grad(loss * self.loss_scale, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
