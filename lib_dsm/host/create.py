@@ -81,8 +81,7 @@ def create_embedding(host: Host, config: RunConfig, job: Job) -> Created:
             )
     published = host.folders.embeddings / f"{config.name}.safetensors"
     beside = [published.with_suffix(suffix) for suffix in SUFFIXES]
-    kept = [old for path in [*files, *beside] if (old := outputs.keep_foreign(path))]
-    with tempfile.TemporaryDirectory() as made:
+    with outputs.keeping_foreign([*files, *beside]) as kept, tempfile.TemporaryDirectory() as made:
         for path in [*files, published]:
             source = Path(made) / path.name
             (save_pt if path.suffix == ".pt" else save_safetensors)(embedding, source)

@@ -94,16 +94,15 @@ def publish(folder: RunFolder, embeddings: Path, name: str, files: StepFiles) ->
     Files of that name that are not the run's own are renamed first.
 
     Raises:
-        StorageError: the disk does not take it.
+        StorageError: the disk does not take it; what was published before is where it was.
     """
     outputs, published = outputs_of(folder), published_file(embeddings, name)
     handed = []
     for suffix, content in files.by_suffix().items():
         handed.append(folder.path.parent / f"{name}{suffix}")
         outputs.put(handed[-1], content)
-    for suffix in SUFFIXES:
-        outputs.keep_foreign(published.with_suffix(suffix))
-    outputs.put(published, files.safetensors)
+    with outputs.keeping_foreign(published.with_suffix(suffix) for suffix in SUFFIXES):
+        outputs.put(published, files.safetensors)
     return handed
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib_dsm import options
 from lib_dsm.errors import InputError, StorageError
-from lib_dsm.files import move_aside, write_json
+from lib_dsm.files import move_aside, moved_aside, write_json
 from lib_dsm.host.facts import embedding_names
 from lib_dsm.host.protocol import Host
 from lib_dsm.host.publish import publish, published_file, step_embedding, step_files
@@ -57,13 +57,13 @@ def use_step(host: Host, run: Path, step: int) -> UsedStep:
         files = step_files(folder, config.name, step)
         published = published_file(host.folders.embeddings, config.name)
         other = published.is_file() and published.read_bytes() != files.safetensors
-        kept = move_aside(published) if other else None
-        publish(folder, host.folders.embeddings, config.name, files)
+        with moved_aside([published] if other else []) as kept:
+            publish(folder, host.folders.embeddings, config.name, files)
         # A choice between the steps that there were; a run that goes on publishes its own end again.
         last = max(folder.saved_steps(), default=0)
         folder.write_record({**folder.read_record(), "used": {"step": step, "of": last}})
     host.networks_changed()
-    return UsedStep(step, published, kept)
+    return UsedStep(step, published, kept[0] if kept else None)
 
 
 def continue_from(host: Host, run: Path, step: int, changes: Mapping[str, Any] | None = None) -> RunConfig:

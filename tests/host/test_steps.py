@@ -5,8 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib_dsm import options
-from lib_dsm.errors import BusyError, GuardError, InputError, ModelError
+from lib_dsm import files, options
+from lib_dsm.errors import BusyError, GuardError, InputError, ModelError, StorageError
+from lib_dsm.host.create import create_embedding
 from lib_dsm.host.past import past_run
 from lib_dsm.host.run import train
 from lib_dsm.host.steps import continue_from, use_step
@@ -130,12 +131,41 @@ def test_a_disk_that_does_not_take_it_leaves_no_half_run(studio, ran, monkeypatc
     def full(*arguments, **named):
         raise OSError(28, "No space left on device")
 
-    from lib_dsm.errors import StorageError
-
     monkeypatch.setattr("lib_dsm.host.steps.shutil.copytree", full)
     with pytest.raises(StorageError, match="No space left"):
         continue_from(studio, ran, 2)
     assert not [path for path in ran.parent.iterdir() if path.is_dir() and path != ran]
+
+
+def full_disk(monkeypatch, file: str) -> None:
+    """No room for `file` any more."""
+    write = files.write_atomically
+
+    def full(path, content):
+        if path.name == file and "embeddings" in path.parts:
+            raise StorageError("No space left.")
+        write(path, content)
+
+    monkeypatch.setattr("lib_dsm.files.write_atomically", full)
+
+
+def test_a_disk_that_does_not_take_a_step_leaves_what_was_published(studio, ran, monkeypatch):
+    """Also what another program had put there."""
+    other = published(studio).with_suffix(".pt")
+    save_pt(load_embedding(published(studio)), other)
+    before = {path.name: path.read_bytes() for path in studio.folders.embeddings.iterdir()}
+    full_disk(monkeypatch, "zorgle.safetensors")
+    with pytest.raises(StorageError):
+        use_step(studio, ran, 2)
+    assert {path.name: path.read_bytes() for path in studio.folders.embeddings.iterdir()} == before
+
+
+def test_a_disk_that_does_not_take_a_new_embedding_leaves_the_old_one(studio, ran, run_config, monkeypatch):
+    before = {path.name: path.read_bytes() for path in studio.folders.embeddings.iterdir()}
+    full_disk(monkeypatch, "zorgle.safetensors")
+    with pytest.raises(StorageError):
+        create_embedding(studio, run_config(overwrite=True, output=""), Job("test"))
+    assert {path.name: path.read_bytes() for path in studio.folders.embeddings.iterdir()} == before
 
 
 PREVIEW = (PreviewRequest(prompt="[name]", width=64, height=64, steps=1),)
