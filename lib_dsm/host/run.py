@@ -14,11 +14,11 @@ from lib_dsm import __version__, options
 from lib_dsm.errors import Cancelled, InputError, StorageError
 from lib_dsm.files import move_aside
 from lib_dsm.guards.finding import Finding, demand
-from lib_dsm.host.facts import embedded_start, run_facts
+from lib_dsm.host.facts import TRAINED_WITH, embedded_start, run_facts
 from lib_dsm.host.monitor import Monitor, record_facts
 from lib_dsm.host.previews import demand_previews
 from lib_dsm.host.protocol import Host, TrainingSession
-from lib_dsm.host.publish import publish, published_file, published_step, step_files
+from lib_dsm.host.publish import announce, publish, published_file, published_step, step_files
 from lib_dsm.host.templates import with_host_template
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import PreviewRequest, RunConfig
@@ -142,12 +142,7 @@ def train(host: Host, config: RunConfig, job: Job, resume: bool = False) -> RunR
     job.progress(0, config.max_steps, "loading the model")
     with host.training_session(config) as session, folder.locked():
         result = _Run(host, config, job, session, folder, plan, resume).train()
-    try:
-        host.networks_changed()
-    except Exception as error:  # the files are safe; only the host's list is old
-        job.say(f"{host.name} did not take notice of the new embedding: {error}. Refresh its list.")
-    else:
-        job.say(f"The embedding can be used at once as {config.name}.")
+    announce(host, job, config.name)
     return result
 
 
@@ -231,6 +226,7 @@ class _Run:
         if self.resume:
             before = self.folder.read_record()
             record = {**before, "config": options.to_json(config), **known, "ended": ""}
+            record.pop(TRAINED_WITH, None)
             if before.get("ended"):  # and it shall go on: the verdict that ended it does not end it again
                 record["went_on_after"] = max(self.folder.saved_steps(), default=0)
             if self.folder.validations() and not self.folder.validations(self.draws.key()):
