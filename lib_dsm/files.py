@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -85,6 +86,24 @@ def move_aside(path: Path) -> Path:
         number += 1
     path.rename(target)
     return target
+
+
+@contextlib.contextmanager
+def moved_aside(paths: Iterable[Path]) -> Iterator[list[Path]]:
+    """Rename files as `move_aside` does while new ones are put in their place; gives the new places.
+
+    Where that fails, each is put back unless there is a new one already.
+    """
+    moved: list[tuple[Path, Path]] = []
+    try:
+        moved.extend((path, move_aside(path)) for path in paths)
+        yield [new for _, new in moved]
+    except BaseException:
+        for path, new in reversed(moved):
+            if not path.exists():
+                with contextlib.suppress(OSError):
+                    new.rename(path)
+        raise
 
 
 def _keep_permissions(path: Path, temporary: Path) -> None:

@@ -65,13 +65,10 @@ def use(service: Service, call: Call) -> Any:
 
     folder, step = _folder(service, call), call.whole("step", 0, 1, MOST_STEPS)
 
-    def work(job: Job) -> Any:
-        used = use_step(service.host, folder, step)
-        kept = f" The file that was there is kept as {used.kept.name}." if used.kept else ""
-        job.data["summary"] = f"{used.published.name} holds step {used.step} now.{kept}"
-        return used
-
-    return {"job": service.host.jobs.start(f"Using step {step} of {folder.name}", work).id}
+    job = service.host.jobs.start(
+        f"Using step {step} of {folder.name}", lambda job: use_step(service.host, folder, step, job)
+    )
+    return {"job": job.id}
 
 
 def go_on(service: Service, call: Call) -> Any:

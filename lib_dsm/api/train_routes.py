@@ -127,7 +127,8 @@ def start_job(service: Service, config: RunConfig, resume: bool) -> dict[str, An
 def runs(service: Service, aside: bool = False) -> list[Path]:
     """The folders of all runs that can be resumed, the newest first; or, `aside`, of those that were moved aside."""
     found = service.host.folders.logs.glob("*/run.json")
-    records = [path for path in found if (".old-" in path.parent.name) == aside]
+    # A hidden folder is a run that was being made when the program was killed.
+    records = [path for path in found if (".old-" in path.parent.name) == aside and path.parent.name[0] != "."]
     return [path.parent for path in sorted(records, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 

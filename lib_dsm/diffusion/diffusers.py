@@ -149,10 +149,13 @@ class DiffusersModel:
         table: torch.Tensor = self.text_encoder.get_input_embeddings().weight
         return table[torch.tensor(list(ids), dtype=torch.long, device=table.device)].detach().float().clone()
 
+    def chunk_counts(self, prompts: Sequence[str], replacements: Replacements) -> list[int]:
+        """See protocol.py."""
+        return list(map(len, self._chunked(prompts, replacements)))
+
     def encode_prompts(self, prompts: Sequence[str], replacements: Replacements, clip_skip: int) -> torch.Tensor:
         """See protocol.py."""
-        words = words_of({name: len(vectors) for name, vectors in replacements.items()}, self.tokenize)
-        chunked = [chunk_prompt(prompt, self.tokenize, self.special, words) for prompt in prompts]
+        chunked = self._chunked(prompts, replacements)
         longest = max(map(len, chunked))
         filler = empty_chunk(self.special)
         filled = [[*chunks, *[filler] * (longest - len(chunks))] for chunks in chunked]
@@ -164,6 +167,10 @@ class DiffusersModel:
             if group:
                 encoded.update(zip(group, self._encode_chunks(group, replacements, clip_skip), strict=True))
         return torch.stack([torch.cat([encoded[chunk] for chunk in chunks]) for chunks in filled])
+
+    def _chunked(self, prompts: Sequence[str], replacements: Replacements) -> list[list[Chunk]]:
+        words = words_of({name: len(vectors) for name, vectors in replacements.items()}, self.tokenize)
+        return [chunk_prompt(prompt, self.tokenize, self.special, words) for prompt in prompts]
 
     def _encode_chunks(self, chunks: Sequence[Chunk], replacements: Replacements, clip_skip: int) -> torch.Tensor:
         skips = self.has_clip_skip and clip_skip > 1

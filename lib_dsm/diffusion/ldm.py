@@ -83,6 +83,11 @@ class LdmModel:
         table = self._token_table()
         return table[torch.tensor(list(ids), dtype=torch.long, device=table.device)].detach().float().clone()
 
+    def chunk_counts(self, prompts: Sequence[str], replacements: Replacements) -> list[int]:
+        """See protocol.py."""
+        with self.prompting(replacements, 1):
+            return [len(self._sd_model.cond_stage_model.tokenize_line(prompt)[0]) for prompt in prompts]
+
     def encode_prompts(self, prompts: Sequence[str], replacements: Replacements, clip_skip: int) -> torch.Tensor:
         """See protocol.py. Float32, whatever the text encoder's precision.
 

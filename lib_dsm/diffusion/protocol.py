@@ -58,12 +58,17 @@ class DiffusionModel(Protocol):
         """Rows of the token embedding table, N×hidden_size float32."""
         ...
 
+    def chunk_counts(self, prompts: Sequence[str], replacements: Replacements) -> list[int]:
+        """How many chunks of 77 `encode_prompts` makes of each prompt by itself."""
+        ...
+
     def encode_prompts(self, prompts: Sequence[str], replacements: Replacements, clip_skip: int) -> torch.Tensor:
         """Conditioning B×77k×hidden_size, the same numbers as the WebUI's encoder: chunks of 75, emphasis, `BREAK`.
 
-        `replacements` maps an embedding's name to its vectors (V×hidden_size, may require a gradient); it takes the
-        place of its name's tokens and never straddles two chunks. `clip_skip` 1 uses the last layer; a model without
-        CLIP skip passes over it.
+        The shorter ones are filled up to the longest with empty chunks, which the U-Net attends to as well; whoever
+        does not want that gives prompts of equal `chunk_counts`. `replacements` maps an embedding's name to its vectors
+        (V×hidden_size, may require a gradient); it takes the place of its name's tokens and never straddles two chunks.
+        `clip_skip` 1 uses the last layer; a model without CLIP skip passes over it.
         """
         ...
 

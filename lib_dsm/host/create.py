@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_dsm.errors import InputError
 from lib_dsm.guards.finding import Finding, demand
-from lib_dsm.host.outputs import Outputs
+from lib_dsm.host.facts import created_outputs, foreign_embeddings
 from lib_dsm.host.protocol import Host, TrainingSession
-from lib_dsm.host.publish import SUFFIXES
+from lib_dsm.host.publish import SUFFIXES, announce
 from lib_dsm.host.starting import starting_point
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import RunConfig
@@ -53,10 +52,10 @@ def create_embedding(host: Host, config: RunConfig, job: Job) -> Created:
     """
     from lib_dsm.networks.embedding import Embedding, save_pt, save_safetensors
 
-    outputs = Outputs(host.folders.data / "created.json")
+    outputs = created_outputs(host)
     job.progress(0, 0, "loading the model")
     with host.training_session(config) as session:
-        found = _findings(host, config, session, outputs)
+        found = _findings(host, config, session)
         for finding in found:
             job.say(f"[{finding.severity.value}] {finding.problem} {finding.remedy}".rstrip())
         demand(found, config.override)
@@ -81,19 +80,18 @@ def create_embedding(host: Host, config: RunConfig, job: Job) -> Created:
             )
     published = host.folders.embeddings / f"{config.name}.safetensors"
     beside = [published.with_suffix(suffix) for suffix in SUFFIXES]
-    kept = [old for path in [*files, *beside] if (old := outputs.keep_foreign(path))]
-    with tempfile.TemporaryDirectory() as made:
+    with outputs.keeping_foreign([*files, *beside]) as kept, tempfile.TemporaryDirectory() as made:
         for path in [*files, published]:
             source = Path(made) / path.name
             (save_pt if path.suffix == ".pt" else save_safetensors)(embedding, source)
             outputs.put(path, source.read_bytes())
-    host.networks_changed()
     job.data.update(name=config.name, published=str(published), summary=_summary(embedding, published, kept))
     job.say(job.data["summary"])
+    announce(host, job, config.name)
     return Created(published, tuple(files), tuple(kept))
 
 
-def _findings(host: Host, config: RunConfig, session: TrainingSession, outputs: Outputs) -> list[Finding]:
+def _findings(host: Host, config: RunConfig, session: TrainingSession) -> list[Finding]:
     """What those guards say that look at the name and the words alone."""
     from lib_dsm.guards import rules_config
     from lib_dsm.guards.facts import RunFacts
@@ -103,7 +101,7 @@ def _findings(host: Host, config: RunConfig, session: TrainingSession, outputs: 
         config=config,
         plan=Plan((), ()),
         token_counts={text: len(session.model.tokenize(text)) for text in (config.name, config.init_text)},
-        foreign_embeddings=frozenset(_foreign_names(host.folders.embeddings, outputs)),
+        foreign_embeddings=foreign_embeddings(host),
     )
     rules = (
         rules_config.name_is_a_word,
@@ -112,13 +110,6 @@ def _findings(host: Host, config: RunConfig, session: TrainingSession, outputs: 
         rules_config.odd_vectors,
     )
     return [finding for rule in rules for finding in rule(facts)]
-
-
-def _foreign_names(folder: Path, outputs: Outputs) -> Iterator[str]:
-    """The names, in small letters, of the embeddings in a folder and those below it that were not created here."""
-    for path in folder.rglob("*") if folder.is_dir() else ():
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not outputs.is_ours(path):
-            yield path.stem.lower()
 
 
 def _summary(embedding: Embedding, published: Path, kept: list[Path]) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lib_dsm.host.outputs import Outputs
 from lib_dsm.host.protocol import Host, TrainingSession
 from lib_dsm.host.publish import SUFFIXES, holds, published_file
 from lib_dsm.training.config import RunConfig
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from lib_dsm.training.pictures import Plan
     from lib_dsm.training.run_folder import RunFolder
 
+TRAINED_WITH = "trained_with"  # in the record of a run made from another: the other's settings, until it has begun
 LOOKING_SECONDS = 10.0  # at most, each time; what is known of the pictures is kept
 
 
@@ -57,9 +57,9 @@ def run_facts(
         config=config,
         plan=plan,
         token_counts={text: len(session.model.tokenize(text)) for text in texts},
-        foreign_embeddings=frozenset(embedding_names(host.folders.embeddings)),
+        foreign_embeddings=foreign_embeddings(host),
         injected=session.embeddings,
-        record=folder.read_record() if resume else None,
+        record=_past_record(folder) if resume else None,
         saved_step=done,
         published=bool(saved) and _is_published(host, config, folder, done),
         checkpoint_hash=session.checkpoint_hash,
@@ -76,12 +76,22 @@ def run_facts(
     )
 
 
-def embedding_names(folder: Path) -> Iterator[str]:
-    """The names of all embeddings in a folder and those below it, in small letters."""
-    if folder.is_dir():
-        for path in folder.rglob("*"):
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                yield path.stem.lower()
+def created_outputs(host: Host) -> Outputs:
+    """The untrained embeddings that were written here (see create.py)."""
+    return Outputs(host.folders.data / "created.json")
+
+
+def foreign_embeddings(host: Host) -> frozenset[str]:
+    """The names, in small letters, of the host's embeddings that are not untrained ones written here."""
+    folder, created = host.folders.embeddings, created_outputs(host)
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else ()
+    return frozenset(path.stem.lower() for path in files if path.name[0] != "." and not created.is_ours(path))
+
+
+def _past_record(folder: RunFolder) -> dict[str, Any]:
+    """The record of a run that goes on, with the settings that it was trained with."""
+    record = folder.read_record()
+    return {**record, "config": record[TRAINED_WITH]} if TRAINED_WITH in record else record
 
 
 def _is_published(host: Host, config: RunConfig, folder: RunFolder, step: int) -> bool:

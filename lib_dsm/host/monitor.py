@@ -120,11 +120,15 @@ class Monitor:
         if self.verdict is not None:
             rate = self._row[curves.RATE] if self._row else math.nan
             found += [watch.plateau(self.verdict, rate), watch.worse(self.verdict)]
-            if self.verdict.state in _STOPS[self._config.stop_when]:
-                self.ended = self._why(self.verdict)
         self._publish_validation()
-        self._job.data["ended"] = self.ended
+        self.end_if_due()
         return self._new(found)
+
+    def end_if_due(self) -> None:
+        """End the run if the settings want it at the verdict there is."""
+        if self.verdict is not None and self.verdict.state in _STOPS[self._config.stop_when]:
+            self.ended = self._why(self.verdict)
+        self._job.data["ended"] = self.ended
 
     def previewed(self, preview: dict[str, Any]) -> None:
         """Take in a preview that was drawn and noted: step, path, prompt, index, seed, width, height."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from lib_dsm.files import move_aside, read_json, sha256, write_bytes, write_json
+from lib_dsm.files import moved_aside, read_json, sha256, write_bytes, write_json
 
 
 class Outputs:
@@ -18,17 +20,18 @@ class Outputs:
         """Write `content` to `target`; a file there that is not ours is renamed first.
 
         Raises:
-            StorageError: the disk does not take it.
+            StorageError: the disk does not take it; what was there is there still.
         """
-        self.keep_foreign(target)
-        write_bytes(target, content)
+        with self.keeping_foreign([target]):
+            write_bytes(target, content)
         self._written[str(target)] = sha256(target)
         write_json(self._record, self._written)
 
-    def keep_foreign(self, path: Path) -> Path | None:
-        """Rename a file that is there and is not ours to `NAME.old-1`, `NAME.old-2`, …; gives its new place, if any."""
-        return move_aside(path) if path.is_file() and not self.is_ours(path) else None
+    def keeping_foreign(self, paths: Iterable[Path]) -> AbstractContextManager[list[Path]]:
+        """Rename files that are there and are not ours, while new ones are put there; see `moved_aside`."""
+        return moved_aside(path for path in paths if path.is_file() and not self.is_ours(path))
 
     def is_ours(self, path: Path) -> bool:
         """Whether the file is there with the content that was put into it."""
-        return path.is_file() and self._written.get(str(path)) == sha256(path)
+        known = self._written.get(str(path))
+        return known is not None and path.is_file() and known == sha256(path)

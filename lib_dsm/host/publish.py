@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.host.outputs import Outputs
+from lib_dsm.host.protocol import Host
+from lib_dsm.jobs import Job
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from lib_dsm.networks.embedding import Embedding
     from lib_dsm.training.run_folder import RunFolder
 
+logger = logging.getLogger("dsm")
 SUFFIXES = (".pt", ".safetensors", ".bin", ".png", ".webp", ".jxl", ".avif")  # of files the WebUI takes for embeddings
 _CARRIER_SIDE = 512  # pixels, at most, of a training picture that carries an embedding
 
@@ -94,17 +98,29 @@ def publish(folder: RunFolder, embeddings: Path, name: str, files: StepFiles) ->
     Files of that name that are not the run's own are renamed first.
 
     Raises:
-        StorageError: the disk does not take it.
+        StorageError: the disk does not take it; what was published before is where it was.
     """
     outputs, published = outputs_of(folder), published_file(embeddings, name)
     handed = []
     for suffix, content in files.by_suffix().items():
         handed.append(folder.path.parent / f"{name}{suffix}")
         outputs.put(handed[-1], content)
-    for suffix in SUFFIXES:
-        outputs.keep_foreign(published.with_suffix(suffix))
-    outputs.put(published, files.safetensors)
+    with outputs.keeping_foreign(published.with_suffix(suffix) for suffix in SUFFIXES):
+        outputs.put(published, files.safetensors)
     return handed
+
+
+def announce(host: Host, job: Job | None, name: str) -> None:
+    """Let the host take notice of a new embedding, and say so in the job. The files are safe whatever comes of it."""
+    try:
+        host.networks_changed()
+    except Exception as error:  # only the host's list is old
+        logger.warning("The host did not take notice of %s", name, exc_info=True)
+        said = f"{host.name} did not take notice of the new embedding: {error}. Refresh its list."
+    else:
+        said = f"The embedding can be used at once as {name}."
+    if job is not None:
+        job.say(said)
 
 
 def holds(published: Path, folder: RunFolder, name: str, step: int) -> bool:

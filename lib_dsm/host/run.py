@@ -14,11 +14,11 @@ from lib_dsm import __version__, options
 from lib_dsm.errors import Cancelled, InputError, StorageError
 from lib_dsm.files import move_aside
 from lib_dsm.guards.finding import Finding, demand
-from lib_dsm.host.facts import embedded_start, run_facts
+from lib_dsm.host.facts import TRAINED_WITH, embedded_start, run_facts
 from lib_dsm.host.monitor import Monitor, record_facts
 from lib_dsm.host.previews import demand_previews
 from lib_dsm.host.protocol import Host, TrainingSession
-from lib_dsm.host.publish import publish, published_file, published_step, step_files
+from lib_dsm.host.publish import announce, publish, published_file, published_step, step_files
 from lib_dsm.host.templates import with_host_template
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import PreviewRequest, RunConfig
@@ -142,12 +142,7 @@ def train(host: Host, config: RunConfig, job: Job, resume: bool = False) -> RunR
     job.progress(0, config.max_steps, "loading the model")
     with host.training_session(config) as session, folder.locked():
         result = _Run(host, config, job, session, folder, plan, resume).train()
-    try:
-        host.networks_changed()
-    except Exception as error:  # the files are safe; only the host's list is old
-        job.say(f"{host.name} did not take notice of the new embedding: {error}. Refresh its list.")
-    else:
-        job.say(f"The embedding can be used at once as {config.name}.")
+    announce(host, job, config.name)
     return result
 
 
@@ -189,6 +184,7 @@ class _Run:
         from lib_dsm.training.validation import FixedDraws, split, vocabulary
 
         config, job, session = self.config, self.job, self.session
+        before: dict[str, Any] = {}  # the record of the run that goes on
         if self.folder.exists() and not (self.resume or config.overwrite):
             raise InputError(
                 f'There is a run "{config.name}" in {self.folder.path.parent} already.',
@@ -228,7 +224,11 @@ class _Run:
             len(session.model.alphas_cumprod),
         )
         if self.resume:
-            record = {**self.folder.read_record(), "config": options.to_json(config), **known, "ended": ""}
+            before = self.folder.read_record()
+            record = {**before, "config": options.to_json(config), **known, "ended": ""}
+            record.pop(TRAINED_WITH, None)
+            if before.get("ended"):  # and it shall go on: the verdict that ended it does not end it again
+                record["went_on_after"] = max(self.folder.saved_steps(), default=0)
             if self.folder.validations() and not self.folder.validations(self.draws.key()):
                 job.say("What validations look at has changed, so their series begins anew.")
         else:
@@ -249,6 +249,8 @@ class _Run:
         )
         begun = trainer.resume(start.step, start.moments)
         self.monitor.read(begun)
+        if self.resume and self._was_to_end(before, begun, record.get("went_on_after")):
+            self.monitor.end_if_due()
         published = published_file(self.host.folders.embeddings, config.name)
         job.data["published_step"] = published_step(published, self.folder)
         if self.resume:
@@ -279,6 +281,14 @@ class _Run:
             job.say(ended)
         job.say(f"{'Stopped' if stopped else 'Finished'} after step {trainer.step}; saved in {self.folder.path}.")
         return RunResult(self.folder.path, trainer.step, stopped, files, published)
+
+    def _was_to_end(self, before: dict[str, Any], begun: int, went_on_after: int | None) -> bool:
+        """Whether the run would not have gone on after `begun`, had it not been killed between its verdict and its end.
+
+        A verdict that another setting passed over, or that the person did, does not end it.
+        """
+        same = before.get("config", {}).get("stop_when") == self.config.stop_when
+        return same and begun != went_on_after and self.monitor.is_validated(begun)
 
     def _open_board(self, begun: int) -> None:
         from lib_dsm.training.tensorboard import open_tensorboard

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from lib_dsm import options
 from lib_dsm.errors import InputError, StorageError
-from lib_dsm.files import move_aside, write_json
-from lib_dsm.host.facts import embedding_names
+from lib_dsm.files import move_aside, moved_aside, write_json
+from lib_dsm.host.facts import TRAINED_WITH, foreign_embeddings
 from lib_dsm.host.protocol import Host
-from lib_dsm.host.publish import publish, published_file, step_embedding, step_files
+from lib_dsm.host.publish import announce, publish, published_file, step_embedding, step_files
 from lib_dsm.host.run import run_folder
+from lib_dsm.jobs import Job
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.schedule import schedule_of
 
@@ -41,11 +42,12 @@ class UsedStep:
     kept: Path | None
 
 
-def use_step(host: Host, run: Path, step: int) -> UsedStep:
+def use_step(host: Host, run: Path, step: int, job: Job | None = None) -> UsedStep:
     """Publish what the run had learned at `step` under the run's name, and put its files beside the run's folder.
 
     The file that was published before is renamed, unless it is the same; so is what another program put there under
-    that name. In the WebUI this waits for a running training before the embedding can be used, so call it in a job.
+    that name. In the WebUI this waits for a running training before the embedding can be used, so call it in a `job`;
+    its `data` has `summary`, a sentence, as soon as the file is there.
 
     Raises:
         InputError: `run` is no run's folder, or has no such step; the message names those it has.
@@ -57,13 +59,18 @@ def use_step(host: Host, run: Path, step: int) -> UsedStep:
         files = step_files(folder, config.name, step)
         published = published_file(host.folders.embeddings, config.name)
         other = published.is_file() and published.read_bytes() != files.safetensors
-        kept = move_aside(published) if other else None
-        publish(folder, host.folders.embeddings, config.name, files)
+        with moved_aside([published] if other else []) as kept:
+            publish(folder, host.folders.embeddings, config.name, files)
         # A choice between the steps that there were; a run that goes on publishes its own end again.
         last = max(folder.saved_steps(), default=0)
         folder.write_record({**folder.read_record(), "used": {"step": step, "of": last}})
-    host.networks_changed()
-    return UsedStep(step, published, kept)
+    used = UsedStep(step, published, kept[0] if kept else None)
+    if job is not None:  # all that is left is to wait for the host
+        told = f" The file that was there is kept as {used.kept.name}." if used.kept else ""
+        job.data["summary"] = f"{published.name} holds step {step} now.{told}"
+        job.say(job.data["summary"])
+    announce(host, job, config.name)
+    return used
 
 
 def continue_from(host: Host, run: Path, step: int, changes: Mapping[str, Any] | None = None) -> RunConfig:
@@ -86,35 +93,46 @@ def continue_from(host: Host, run: Path, step: int, changes: Mapping[str, Any] |
     config = options.from_json(RunConfig, values, "run settings")
     _demand_steps(config, step)
     target = run_folder(host, config)
-    if not config.overwrite:
-        if target.exists():
-            raise InputError(f'There is a run "{config.name}" in {target.path.parent} already.', "Choose another name.")
-        if config.name.lower() in embedding_names(host.folders.embeddings):
-            raise InputError(f'There is an embedding "{config.name}" already.', "Choose another name.")
     part = target.path.with_name(f".{config.name}.part")
     continued = {"run": before.name, "path": str(folder.path), "step": step, "begun": record.get("begun")}
+    # What was allowed for making the new run is not allowed for good.
+    going_on = dataclasses.replace(config, overwrite=False)
     try:
-        shutil.rmtree(part, ignore_errors=True)
         with target.locked():
-            _copy_until(folder, part, step, before.name, config.name)
-            if target.path.exists():
-                kept = move_aside(target.path)
-                if folder.path == target.path:
+            if not config.overwrite:
+                _demand_free(host, target, config.name)
+            shutil.rmtree(part, ignore_errors=True)
+            try:
+                _copy_until(folder, part, step, before.name, config.name)
+                kept = move_aside(target.path) if target.path.exists() else None
+                if kept and folder.path == target.path:
                     continued["path"] = str(kept)
-            # The guards on a resumed run compare with what the other was trained with.
-            began_with = {**options.to_json(before), "name": config.name}
-            new = {**record, "begun": time.strftime("%Y-%m-%dT%H:%M:%S"), "config": began_with, "continued": continued}
-            write_json(part / "run.json", {key: value for key, value in new.items() if key not in ("used", "ended")})
-            part.rename(target.path)
+                new = {
+                    **{key: value for key, value in record.items() if key not in ("used", "ended")},
+                    "begun": time.strftime("%Y-%m-%dT%H:%M:%S"),
+                    "config": options.to_json(going_on),
+                    # The guards compare with what the other was trained with until the new one has passed them.
+                    TRAINED_WITH: record.get(TRAINED_WITH, options.to_json(before)),
+                    "continued": continued,
+                    "went_on_after": step,  # whatever the verdict there was
+                }
+                write_json(part / "run.json", new)
+                part.rename(target.path)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise StorageError(
             f"The new run could not be made in {target.path}: {error.strerror or error}.",
             "Free some space and try again; the run it comes from is whole.",
         ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    # What was allowed for making the new run is not allowed for good.
-    return dataclasses.replace(config, overwrite=False)
+    return going_on
+
+
+def _demand_free(host: Host, target: RunFolder, name: str) -> None:
+    if target.exists():
+        raise InputError(f'There is a run "{name}" in {target.path.parent} already.', "Choose another name.")
+    if name.lower() in foreign_embeddings(host):
+        raise InputError(f'There is an embedding "{name}" already.', "Choose another name.")
 
 
 def _open(run: Path) -> tuple[RunFolder, dict[str, Any], RunConfig]:
@@ -148,7 +166,7 @@ def _copy_until(source: RunFolder, part: Path, step: int, name: str, new_name: s
     for file in MEASURED:
         if (source.path / file).is_file():
             shutil.copy2(source.path / file, part / file)
-    new.keep_until(step)
+    new.keep_until(step, abandon=False)
 
 
 def _write(embedding: Embedding, folder: Path) -> None:

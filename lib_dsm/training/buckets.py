@@ -116,13 +116,19 @@ def _epoch(seed: int, epoch: int, sizes: tuple[Size, ...], repeats: int, togethe
     return [*rest[:first], *(item for items in full for item in items), *rest[first:]]
 
 
-def batches(shown: Sequence[Shown], sizes: Sequence[Size], batch_size: int) -> list[list[Shown]]:
-    """A step's showings as batches of one size each, none larger than `batch_size`, in a fixed order."""
-    by_size: dict[Size, list[Shown]] = {}
-    for item in shown:
-        by_size.setdefault(sizes[item.index], []).append(item)
+def batches(
+    shown: Sequence[Shown], sizes: Sequence[Size], batch_size: int, chunks: Sequence[int] | None = None
+) -> list[list[Shown]]:
+    """A step's showings as batches of one size each, none larger than `batch_size`, in a fixed order.
+
+    `chunks` says of each showing how many its prompt has. A batch then holds one number of them too: filled up to its
+    neighbours' length, a prompt would be learned otherwise than alone.
+    """
+    alike: dict[tuple[Size, int], list[Shown]] = {}
+    for item, count in zip(shown, chunks or [1] * len(shown), strict=True):
+        alike.setdefault((sizes[item.index], count), []).append(item)
     return [
         group[start : start + batch_size]
-        for _, group in sorted(by_size.items())
+        for _, group in sorted(alike.items())
         for start in range(0, len(group), batch_size)
     ]

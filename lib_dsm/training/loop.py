@@ -177,8 +177,8 @@ class Trainer:
         return finished
 
     def _loop(self) -> None:
-        first = True
-        self._validate(self._saved_at is None)
+        first = self._saved_at is None  # one that goes on had a gradient, and may draw prompts without the name now
+        self._validate(first)
         self._complete_previews()
         while self.step < self.last_step and not self.commands.stop():
             report = self._train_step(first)
@@ -268,22 +268,30 @@ class Trainer:
         config, count = self.config, self.config.pictures_per_step
         sizes = self.pictures.sizes
         shown = showings(config.seed, sizes, config.repeats, self.step * count, count, config.shown_together)
+        prompts = {item.place: self._prompt(self.pictures.pictures[item.index].tags, item.place) for item in shown}
         losses: list[torch.Tensor] = []
         timesteps: list[int] = []
         with self.trainable.applied(self.model) as replacements:
-            for batch in batches(shown, sizes, config.batch_size):
-                for part in self.memory.each(batch, partial(self._add_gradients, replacements)):
+            chunks = self.model.chunk_counts(list(prompts.values()), replacements)
+            for batch in batches(shown, sizes, config.batch_size, chunks):
+                for part in self.memory.each(batch, partial(self._add_gradients, replacements, prompts)):
                     losses.append(part[0])
                     timesteps += part[1]
+        # A step none of whose prompts names the network: its gradient is zero, and a step like any other.
+        for parameter in self.trainable.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         return torch.cat(losses).tolist(), timesteps
 
-    def _add_gradients(self, replacements: Replacements, part: Sequence[Shown]) -> tuple[torch.Tensor, list[int]]:
+    def _add_gradients(
+        self, replacements: Replacements, prompts: Mapping[int, str], part: Sequence[Shown]
+    ) -> tuple[torch.Tensor, list[int]]:
         """Add a part's share of the step's gradient, or if it fails nothing; gives its losses and timesteps."""
-        losses, timesteps = self._losses(part, replacements)
+        losses, timesteps = self._losses(part, replacements, prompts)
         weighted = losses if self.loss_weights is None else losses * self._weights(timesteps)
         loss = weighted.sum() / self.config.pictures_per_step
-        if not loss.requires_grad:
-            watch_gradient(0.0)
+        if not loss.requires_grad:  # no prompt of the part names the network
+            return losses.detach(), timesteps
         parameters = self.trainable.parameters()
         gradients = torch.autograd.grad(loss * self.loss_scale, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -291,12 +299,17 @@ class Trainer:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         return losses.detach(), timesteps
 
-    def _losses(self, batch: Sequence[Shown], replacements: Replacements) -> tuple[torch.Tensor, list[int]]:
-        """The loss of each picture of a batch (all of one size), B float32, and the timesteps that were drawn."""
+    def _losses(
+        self, batch: Sequence[Shown], replacements: Replacements, prompts: Mapping[int, str]
+    ) -> tuple[torch.Tensor, list[int]]:
+        """The loss of each picture of a batch (all of one size), B float32, and the timesteps that were drawn.
+
+        `prompts` has them by place.
+        """
         config = self.config
         pictures = [self.pictures.pictures[shown.index] for shown in batch]
         mirrored = [draws.chance(config.seed, "flip", shown.place, config.flip) for shown in batch]
-        latents, noises, steps, prompts = [], [], [], []
+        latents, noises, steps = [], [], []
         for shown, picture, flip in zip(batch, pictures, mirrored, strict=True):
             posterior = picture.posterior_of(flip)
             latent = draw_latent(
@@ -306,13 +319,12 @@ class Trainer:
             latents.append(latent * self.model.latent_scale)
             noises.append(draws.normal(config.seed, "noise", shown.place, tuple(latent.shape)))
             steps.append(draw_timestep(config, shown.place, len(self.alphas)))
-            prompts.append(self._prompt(picture.tags, shown.place))
         losses = diffusion_losses(
             self.model,
             torch.stack(latents),
             torch.stack(noises),
             torch.tensor(steps),
-            self.model.encode_prompts(prompts, replacements, config.clip_skip),
+            self.model.encode_prompts([prompts[shown.place] for shown in batch], replacements, config.clip_skip),
             cell_weights(pictures, mirrored),
         )
         return losses, steps

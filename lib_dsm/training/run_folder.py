@@ -1,7 +1,8 @@
 """A run is a folder: `run.json`, `losses.csv`, `images/`, `checkpoints/step-000500/`. Every saved state is whole.
 
 Step N in a name is N finished optimiser steps. Beside the losses lie `validation.csv` and `previews.csv`; runs of
-earlier versions lack these two and some columns of the losses.
+earlier versions lack these two and some columns of the losses. Where a run went on from an earlier step than it had
+come to, what it had measured and drawn after that lies in `abandoned/1/`, `abandoned/2/`, …
 """
 
 from __future__ import annotations
@@ -140,28 +141,52 @@ class RunFolder:
         return sorted(int(match.group(1)) for match in found if match)
 
     def load_latest(self) -> tuple[int, dict[str, torch.Tensor]] | None:
-        """The newest state that can be read: its step and tensors. None if there is none."""
+        """The newest state that is whole: its step and tensors. None if there is none.
+
+        Raises:
+            StorageError: the disk does not let it be read, which is no reason to go on from an earlier one.
+        """
         for step in reversed(self.saved_steps()):
             path = self.checkpoints / f"step-{step:06d}" / _STATE
             try:
                 with safe_open(path, framework="pt") as file:
                     return step, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-            except (OSError, SafetensorError):
+            except SafetensorError:
                 continue  # damaged from outside: an earlier one will do
+            except OSError as error:
+                raise StorageError(
+                    f"The state of step {step} cannot be read from {path}: {error.strerror or error}.",
+                    "Make the file readable and resume the run again.",
+                ) from error
         return None
 
-    def keep_until(self, step: int) -> None:
-        """Drop what was noted and drawn after `step`, which a resumed run will note and draw again.
+    def keep_until(self, step: int, abandon: bool = True) -> None:
+        """Take away what was noted and drawn after `step`, which a resumed run will note and draw again.
+
+        It goes into a new folder in `abandoned/`, because more may be lost than the last steps: the states after `step`
+        may have been damaged or deleted. Without `abandon` the notes are dropped (where they are only a copy).
 
         Raises:
-            StorageError: the disk does not take it, or a picture cannot be deleted.
+            StorageError: the disk does not take it, or a picture cannot be moved.
         """
-        for table in (self._losses, self._validations, self._previews):
-            table.keep_until(step)
-        # They hold vectors of a course that the run does not take any more.
-        for preview in self.previews():
-            if preview["step"] > step:
-                _delete(Path(preview["path"]))
+        tables = (self._losses, self._validations, self._previews)
+        pictures = [Path(preview["path"]) for preview in self.previews() if preview["step"] > step]
+        if abandon and (pictures or any(table.has_after(step) for table in tables)):
+            aside = self._new_abandoned()
+            # The pictures first: what is noted of them goes only when they have gone.
+            for path in pictures:
+                _move(path, aside / self.images.name / path.name)
+            for table in tables:
+                table.keep_until(step, aside / table.path.name)
+        else:
+            for table in tables:
+                table.keep_until(step)
+
+    def _new_abandoned(self) -> Path:
+        number = 1
+        while (folder := self.path / "abandoned" / str(number)).exists():
+            number += 1
+        return folder
 
     def add_loss(self, step: float, *values: float) -> None:
         """Append a row to `losses.csv`; see `curves.COLUMNS`."""
@@ -223,11 +248,13 @@ class RunFolder:
         return [Path(preview["path"]) for preview in self.previews() if preview["step"] == step]
 
 
-def _delete(path: Path) -> None:
+def _move(path: Path, target: Path) -> None:
     try:
-        path.unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
     except OSError as error:
         raise StorageError(
-            f"{path}, a picture of a step that is trained anew, cannot be deleted: {error.strerror or error}.",
+            f"{path}, a picture of a step that is trained anew, cannot be moved to {target.parent}: "
+            f"{error.strerror or error}.",
             "Close programs that show it and resume the run again.",
         ) from error

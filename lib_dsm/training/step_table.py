@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lib_dsm.errors import StorageError
@@ -53,10 +53,24 @@ class StepTable:
                 if cells and cells[0].isdecimal():
                     yield int(cells[0]), cells[1:]
 
-    def keep_until(self, step: int) -> None:
-        """Drop the rows after `step`, which a resumed run will write again; a file with no columns gets them."""
+    def has_after(self, step: int) -> bool:
+        """Whether there are rows after `step`."""
+        return any(at > step for at, _ in self.rows())
+
+    def keep_until(self, step: int, rest: Path | None = None) -> None:
+        """Take the rows after `step` away, into the new file `rest` if given; a file with no columns gets them.
+
+        Raises:
+            StorageError: the disk does not take it; all rows are where they were.
+        """
+        rows = list(self.rows())
+        if rest is not None:
+            write_text(rest, self._text(row for row in rows if row[0] > step))
+        write_text(self.path, self._text(row for row in rows if row[0] <= step))
+
+    def _text(self, rows: Iterable[tuple[int, list[str]]]) -> str:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self._columns)
-        writer.writerows([at, *cells] for at, cells in self.rows() if at <= step)
-        write_text(self.path, text.getvalue())
+        writer.writerows([at, *cells] for at, cells in rows)
+        return text.getvalue()

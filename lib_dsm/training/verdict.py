@@ -77,9 +77,9 @@ class Change:
 
     @property
     def z(self) -> float:
-        """In standard errors; 0 where nothing moved."""
-        if self.mean == 0:
-            return 0.0
+        """In standard errors; 0 where nothing moved, NaN where it cannot be told."""
+        if self.mean == 0 or math.isnan(self.mean):
+            return self.mean
         return self.mean / self.error if self.error > 0 else math.copysign(math.inf, self.mean)
 
 
@@ -99,9 +99,12 @@ def change(before: Validation, after: Validation) -> Change:
     """The paired difference from one validation to another of the same draws.
 
     Units are what the standard error counts: timesteps are fixed strata, so each unit is averaged over them first.
+    Where a loss is no number the change is none either: mean and error are NaN.
     """
     pairs = zip(before.losses, after.losses, strict=True)
     differences = [statistics.fmean(new) - statistics.fmean(old) for old, new in pairs]
+    if not all(map(math.isfinite, differences)):
+        return Change(math.nan, math.nan)
     count = len(differences)
     error = statistics.stdev(differences) / math.sqrt(count) if count > 1 else math.inf
     return Change(statistics.fmean(differences), error)
@@ -178,7 +181,7 @@ def _past_best(series: Sequence[Validation], best: Validation) -> Verdict | None
     above = _change(best, series[-1], series)
     # A difference to the best has √2 deviations, of which the luck of the best is one of the two.
     bound = SIGNIFICANT + math.sqrt(math.log(len(series)))
-    if min(_change(best, made, series).z for made in late) < bound:
+    if not all(_change(best, made, series).z >= bound for made in late):  # one that is no number proves nothing
         return None
     numbers = f"above that of step {best.step} by {_told(above, best)}, for {PATIENCE} validations in a row"
     if best is first:
@@ -209,6 +212,8 @@ def _flat(series: Sequence[Validation], best: Validation) -> Verdict | None:
     if len(series) < 2 * PATIENCE:
         return None
     before, found = _halves(series)
+    if math.isnan(found.mean):
+        return None
     reason = (
         f"The mean loss of {_late(series)} is not below that of the {PATIENCE} before by more than chance "
         f"({'+' if found.mean > 0 else '-'}{_told(found, before[0])})."

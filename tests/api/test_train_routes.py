@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -348,6 +349,12 @@ def test_a_new_run_goes_on_after_a_step(client, run):
     for key in ("output", "dataset", "checkpoint"):
         refused = client.post(V1 + "train/continue", json={**wish, "changes": {"name": "zorglethree", key: "/tmp"}})
         assert refused.status_code == 400 and key in refused.json()["error"]["problem"]
+
+
+def test_a_run_that_was_never_completed_is_not_listed(client, run, service):
+    shutil.copytree(service.host.folders.logs / "zorgle", service.host.folders.logs / ".zorgtwo.part")
+    found = client.get(V1 + "train/runs?aside=true").json()
+    assert [item["name"] for item in found["runs"]] == ["zorgle"] and found.get("aside", []) == []
 
 
 def test_presets_are_saved_listed_and_deleted(client, config):

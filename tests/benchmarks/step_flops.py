@@ -8,8 +8,10 @@ for the chunks that hold the embedding, forward only for the others.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from torch.utils.flop_counter import flop_registry
 
 from lib_dsm.diffusion import ldm_layout
 from lib_dsm.diffusion.diffusers import DiffusersModel
-from lib_dsm.diffusion.prompts import chunk_prompt, empty_chunk, words_of
+from lib_dsm.diffusion.prompts import chunk_prompt, words_of
 from lib_dsm.diffusion.sizes import Sizes
 from lib_dsm.training.loop import diffusion_losses
 from tests.benchmarks.step_cost import sd15
@@ -59,9 +61,12 @@ def counted(work: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Chunks:
-    """What a batch's prompts are cut into: how many for each prompt, and how many different ones in all."""
+    """What a batch's prompts are cut into: how many for each prompt, and how many different ones in all.
 
-    each: int
+    `each` has one number a prompt.
+    """
+
+    each: tuple[int, ...]
     with_embedding: int
     plain: int
 
@@ -70,26 +75,23 @@ class Chunks:
         """Those of prompts with an embedding of 16 vectors."""
         words = words_of({"zorgle": 16}, model.tokenize)
         chunked = [chunk_prompt(prompt, model.tokenize, model.special, words) for prompt in prompts]
-        longest = max(map(len, chunked))
         different = {chunk for chunks in chunked for chunk in chunks}
-        if any(len(chunks) < longest for chunks in chunked):
-            different.add(empty_chunk(model.special))
         placed = sum(bool(chunk.placed) for chunk in different)
-        return cls(longest, placed, len(different) - placed)
+        return cls(tuple(map(len, chunked)), placed, len(different) - placed)
 
 
-def floor(model: DiffusersModel, height: int, width: int, batch: int, chunks: Chunks, clip_skip: int = 1) -> float:
-    """The least for a batch of latents of that size, TFLOP."""
-    context = torch.zeros(batch, 77 * chunks.each, model.hidden_size, device=model.device, requires_grad=True)
-    noisy = torch.zeros(batch, 4, height, width, device=model.device)
-    moments = torch.zeros(batch, dtype=torch.long, device=model.device)
+def floor(model: DiffusersModel, height: int, width: int, chunks: Chunks, clip_skip: int = 1) -> float:
+    """The least for latents of that size, one a prompt, TFLOP. No prompt is longer than it is."""
 
-    def through_unet() -> None:
+    def through_unet(batch: int, length: int) -> None:
+        context = torch.zeros(batch, 77 * length, model.hidden_size, device=model.device, requires_grad=True)
+        noisy = torch.zeros(batch, 4, height, width, device=model.device)
+        moments = torch.zeros(batch, dtype=torch.long, device=model.device)
         output = model.unet(noisy, moments, encoder_hidden_states=context, return_dict=False)[0]
         torch.autograd.grad(output.sum(), context)
 
     return (
-        counted(through_unet)
+        sum(counted(partial(through_unet, batch, length)) for length, batch in Counter(chunks.each).items())
         + counted(lambda: _through_text(model, chunks.with_embedding, clip_skip, True))
         + counted(lambda: _through_text(model, chunks.plain, clip_skip, False))
     )
@@ -115,17 +117,20 @@ def _through_text(model: DiffusersModel, chunks: int, clip_skip: int, back: bool
 
 
 def ours(model: DiffusersModel, height: int, width: int, prompts: list[str], clip_skip: int = 1) -> float:
-    """What a step of ours takes on latents of that size, TFLOP."""
+    """What a step of ours takes on latents of that size, TFLOP; prompts of one length are a batch, as in training."""
     vectors = torch.zeros(16, model.hidden_size, device=model.device, requires_grad=True)
-    latents = torch.zeros(len(prompts), 4, height, width)
+    replacements = {"zorgle": vectors}
+    chunks = model.chunk_counts(prompts, replacements)
 
-    def step() -> None:
-        conditioning = model.encode_prompts(prompts, {"zorgle": vectors}, clip_skip)
-        moments = torch.full((len(prompts),), 500)
+    def step(batch: list[str]) -> None:
+        latents = torch.zeros(len(batch), 4, height, width)
+        conditioning = model.encode_prompts(batch, replacements, clip_skip)
+        moments = torch.full((len(batch),), 500)
         losses = diffusion_losses(model, latents, torch.zeros_like(latents), moments, conditioning)
         torch.autograd.grad(losses.sum(), vectors)
 
-    return counted(step)
+    groups = [[prompt for prompt, its in zip(prompts, chunks, strict=True) if its == count] for count in set(chunks)]
+    return sum(counted(partial(step, group)) for group in groups)
 
 
 def on_paper() -> DiffusersModel:
@@ -145,7 +150,7 @@ def main() -> None:
     print(f"Stable Diffusion 1.5, {8 * side}×{8 * side}, TFLOP a step")
     for name, prompts in PROMPTS.items():
         for clip_skip in (1, 2):
-            least = floor(model, side, side, len(prompts), Chunks.of(model, prompts), clip_skip)
+            least = floor(model, side, side, Chunks.of(model, prompts), clip_skip)
             taken = ours(model, side, side, prompts, clip_skip)
             print(f"{name:36} CLIP skip {clip_skip}   {taken:6.3f}   least {least:6.3f}   ratio {taken / least:.3f}")
     model.recompute = True

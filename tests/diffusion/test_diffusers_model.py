@@ -43,6 +43,8 @@ def test_long_prompts_have_a_chunk_for_each_75_tokens(micro):
     assert micro.encode_prompts([long], {}, 1).shape == (1, 2 * 77, micro.hidden_size)
     both = micro.encode_prompts([long, "solo"], {}, 1)
     assert both.shape == (2, 2 * 77, micro.hidden_size)
+    assert micro.chunk_counts([long, "solo"], {}) == [2, 1]
+    assert micro.chunk_counts(["zorgle, zorgle"], {"zorgle": torch.zeros(40, micro.hidden_size)}) == [2]
     assert torch.allclose(both[1, 77:], micro.encode_prompts([""], {}, 1)[0], atol=1e-6)
 
 

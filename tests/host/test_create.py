@@ -52,6 +52,19 @@ def test_a_foreign_file_in_the_output_folder_is_in_the_way(studio, run_config, t
     assert [path.read_bytes() for path in made.kept] == [b"mine"]
 
 
+def test_a_training_of_what_was_created_may_begin_and_keeps_it(studio, run_config):
+    config = run_config(output="", max_steps=1, validate_every=0)
+    untrained = create_embedding(studio, config, Job("test")).published.read_bytes()
+    result = train(studio, config, Job("test"))
+    assert load_embedding(result.published).step == 1
+    kept = result.published.with_name("zorgle.safetensors.old-1")
+    assert kept.read_bytes() == untrained
+    # Elsewhere too, but not where somebody has changed it.
+    create_embedding(studio, run_config(output="", name="zorgtwo"), Job("test")).published.write_bytes(b"changed")
+    with pytest.raises(GuardError, match='There is an embedding "zorgtwo" already'):
+        train(studio, run_config(output="", name="zorgtwo", max_steps=1), Job("test"))
+
+
 def test_a_word_or_too_many_words_are_refused(studio, run_config):
     with pytest.raises(GuardError, match="is a word the model knows"):
         create_embedding(studio, run_config(name="smile"), Job("test"))

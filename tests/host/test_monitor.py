@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import shutil
 import sys
@@ -9,13 +10,16 @@ import pytest
 import torch
 
 from lib_dsm.errors import GuardError
+from lib_dsm.host.monitor import Monitor
 from lib_dsm.host.past import past_run
 from lib_dsm.host.run import train
+from lib_dsm.host.steps import continue_from
 from lib_dsm.jobs import Job
 from lib_dsm.networks.embedding import load_embedding
 from lib_dsm.training.config import PreviewRequest
 from lib_dsm.training.curves import COLUMNS
 from lib_dsm.training.run_folder import RunFolder
+from lib_dsm.training.validation import FixedDraws
 
 TOLD = (
     "losses", "curves", "band_edges", "vocabulary", "speed", "validation", "verdict", "previews", "saved", "ended",
@@ -170,6 +174,39 @@ def test_a_run_stops_by_itself_where_that_was_asked_for(studio, run_config):
     assert on.data["ended"] == "" == past_run(studio, result.folder).data["ended"]
 
 
+def test_a_run_killed_between_its_verdict_and_its_end_ends_there_too(studio, run_config, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def kill(self, made):
+        found = validated(self, made)
+        if self.ended:
+            raise Killed
+        return found
+
+    def kill_now():
+        raise Killed
+
+    validated = Monitor.validated
+    config = watched(run_config, learning_rate="1e-8", max_steps=12, validate_every=1, save_every=1, stop_when="flat")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Monitor, "validated", kill)
+        train(studio, config, Job("test"))
+    job = Job("test")
+    result = train(studio, config, job, resume=True)
+    whole = train(studio, dataclasses.replace(config, name="zorgwhole"), Job("test"))
+    assert result.step == whole.step < 12 and not result.stopped
+    assert job.data["ended"].startswith(f"Stopped by itself after step {result.step}.")
+    assert past_run(studio, result.folder).data["ended"] == job.data["ended"]
+    # Who goes on nevertheless can, also when that is cut short before the next verdict, and elsewhere.
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Monitor, "stepped", lambda self, row: kill_now())
+        train(studio, config, Job("test"), resume=True)
+    assert train(studio, config, Job("test"), resume=True).step > result.step
+    other = continue_from(studio, whole.folder, whole.step)
+    assert train(studio, other, Job("test"), resume=True).step > whole.step
+
+
 def test_otherwise_it_only_suggests(studio, run_config):
     config = watched(run_config, learning_rate="1e-8", max_steps=8, validate_every=1, save_every=0)
     job = Job("test")
@@ -192,6 +229,31 @@ def test_a_validation_that_fails_costs_no_training(studio, run_config, monkeypat
     assert train(studio, watched(run_config), job).step == 6
     assert "The validation of step 2 failed: RuntimeError: out of memory" in job.snapshot()["lines"]
     assert job.data["validation"]["series"] == [] and job.data["verdict"] is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_validation_that_is_no_number_ends_no_run_and_can_be_read(studio, run_config, monkeypatch, value):
+    measure = FixedDraws.measure
+
+    def poisoned(self, model, trainable):
+        losses = measure(self, model, trainable)
+        return ((value, *losses[0][1:]), *losses[1:]) if len(made) == 1 else losses
+
+    made = []
+    monkeypatch.setattr(FixedDraws, "measure", lambda *given: (poisoned(*given), made.append(None))[0])
+    job = Job("test")
+    result = train(studio, watched(run_config), job)
+    assert result.step == 6 and any("not a number" in line for line in job.snapshot()["lines"])
+    assert "broken" in {finding["id"] for finding in job.data["findings"]}
+    series = job.data["validation"]["series"]
+    assert [(told["step"], told["loss"] is None, told["z"] is None) for told in series] == [
+        (0, False, True), (2, True, True), (4, False, True), (6, False, False),
+    ]  # fmt: skip
+    assert json.loads(json.dumps(job.data, allow_nan=False)) is not None
+    assert past_run(studio, result.folder).data["validation"] == job.data["validation"]
+    again = Job("test")
+    assert train(studio, watched(run_config, max_steps=8), again, resume=True).step == 8
+    assert again.data["validation"]["series"][:4] == series
 
 
 def test_a_model_changed_under_the_trainer_stops_the_run_and_what_was_learned_is_kept(studio, run_config, monkeypatch):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -5,14 +6,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib_dsm import options
-from lib_dsm.errors import BusyError, GuardError, InputError, ModelError
+from lib_dsm import files, options
+from lib_dsm.errors import BusyError, GuardError, InputError, ModelError, StorageError
+from lib_dsm.host import steps
+from lib_dsm.host.create import create_embedding
 from lib_dsm.host.past import past_run
-from lib_dsm.host.run import train
+from lib_dsm.host.run import run_folder, train
 from lib_dsm.host.steps import continue_from, use_step
 from lib_dsm.jobs import Job
 from lib_dsm.networks.embedding import load_embedding, save_pt
 from lib_dsm.training.config import PreviewRequest
+from lib_dsm.training.presets import settings_of_run
 from lib_dsm.training.run_folder import RunFolder
 
 
@@ -130,12 +134,99 @@ def test_a_disk_that_does_not_take_it_leaves_no_half_run(studio, ran, monkeypatc
     def full(*arguments, **named):
         raise OSError(28, "No space left on device")
 
-    from lib_dsm.errors import StorageError
-
     monkeypatch.setattr("lib_dsm.host.steps.shutil.copytree", full)
     with pytest.raises(StorageError, match="No space left"):
         continue_from(studio, ran, 2)
     assert not [path for path in ran.parent.iterdir() if path.is_dir() and path != ran]
+
+
+def test_changed_settings_outlive_a_start_that_fails(studio, ran):
+    """And the guards look at what the vectors were trained with all the same, until the new run has begun."""
+    changes = {"name": "zorgle-other", "learning_rate": "0.0001", "max_steps": 3, "clip_skip": 2}
+    config = continue_from(studio, ran, 2, changes)
+    for _ in range(2):
+        with pytest.raises(GuardError, match="CLIP skip 1"):
+            train(studio, config, Job("test"), resume=True)
+        assert settings_of_run(ran.with_name("zorgle-other")) == config
+    assert (config.learning_rate, config.max_steps, config.clip_skip) == ("0.0001", 3, 2)
+    # A run made from it before it begins is compared with the same.
+    again = continue_from(studio, ran.with_name("zorgle-other"), 2, {"name": "zorgle-third"})
+    with pytest.raises(GuardError, match="CLIP skip 1"):
+        train(studio, again, Job("test"), resume=True)
+    train(studio, dataclasses.replace(config, clip_skip=1), Job("test"), resume=True)
+    assert "trained_with" not in RunFolder(ran.with_name("zorgle-other")).read_record()
+
+
+def test_a_second_one_of_the_name_waits_for_no_one_and_destroys_nothing(studio, ran, monkeypatch):
+    def meanwhile(*arguments):
+        with pytest.raises(BusyError):
+            continue_from(studio, ran, 2)
+        return demand(*arguments)
+
+    demand = steps._demand_free
+    copy = steps._copy_until
+
+    def copied(source, part, *others):
+        copy(source, part, *others)
+        with pytest.raises(BusyError):
+            continue_from(studio, ran, 2)
+        assert RunFolder(part).saved_steps() == [2]
+
+    monkeypatch.setattr(steps, "_copy_until", copied)
+    monkeypatch.setattr(steps, "_demand_free", meanwhile)
+    assert RunFolder(run_folder(studio, continue_from(studio, ran, 2)).path).saved_steps() == [2]
+
+
+def test_what_is_used_is_told_before_the_host_is_waited_for(studio, ran, monkeypatch):
+    job, seen = Job("test"), []
+
+    def busy():
+        seen.append(job.data.get("summary"))
+        raise RuntimeError("no model")
+
+    monkeypatch.setattr(studio, "networks_changed", busy)
+    assert use_step(studio, ran, 2, job).step == 2
+    assert seen == [job.data["summary"]] and "zorgle.safetensors holds step 2 now" in seen[0]
+    assert "did not take notice" in job.snapshot()["lines"][-1]
+    made = Job("test")
+    create_embedding(studio, run_config_of(ran), made)
+    assert seen[1:] == [job.data["summary"]] and "did not take notice" in made.snapshot()["lines"][-1]
+
+
+def run_config_of(folder: Path):
+    """The settings of a run, for an untrained embedding of another name."""
+    return dataclasses.replace(settings_of_run(folder), name="zorgnew", output="")
+
+
+def full_disk(monkeypatch, file: str) -> None:
+    """No room for `file` any more."""
+    write = files.write_atomically
+
+    def full(path, content):
+        if path.name == file and "embeddings" in path.parts:
+            raise StorageError("No space left.")
+        write(path, content)
+
+    monkeypatch.setattr("lib_dsm.files.write_atomically", full)
+
+
+def test_a_disk_that_does_not_take_a_step_leaves_what_was_published(studio, ran, monkeypatch):
+    """Also what another program had put there."""
+    other = published(studio).with_suffix(".pt")
+    save_pt(load_embedding(published(studio)), other)
+    before = {path.name: path.read_bytes() for path in studio.folders.embeddings.iterdir()}
+    full_disk(monkeypatch, "zorgle.safetensors")
+    with pytest.raises(StorageError):
+        use_step(studio, ran, 2)
+    assert {path.name: path.read_bytes() for path in studio.folders.embeddings.iterdir()} == before
+
+
+def test_a_disk_that_does_not_take_a_new_embedding_leaves_the_old_one(studio, ran, run_config, monkeypatch):
+    before = {path.name: path.read_bytes() for path in studio.folders.embeddings.iterdir()}
+    full_disk(monkeypatch, "zorgle.safetensors")
+    with pytest.raises(StorageError):
+        create_embedding(studio, run_config(overwrite=True, output=""), Job("test"))
+    assert {path.name: path.read_bytes() for path in studio.folders.embeddings.iterdir()} == before
 
 
 PREVIEW = (PreviewRequest(prompt="[name]", width=64, height=64, steps=1),)

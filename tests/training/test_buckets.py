@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from lib_dsm.training.buckets import (
     AREA_WEIGHT,
+    Shown,
     batches,
     crop_box,
     lost_share,
@@ -152,6 +153,17 @@ def test_batches_hold_one_size_and_every_showing(sizes, batch_size):
     assert sorted((item for group in groups for item in group), key=lambda item: item.place) == shown
     for group in groups:
         assert len(group) <= batch_size and len({sizes[item.index] for item in group}) == 1
+
+
+@given(st.lists(st.tuples(three_sizes, st.integers(1, 3)), min_size=1, max_size=20), st.integers(1, 5))
+def test_batches_hold_prompts_of_one_length_if_these_are_known(pictures, batch_size):
+    sizes, chunks = zip(*pictures, strict=True)
+    shown = [Shown(index, index) for index in range(len(pictures))]
+    groups = batches(shown, sizes, batch_size, chunks)
+    assert sorted((item for group in groups for item in group), key=lambda item: item.place) == shown
+    assert all(len({pictures[item.index] for item in group}) == 1 for group in groups)
+    # As few as there can be.
+    assert len(groups) == sum(-(-count // batch_size) for count in Counter(pictures).values())
 
 
 SQUARES = [(64, 64)] * 20

@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 
 import pytest
 import torch
@@ -256,6 +257,26 @@ def test_a_template_that_cuts_the_gradient_is_noticed_at_once(run_config, micro,
     run.resume()
     with pytest.raises(GuardError, match="no gradient"):
         run.run()
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_prompts_without_the_name_add_no_gradient_and_end_no_run(run_config, micro, pictures, tmp_path, accumulation):
+    """Where that was allowed, a part or a whole step may be without the name, also the first after resuming."""
+    named = []
+    for seed in range(99):  # the first step has the name in one batch of several
+        settings = {"template": ("[name]", "[filewords]"), "seed": seed, "batch_size": 1}
+        config = run_config(max_steps=3, save_every=1, gradient_accumulation=accumulation, **settings)
+        run = trainer(config, micro, tmp_path / f"{seed}", pictures)
+        named = ["zorgle" in run._prompt((), place) for place in range(3 * accumulation)]
+        if any(named[:accumulation]) and not any(named[-accumulation:]):
+            break
+    run.resume()
+    run.run()
+    rows = list(run.folder.losses())
+    assert rows[0][3] > 0 and rows[2][3] == 0 and all(row[1] > 0 for row in rows)
+    shutil.rmtree(run.folder.state_folder(3))
+    resumed = trained(config, micro, run.folder.path, pictures)
+    assert torch.equal(resumed.trainable.state()["vectors"], run.trainable.state()["vectors"])
 
 
 class Poisoned:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given
@@ -13,6 +15,7 @@ from lib_dsm.jobs import Job
 from lib_dsm.networks.textual_inversion import TextualInversion, initial_vectors
 from lib_dsm.training import memory
 from lib_dsm.training.loop import Callbacks, Commands, Trainer
+from lib_dsm.training.pictures import TrainingSet
 from lib_dsm.training.run_folder import RunFolder
 from tests.micro import training_set
 
@@ -110,6 +113,27 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_sum_stays(run_config, model
     for one, other in zip(gradients, expected, strict=True):
         assert (one - other).norm() < 1e-2 * other.norm()
     assert torch.allclose(vectors, whole, atol=1e-4)
+
+
+def test_a_prompt_is_not_longer_for_its_neighbours(run_config, model, pictures, tmp_path):
+    """A long caption among short ones: however the batch is cut, the gradient is the sum of each picture's own."""
+    tags = tuple(f"red hair {count}" for count in range(30))
+    long = dataclasses.replace(pictures.pictures[0], tags=tags)
+    mixed = TrainingSet((long, *pictures.pictures[1:4]))
+    seen = []
+
+    class Listening(Short):
+        def predict(self, noisy, timesteps, conditioning):
+            seen.append((len(noisy), conditioning.shape[1] // 77))
+            return super().predict(noisy, timesteps, conditioning)
+
+    config = run_config(max_steps=1, batch_size=4)
+    vectors, gradients = steps_of(config, Listening(model, 4), mixed, tmp_path / "whole")
+    chunks = model.chunk_counts([", ".join(tags)], {})[0]
+    assert chunks > 1 and sorted(seen) == [(1, chunks), (3, 1)]
+    alone, expected = steps_of(run_config(max_steps=1, batch_size=1, gradient_accumulation=4), model, mixed, tmp_path)
+    assert (gradients[0] - expected[0]).norm() < 1e-3 * expected[0].norm()
+    assert torch.allclose(vectors, alone, atol=1e-4)
 
 
 def test_then_activations_are_recomputed(run_config, model, pictures, tmp_path):

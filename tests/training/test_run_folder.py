@@ -70,6 +70,48 @@ def test_pictures_after_the_saved_step_are_dropped_and_others_stay(tmp_path):
     assert [path.name for path in folder.previews_of(500)] == ["step-000500-1.png", "step-000500-2.png"]
 
 
+def test_what_is_taken_away_is_kept_aside_and_not_listed(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.images.mkdir()
+    for step in (1, 2):
+        folder.add_loss(step, step / 3)
+        folder.add_validation(step, "key", 0.1, [[step, 0.2, 0.3, 0.4]])
+        preview = {"path": folder.preview_file(step, 0), "prompt": "p", "seed": 1, "width": 64, "height": 64}
+        folder.add_preview(step, preview)
+        folder.preview_file(step, 0).write_bytes(b"picture %d" % step)
+    folder.keep_until(2)
+    assert not (tmp_path / "abandoned").exists()
+    for number in (1, 2):
+        folder.keep_until(1)
+        kept = RunFolder(tmp_path / "abandoned" / str(number))
+        assert [row[0] for row in kept.losses()] == [2] == [made.step for made in kept.validations("key")]
+        told = [(preview["step"], preview["prompt"]) for preview in kept.previews()]
+        assert told == [(2, "p")] and kept.preview_file(2, 0).read_bytes() == b"picture 2"
+        assert [preview["step"] for preview in folder.previews()] == [1] == [int(row[0]) for row in folder.losses()]
+        folder.add_loss(2, 0.5)
+        folder.add_validation(2, "key", 0.1, [[0.1, 0.2, 0.3, 0.4]])
+        folder.add_preview(2, preview)
+        folder.preview_file(2, 0).write_bytes(b"picture 2")
+    folder.keep_until(0, abandon=False)
+    assert not list(folder.losses()) and len(list((tmp_path / "abandoned").iterdir())) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"cut short", b"\0" * 100])
+def test_a_state_that_cannot_be_read_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch, content):
+    folder = RunFolder(tmp_path / "run")
+    for step in (10, 20):
+        folder.save_state(step, state(step), lambda path: None)
+
+    def broken_off(path, **how):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match=r"step 20 cannot be read.*Input/output"):
+        patch.setattr("lib_dsm.training.run_folder.safe_open", broken_off)
+        folder.load_latest()
+    folder.state_file(20, "state.safetensors").write_bytes(content)
+    assert folder.load_latest()[0] == 10
+
+
 def test_a_run_is_trained_in_one_place_only(tmp_path):
     folder = RunFolder(tmp_path / "run")
     with folder.locked(), pytest.raises(BusyError), RunFolder(tmp_path / "run").locked():

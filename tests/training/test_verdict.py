@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import statistics
 
@@ -119,6 +120,25 @@ def test_broken():
 def test_the_best_is_never_one_that_is_no_number():
     poisoned = Validation(0, ((math.nan,),))
     assert best_of([poisoned, Validation(1, ((0.5,),)), Validation(2, ((0.5,),))]).step == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_losses_that_are_no_numbers_break_nothing(value):
+    """Wherever they are in a series, and whether one draw or all; only the last validation alone makes it broken."""
+    good = run(*LEARNED, 0.5, 0.5, 0.5)
+    for losses in (((value,) * 4,) * UNITS, (((value, *good[0].losses[0][1:]), *good[0].losses[1:]))):
+        poisoned = Validation(150, losses)
+        for before, after in ((poisoned, good[0]), (good[0], poisoned), (poisoned, poisoned)):
+            found = change(before, after)
+            assert math.isnan(found.mean) and math.isnan(found.error) and math.isnan(found.z)
+        for place in range(len(good)):
+            series = [*good[:place], dataclasses.replace(poisoned, step=good[place].step), *good[place + 1 :]]
+            verdict = judge(series)
+            assert (verdict is not None and verdict.state == "broken") is (place == len(good) - 1)
+            assert verdict is None or "nan" not in verdict.reason
+    # Two of three above the best are no proof where the third is no number.
+    rising = [*run(*LEARNED), dataclasses.replace(poisoned, step=600), *run(*LEARNED, 0.5, 0.9, 0.9)[-2:]]
+    assert judge(rising) is None or judge(rising).state != "overtrained"
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["each draw for itself", "all draws together"])

@@ -82,6 +82,7 @@ def encode(checkpoint: str, prompts: list[str], vectors: str, clip_skips: list[i
         for clip_skip in clip_skips:
             for prompt in prompts:
                 ours.append(session.model.encode_prompts([prompt], replacements, clip_skip))
+                assert ours[-1].shape[1] == 77 * session.model.chunk_counts([prompt], replacements)[0]
                 same.append(bool(torch.equal(ours[-1], _encode_without_us(prompt, replacements, clip_skip))))
     save_file({f"{index:03d}": tensor.contiguous() for index, tensor in enumerate(ours)}, out)
     return same
