@@ -55,7 +55,7 @@ def create_embedding(host: Host, config: RunConfig, job: Job) -> Created:
 
     outputs = Outputs(host.folders.data / "created.json")
     job.progress(0, 0, "loading the model")
-    with host.training_session(config) as session:
+    with host.training_session(config, brief=True) as session:
         found = _findings(host, config, session, outputs)
         for finding in found:
             job.say(f"[{finding.severity.value}] {finding.problem} {finding.remedy}".rstrip())
