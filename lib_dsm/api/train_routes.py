@@ -120,7 +120,7 @@ def start_job(service: Service, config: RunConfig, resume: bool) -> dict[str, An
     from lib_dsm.host.run import start_training
 
     job = start_training(service.host, config, resume)
-    job.data["tab"] = "train"
+    job.data.update(tab="train", resumed=resume)
     return {"job": job.id}
 
 

@@ -125,7 +125,8 @@ class WebUISession:
 def training_session(wanted: str, brief: bool = False) -> Iterator[WebUISession]:
     """The model of checkpoint `wanted`, fit for training, for as long as the context lasts.
 
-    Waits for a running generation, check or creation to end; `brief` says that others may wait for this one. Must not be called by a thread that holds the WebUI's queue lock.
+    Waits for a running generation, check or creation to end; `brief` says that others may wait for this one. Must not
+    be called by a thread that holds the WebUI's queue lock.
 
     Raises:
         BusyError: another training holds the model.

@@ -481,6 +481,44 @@ def test_steps_are_compared_used_and_continued_from(train_page, studio_url, shot
     )
 
 
+def test_remarks_of_a_run_act_on_that_run_and_not_on_the_form(train_page, shots):
+    page = train_page()
+    train_settings(page, **SMALL, name="remarkzorg", max_steps=2, previews=[])
+    page.click("#dsm_train_start")
+    assert trained(page, "remarkzorg") == "done", page.inner_text("#dsm_train_panel")
+    page.click("#dsm_train_resume_start")  # nothing is left to do
+    page.wait_for_selector("#dsm_train_panel [data-state=failed]")
+    remark = page.locator("#dsm_train_panel .dsm-check[data-id=resume-beyond-steps]")
+    others = page.locator("#dsm_train_panel .dsm-check:not([data-id=resume-beyond-steps]) .dsm-check-apply")
+    assert others.count() == 0  # such as a number of vectors: a run keeps its own
+    remark.locator("input").check()
+    before = page.evaluate("DSM.train.read()")
+    assert (before["max_steps"], before["override"]) == (2, "")
+    page.locator("#dsm_train_panel").screenshot(path=shots / "train-remarks.png")
+    remark.locator(".dsm-check-apply").click()
+    assert page.input_value("#dsm_train_until") == "3"
+    assert page.evaluate("DSM.train.read()") == before
+    with page.expect_request("**/dsm/v1/train/resume") as request:
+        page.click("#dsm_train_resume_start")
+    sent = request.value.post_data_json
+    assert (sent["max_steps"], sent["override"]) == (3, ["resume-beyond-steps"])
+    page.wait_for_selector("#dsm_train_panel [data-state=done]")
+    assert "3 / 3" in page.inner_text("#dsm_train_panel .dsm-job-numbers")
+
+
+def test_a_start_that_was_refused_leaves_nothing_to_resume(train_page):
+    page = train_page()
+    train_settings(page, **SMALL, name="smile", max_steps=2, previews=[])
+    page.click("#dsm_train_start")
+    assert trained(page, "smile") == "failed"
+    panel = page.locator("#dsm_train_panel")
+    assert panel.locator(".dsm-check[data-id=name-is-a-word]").count()
+    assert panel.locator(".dsm-check-override, .dsm-check-apply").count() == 0
+    assert page.locator("#dsm_train_resume_start").is_hidden()
+    panel.locator("button:text-is('Check settings')").click()
+    page.wait_for_selector("#dsm_train_findings .dsm-check[data-id=name-is-a-word] .dsm-check-override")
+
+
 def test_two_trainings_at_once_are_refused_with_a_sentence(train_page):
     page = train_page()
     train_settings(page, **SMALL, name="firstzorg", max_steps=100_000, previews=[])
