@@ -19,10 +19,10 @@ _IN_FORCE = ("open", "done", "redoing")  # states of acts that were not taken ba
 def pruned_tags(folder: Path) -> list[tuple[str, float]]:
     """Each tag that pictures lost in the recorded history, with the share of pictures, 0 to 1, the most frequent first.
 
-    A tag that came back, as by an undo, or only has another spelling now is not lost. Nor is one that was replaced: what
-    goes from a caption in an act that also brings it a tag counts as replaced, all of it, since a word too few to start
-    from does less harm than a wrong one. Of equal shares the one that stood further in front comes first; a tag is
-    spelled as it was last.
+    A tag that came back, as by an undo, or only has another spelling now is not lost. Nor is one that was replaced:
+    what goes from a caption in an act that also brings it a tag counts as replaced, all of it, since a word too few to
+    start from does less harm than a wrong one. Of equal shares the one that stood further in front comes first; a tag
+    is spelled as it was last.
 
     Raises:
         InputError: the folder or its history cannot be read.

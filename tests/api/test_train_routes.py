@@ -98,6 +98,11 @@ def test_a_plan_gives_the_prompts_that_the_training_reads(client, config, opened
     more = {"preview_every": 0, "previews": []}
     finish(client, client.post(V1 + "train/start", json={"config": {**config, **settings, **more}}).json()["job"])
     assert read == prompts and len(set(prompts)) > 1
+    # Where an embedding's own training goes on, so do the showings.
+    service.host.folders.embeddings.mkdir(parents=True, exist_ok=True)
+    save_pt(Embedding("before", torch.ones(2, 80), step=2), service.host.folders.embeddings / "before.pt")
+    later = {**config, **settings, "init_embedding": "before", "init_continue": True}
+    assert plan(client, later)["prompts"][:2] == prompts[2:]
     assert "not named" in plan(client, {**config, "template_source": "file"})["prompts_problem"]
 
 
