@@ -11,6 +11,7 @@ import torch
 
 from lib_dsm.demo import world
 from lib_dsm.networks.embedding import Embedding, load_embedding, save_pt
+from lib_dsm.pruning.prune import PruneOptions, plan_prune
 from tests.browser.helpers import choose, fill, open_project, tab, train_settings, trained, unfold
 
 REQUESTS = [
@@ -33,8 +34,8 @@ def project(tmp_path):
 
 @pytest.fixture
 def train_page(open_page, project):
-    def make(width: int = 1280, theme: str = "light"):
-        page = open_page(width, theme)
+    def make(width: int = 1280, theme: str = "light", **how):
+        page = open_page(width, theme, **how)
         open_project(page, project)
         tab(page, "Train")
         page.wait_for_function("DSM.train.ready")
@@ -85,6 +86,45 @@ def test_tokens_are_counted_while_typing(train_page):
     fill(page, "dsm_train_vectors", 3)
     page.wait_for_selector(".dsm-tokens.dsm-over :text('use 4 vectors')")
     assert page.locator(".dsm-piece.dsm-lost").all_inner_texts() == ["hair"]
+
+
+def test_words_to_start_from_come_from_what_was_pruned(train_page, project, shots):
+    page = train_page(refusing="train/words")
+    button = page.locator("#dsm_train_tokens button:text-is('From pruned tags')")
+    told = page.locator("#dsm_train_tokens .dsm-tokens-head span")
+    train_settings(page, vectors=8, init_text="smile")
+    page.wait_for_selector("#dsm_train_tokens b:text-is('1 token for 8 vectors')")
+    button.click()
+    page.wait_for_selector("#dsm_train_tokens:has-text('No tag was pruned from most captions of SET')")
+    assert_nothing_is_cut_off(page)
+    for index, caption in enumerate(sorted((project / "SET").glob("*.txt"))):
+        caption.write_text("solo, twin drills, blue eyes" + ", hat" * (index < 3), encoding="utf-8")
+    plan_prune(project / "SET", PruneOptions(remove=("twin drills", "blue eyes", "hat"))).apply()
+    button.click()
+    page.wait_for_function("async () => (await DSM.train.read()).init_text === 'twin drills blue eyes'")
+    page.wait_for_selector("#dsm_train_tokens b:text-is('4 tokens for 8 vectors')")
+    # One vector holds none of them: what was written stays, and the sentence says what is needed.
+    train_settings(page, vectors=1, init_text="smile")
+    page.wait_for_selector("#dsm_train_tokens b:text-is('1 token for 1 vector')")
+    button.click()
+    page.wait_for_function("document.querySelector('.dsm-tokens-head span').textContent.includes('needs 2 vectors')")
+    assert told.inner_text().endswith("Use at least 2 vectors, or write a word of your own.")
+    assert page.evaluate("DSM.train.read()")["init_text"] == "smile"
+    assert_nothing_is_cut_off(page)
+    page.locator("#dsm_train_tokens").screenshot(path=shots / "train-pruned-words.png")
+
+
+def assert_nothing_is_cut_off(page) -> None:
+    """The box of the tokens has a fixed height, so that nothing moves while one types."""
+    cut = page.evaluate("""() => {
+        const box = document.querySelector(".dsm-tokens");
+        const inner = box.getBoundingClientRect();
+        return [...box.querySelectorAll("b, span, button, .dsm-vectors")].filter((part) => {
+            const place = part.getBoundingClientRect();
+            return place.width && (place.bottom > inner.bottom || place.right > inner.right || place.top < inner.top);
+        }).map((part) => part.textContent);
+    }""")
+    assert cut == []
 
 
 def test_an_embedding_is_created_without_a_project(open_page):
@@ -218,6 +258,13 @@ def test_a_late_failure_does_not_hide_a_newer_plan_and_is_asked_again(train_page
     page = train_page()
     train_settings(page, **SMALL)
     page.wait_for_selector("#dsm_train_plan b:text-is('10 pictures')")
+    label = page.locator("#dsm_train_prompts .dsm-caption")
+    assert label.text_content() == "What the first steps read"
+    train_settings(page, validation_share=0.1)
+    page.wait_for_selector("#dsm_train_plan :text('1 picture is held out')")
+    assert label.text_content() == "Prompts such as the steps read"
+    train_settings(page, validation_share=0)
+    page.wait_for_selector("#dsm_train_plan :text('1 picture is held out')", state="detached")
     held, failing = [], []
 
     def answer(route):
