@@ -94,7 +94,7 @@
         const parts = [];
         if (verdict) {
             const told = line(VERDICTS[verdict.state] || "info", verdict.reason, [verdict.advice, best(verdict)].filter(Boolean).join(" "));
-            told.prepend(h("span", {class: "dsm-badge"}, verdict.state), " ");
+            told.prepend(h("span", {class: "dsm-state-word"}, verdict.state), " ");
             parts.push(h("div", {class: "dsm-caption"}, "Is it cooked?"), told);
         }
         else if (data.validation) parts.push(h("div", {class: "dsm-subdued"}, "The verdict comes with the next validations."));

@@ -112,6 +112,12 @@ def test_words_to_start_from_come_from_what_was_pruned(train_page, project, shot
     assert page.evaluate("DSM.train.read()")["init_text"] == "smile"
     assert_nothing_is_cut_off(page)
     page.locator("#dsm_train_tokens").screenshot(path=shots / "train-pruned-words.png")
+    # Nor is it with a text of two lines.
+    train_settings(page, vectors=16, init_text="long red hair, blue eyes, hat, smile, school uniform")
+    page.wait_for_selector("#dsm_train_tokens b:text-is('13 tokens for 16 vectors')")
+    assert_nothing_is_cut_off(page)
+    button.click()
+    page.wait_for_selector("#dsm_train_tokens b:text-is('4 tokens for 16 vectors')")
 
 
 def assert_nothing_is_cut_off(page) -> None:
@@ -121,7 +127,7 @@ def assert_nothing_is_cut_off(page) -> None:
         const inner = box.getBoundingClientRect();
         return [...box.querySelectorAll("b, span, button, .dsm-vectors")].filter((part) => {
             const place = part.getBoundingClientRect();
-            return place.width && (place.bottom > inner.bottom || place.right > inner.right || place.top < inner.top);
+            return place.width && (part.scrollHeight > part.clientHeight + 1 && part.matches(".dsm-pieces") || place.bottom > inner.bottom || place.right > inner.right || place.top < inner.top);
         }).map((part) => part.textContent);
     }""")
     assert cut == []
@@ -414,8 +420,13 @@ def test_a_training_is_watched_stopped_and_resumed(train_page, open_page, projec
     page.click("#dsm_preview_now")
     page.wait_for_selector("#dsm_previews .dsm-preview >> nth=1")
     page.wait_for_selector("#dsm_train_panel .dsm-verdict .dsm-line")
-    word = page.inner_text("#dsm_train_panel .dsm-verdict .dsm-badge")
+    word = page.inner_text("#dsm_train_panel .dsm-verdict .dsm-state-word")
     assert word in ("improving", "flat", "overtrained", "broken")
+    badge, verdict = (
+        page.locator(f"#dsm_train_panel .dsm-verdict {part}").bounding_box()
+        for part in (".dsm-state-word", ".dsm-line")
+    )
+    assert verdict["x"] < badge["x"] < verdict["x"] + 40 and 0 < badge["y"] - verdict["y"] < 20
     # While it is looked at again and again, nothing on the page moves.
     places = []
     for _ in range(8):
