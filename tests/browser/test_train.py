@@ -127,7 +127,9 @@ def assert_nothing_is_cut_off(page) -> None:
         const inner = box.getBoundingClientRect();
         return [...box.querySelectorAll("b, span, button, .dsm-vectors")].filter((part) => {
             const place = part.getBoundingClientRect();
-            return place.width && (part.scrollHeight > part.clientHeight + 1 && part.matches(".dsm-pieces") || place.bottom > inner.bottom || place.right > inner.right || place.top < inner.top);
+            const scrolled = part.matches(".dsm-pieces") && part.scrollHeight > part.clientHeight + 1;
+            const outside = place.bottom > inner.bottom || place.right > inner.right || place.top < inner.top;
+            return place.width && (scrolled || outside);
         }).map((part) => part.textContent);
     }""")
     assert cut == []
