@@ -266,6 +266,8 @@ def test_a_late_failure_does_not_hide_a_newer_plan_and_is_asked_again(train_page
     page = train_page()
     train_settings(page, **SMALL)
     page.wait_for_selector("#dsm_train_plan b:text-is('10 pictures')")
+    unfold(page, "captions")
+    page.wait_for_selector("#dsm_train_prompts .dsm-caption")
     label = page.locator("#dsm_train_prompts .dsm-caption")
     assert label.text_content() == "What the first steps read"
     train_settings(page, validation_share=0.1)
