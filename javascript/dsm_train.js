@@ -175,6 +175,7 @@
     // Hidden: knows the fields, and brings back what was written before the page was loaded anew.
     DSM.widgets.trainform = async (place) => {
         fields = JSON.parse(place.dataset.fields);
+        train.notInAPreset = JSON.parse(place.dataset.kept);
         train.initialRequests = JSON.parse(place.dataset.previews);
         train.requests.begin(JSON.parse(place.dataset.requests), train.initialRequests);
         const form = root().querySelector("#dsm_train_form");

@@ -18,10 +18,11 @@
         return words.charAt(0).toUpperCase() + words.slice(1);
     }
 
-    function applyButton(finding) {
-        if (!Object.keys(finding.apply || {}).length) return null;
+    function applyButton(finding, override) {
+        const names = Object.keys(finding.apply || {});
+        if (!names.length || !names.every(override.takes)) return null;
         const button = h("button", {class: "dsm-button dsm-small dsm-check-apply", onclick: () => {
-            train.fill(finding.apply);
+            override.fill(finding.apply);
             button.disabled = true;
             button.textContent = `✓ ${button.textContent}`;
         }}, remedy(finding.apply));
@@ -33,8 +34,9 @@
         h("ul", {class: "dsm-checklist"}, passed.map((guard) => h("li", {class: "dsm-check dsm-fix", "data-id": guard.id},
             h("span", {class: "dsm-check-sign", title: SIGNS.ok[1], "aria-label": SIGNS.ok[1]}, SIGNS.ok[0]), h("div", {}, guard.fine))))) : null);
 
-    // Findings as a checklist. What blocks can be overridden by its own box, but for a run that has none (`override`
-    // gives and takes the ids); so a remedy that is a change of the form has its button.
+    // Findings as a checklist. What blocks can be overridden by its own box, and a remedy that changes settings has its
+    // button. `override` says where both go: `has` and `set` an id, `takes` a setting by its name and `fill` in several;
+    // null where nothing can be done any more.
     train.checklist = (findings, override) => {
         const ids = new Set();
         return h("ul", {class: "dsm-checklist"}, findings.map((finding) => {
@@ -43,7 +45,7 @@
             ids.add(finding.id);
             return h("li", {class: `dsm-check dsm-${finding.severity}`, "data-id": finding.id},
                 h("span", {class: "dsm-check-sign", title: meaning, "aria-label": meaning}, sign),
-                h("div", {}, h("b", {}, finding.problem), " ", finding.remedy, override ? applyButton(finding) : null,
+                h("div", {}, h("b", {}, finding.problem), " ", finding.remedy, override ? applyButton(finding, override) : null,
                     own ? h("label", {class: "dsm-check-override"}, h("input", {
                         type: "checkbox", checked: override.has(finding.id), onchange: (event) => override.set(finding.id, event.target.checked),
                     }), "Train all the same, on my own responsibility") : null));
@@ -55,6 +57,8 @@
     train.formOverride = {
         has: (id) => ids().includes(id),
         set: (id, on) => train.fill({override: on ? [...new Set([...ids(), id])] : ids().filter((item) => item !== id)}),
+        takes: () => true,
+        fill: (settings) => train.fill(settings),
     };
 
     function summary(findings) {

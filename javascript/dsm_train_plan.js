@@ -70,12 +70,14 @@
     // The first prompts as training reads them.
     DSM.widgets.trainprompts = (place) => {
         const list = h("ol", {class: "dsm-prompts"});
+        const caption = h("div", {class: "dsm-caption"});
         const draw = (facts) => {
+            caption.textContent = facts && facts.held_out ? "Prompts such as the steps read" : "What the first steps read";
             if (!facts) return;
             list.replaceChildren(...facts.prompts.map((prompt) => h("li", {}, prompt)));
             if (facts.prompts_problem) list.append(h("li", {class: "dsm-bad-text"}, facts.prompts_problem));
         };
-        place.replaceChildren(h("div", {class: "dsm-caption"}, "What the first steps read"), list);
+        place.replaceChildren(caption, list);
         DSM.on("train-plan", draw);
         draw(train.plan);
     };

@@ -85,7 +85,7 @@
             if (!await DSM.confirm("Save as a preset", body, "Save")) return;
             await attempt(async () => {
                 const settings = train.settings(await train.read(), true);
-                for (const key of [...train.NOT_IN_A_PRESET, "dataset"]) delete settings[key];
+                for (const key of train.notInAPreset) delete settings[key];
                 await post("train/presets", {name: input.value.trim(), settings});
                 await list(input.value.trim());
                 toast(`The preset “${input.value.trim()}” is saved.`);

@@ -94,7 +94,7 @@
         const parts = [];
         if (verdict) {
             const told = line(VERDICTS[verdict.state] || "info", verdict.reason, [verdict.advice, best(verdict)].filter(Boolean).join(" "));
-            told.prepend(h("span", {class: "dsm-badge"}, verdict.state), " ");
+            told.prepend(h("span", {class: "dsm-state-word"}, verdict.state), " ");
             parts.push(h("div", {class: "dsm-caption"}, "Is it cooked?"), told);
         }
         else if (data.validation) parts.push(h("div", {class: "dsm-subdued"}, "The verdict comes with the next validations."));
@@ -135,7 +135,20 @@
         const stop = button("dsm_cancel_train", "Stop and save", () => attempt(() => post(`jobs/${now.id}/cancel`)), {class: "dsm-button dsm-stop"});
         const until = h("input", {class: "dsm-field", id: "dsm_train_until", type: "number", min: "1", max: "1000000", "aria-label": "Train up to step", title: "Train up to this step"});
         const rate = h("input", {class: "dsm-field dsm-resume-rate", id: "dsm_train_rate", type: "text", title: "The learning rate from here on, as in the form: one rate, or rate:step pairs"});
-        const again = button("dsm_train_resume_start", "Resume", () => train.resume(name(), Number(until.value) || 0, rate.value, overridden(now)));
+        const again = button("dsm_train_resume_start", "Resume", () => train.resume(name(), Number(until.value) || 0, rate.value, overridden(now, own)));
+        // A run is resumed with its own settings but for these two fields, so what its remarks offer goes into them, and
+        // what is taken on is its own: the form is that of another run.
+        const taken = new Set();
+        const places = {max_steps: until, learning_rate: rate};
+        const own = {
+            has: (id) => taken.has(id),
+            set: (id, on) => { if (on) taken.add(id); else taken.delete(id); },
+            takes: (setting) => setting in places,
+            fill: (settings) => Object.entries(settings).forEach(([setting, value]) => {
+                places[setting].value = value;
+                places[setting].dispatchEvent(new Event("input"));
+            }),
+        };
         const goOn = h("div", {class: "dsm-resume"}, h("label", {}, "up to step", until), h("label", {}, "rate", rate), again);
         const load = button("dsm_run_settings", "Load its settings", () => train.loadRun(name()), {title: "Write this run's settings into the form above"});
         const timeline = train.timeline({use: (step) => train.use(name(), step), go: (step) => train.goOn(name(), step), busy: () => now.state === "running"});
@@ -164,7 +177,8 @@
             if (!run) facts.set("left", running && left !== null && left !== undefined ? duration(left) : running ? "–" : "0:00");
             if (!run) facts.set("elapsed", duration(now.elapsed));
             for (const item of [preview, save, stop]) item.hidden = !running;
-            for (const item of [goOn, load]) item.hidden = running || !name() || !data.run_folder;
+            const none = now.state === "failed" && neverBegan(now, run); // there is nothing to resume
+            for (const item of [goOn, load]) item.hidden = running || none || !name() || !data.run_folder;
             stop.disabled = now.cancelling;
             if (!until.value || document.activeElement !== until && !until.dataset.touched) until.value = now.total || "";
             if (!rate.value && document.activeElement !== rate) rate.value = data.learning_rate || "";
@@ -176,7 +190,7 @@
             for (const finding of fresh) toast(`${finding.problem} ${finding.remedy}`, "error");
             if (found !== noted) {
                 noted = found;
-                notes.replaceChildren(...remarks(now, fresh.length > 0 || Boolean(notes.querySelector("details[open]"))));
+                notes.replaceChildren(...remarks(now, none ? null : own, fresh.length > 0 || Boolean(notes.querySelector("details[open]"))));
             }
             drawn.update(data, running);
             timeline.update({...data, previews: (data.previews || []).map((item) => ({...item, stamp: run ? run.stamp : now.id}))}, running);
@@ -186,7 +200,11 @@
         return {element, update, problem: (error) => { text.textContent = error.message; }};
     };
 
-    function remarks(job, unfold) {
+    // A start that was refused leaves no run.
+    const neverBegan = (job, run) => !run && !job.data.resumed && !curvesOf(job.data).step.length;
+
+    // `own`: what its remarks can change, null where there is no run.
+    function remarks(job, own, unfold) {
         const found = job.data.findings || [];
         const parts = [];
         if (job.state === "failed") parts.push(line("error", job.error));
@@ -197,7 +215,10 @@
             const grave = found.filter((finding) => ["block", "warn"].includes(finding.severity)).length;
             parts.push(h("details", {class: "dsm-findings", open: job.state === "failed" || unfold},
                 h("summary", {}, `${plural(found.length, "remark")} of the guards${grave ? `, ${grave} to look at` : ""}`),
-                train.checklist(found, job.state === "failed" ? train.formOverride : null)));
+                train.checklist(found, job.state === "failed" ? own : null)));
+            if (job.state === "failed" && !own && found.some((finding) => finding.severity === "block")) {
+                parts.push(h("div", {}, h("button", {class: "dsm-button dsm-small", onclick: () => train.check()}, "Check settings"), " puts them right, or lets you take them on yourself."));
+            }
         }
         return parts;
     }
@@ -205,8 +226,8 @@
     // ---- acts on runs --------------------------------------------------------------------------------------------------------
 
     // What blocked the run that is shown, and was taken on by its box.
-    const overridden = (job) => [...new Set((job.data.findings || []).filter((finding) => finding.severity === "block").map((finding) => finding.id))]
-        .filter((id) => train.formOverride.has(id));
+    const overridden = (job, own) => [...new Set((job.data.findings || []).filter((finding) => finding.severity === "block").map((finding) => finding.id))]
+        .filter(own.has);
 
     train.resume = (name, steps, rate, override) => attempt(async () => {
         const answer = await post("train/resume", {run: name, max_steps: steps, learning_rate: rate, override});

@@ -47,13 +47,11 @@
 
     // ---- presets --------------------------------------------------------------------------------------------------------
 
-    // What is trained, and where to: never a preset's.
-    train.NOT_IN_A_PRESET = ["name", "folder", "checkpoint", "overwrite", "override"];
     // What a person writes, and what belongs to it: a preset's only where it names it.
     const TEXTS = ["init_text", "init_mode", "init_embedding", "init_continue", "template", "template_file", "previews"];
     const TEMPLATES = ["template", "template_source", "template_file"];
 
-    // The form's values after a preset, from those before.
+    // The form's values after a preset, from those before. What is trained, and where to, is never a preset's.
     train.withPreset = (preset, before) => {
         const named = preset ? preset.settings : {};
         const wanted = {...train.defaults(), ...named};
@@ -61,7 +59,7 @@
         if (!TEMPLATES.some((key) => key in named)) kept.push("template_source");
         // The number of vectors is that of the embedding it starts from.
         if (before.init_embedding && kept.includes("init_embedding")) kept.push("vectors");
-        for (const key of [...train.NOT_IN_A_PRESET, ...kept]) delete wanted[key];
+        for (const key of [...train.notInAPreset, ...kept]) delete wanted[key];
         return wanted;
     };
 })();

@@ -11,9 +11,9 @@
         const sentence = h("span", {class: "dsm-subdued"});
         const pieces = h("span", {class: "dsm-pieces"});
         const cells = h("div", {class: "dsm-vectors", role: "img", "aria-label": "What each vector starts from"});
-        const suggest = h("button", {type: "button", class: "dsm-btn", title: "Start from the tags that were pruned from most captions, as many as fit the vectors", onclick: fromPruned}, "From pruned tags");
+        const suggest = h("button", {type: "button", class: "dsm-button dsm-small", title: "Start from the tags that were pruned from most captions, as many as fit the vectors", onclick: fromPruned}, "From pruned tags");
         place.replaceChildren(h("div", {class: "dsm-tokens"},
-            h("div", {class: "dsm-tokens-head", role: "status"}, count, sentence, suggest), pieces, cells));
+            h("div", {class: "dsm-tokens-head", role: "status"}, h("div", {}, count, " ", sentence), suggest), pieces, cells));
         let asked = "";
         let counted = ""; // the embedding whose number of vectors was written into the form
 

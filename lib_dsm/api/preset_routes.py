@@ -12,9 +12,7 @@ from lib_dsm.api.service import Service
 from lib_dsm.errors import InputError
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.presets import delete_preset, list_presets, save_preset
-from lib_dsm.training.settings_file import settings_in
-
-_ANY_RUN = {"name": "unnamed", "checkpoint": "", "dataset": ""}  # what a file may leave out
+from lib_dsm.training.settings_file import ANY_RUN, settings_in
 
 
 def show(service: Service, call: Call) -> Any:
@@ -41,7 +39,7 @@ def read_settings(service: Service, call: Call) -> Any:
     except ValueError as error:
         raise InputError(f"The file is not valid JSON: {error}.", "Choose a RUN.json.") from None
     given = settings_in(given, "The file")
-    config = options.from_json(RunConfig, {**_ANY_RUN, **given}, "run settings")
+    config = options.from_json(RunConfig, {**ANY_RUN, **given}, "run settings")
     return {"settings": {key: value for key, value in options.to_json(config).items() if key in given}}
 
 

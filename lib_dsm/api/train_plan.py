@@ -7,7 +7,7 @@ from typing import Any
 
 from lib_dsm.errors import InputError
 from lib_dsm.training.buckets import Size, crop_box, lost_share, showings
-from lib_dsm.training.captions import draw_tags, draw_template, fill
+from lib_dsm.training.captions import draw_prompt
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.pictures import Plan, PlannedPicture
 from lib_dsm.training.schedule import schedule_of
@@ -59,8 +59,11 @@ def rate_curve(config: RunConfig, points: int) -> list[tuple[int, float]]:
     return [(step, value) for step in steps if (value := rate.at(step - 1)) is not None]
 
 
-def first_prompts(config: RunConfig, plan: Plan, count: int) -> list[str]:
-    """The first prompts that the training reads, as it draws them. Pictures that are held out would change which.
+def first_prompts(config: RunConfig, plan: Plan, count: int, begun: int = 0) -> list[str]:
+    """The first prompts that the training reads after step `begun`, as it draws them.
+
+    Where pictures are held out these are only such prompts: which pictures those are is decided by the contents of all
+    files, which takes too long to read for a plan.
 
     Raises:
         InputError: the template cannot be read.
@@ -68,16 +71,12 @@ def first_prompts(config: RunConfig, plan: Plan, count: int) -> list[str]:
     config = with_template(config)
     if not config.template:
         return []
-    prompts = []
     sizes = [picture.size for picture in plan.pictures]
-    for shown in showings(config.seed, sizes, config.repeats, 0, count, config.shown_together):
-        words = draw_tags(
-            plan.pictures[shown.index].tags, config.seed, shown.place,
-            shuffle=config.shuffle_tags, keep=config.keep_tags, dropout=config.tag_dropout,
-        )  # fmt: skip
-        template = draw_template(config.template, config.seed, shown.place)
-        prompts.append(fill(template, config.name, ", ".join(words)))
-    return prompts
+    begin = begun * config.pictures_per_step
+    return [
+        draw_prompt(config, config.name, plan.pictures[shown.index].tags, shown.place)
+        for shown in showings(config.seed, sizes, config.repeats, begin, count, config.shown_together)
+    ]
 
 
 def _buckets(pictures: Sequence[PlannedPicture]) -> list[dict[str, Any]]:

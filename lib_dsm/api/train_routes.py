@@ -13,6 +13,7 @@ from lib_dsm.api.http import Call, Route
 from lib_dsm.api.plain import plain
 from lib_dsm.api.service import Service
 from lib_dsm.errors import DsmError, InputError
+from lib_dsm.networks.stretching import stretched
 from lib_dsm.training.config import RunConfig
 
 RATE_POINTS = 240
@@ -31,11 +32,12 @@ def plan(service: Service, call: Call) -> Any:
 
     config = _config(service, call)
     planned = plan_pictures(config)
-    facts = describe_plan(config, planned, call.flag("pictures"), _begun(service, config))
+    begun = _begun(service, config)
+    facts = describe_plan(config, planned, call.flag("pictures"), begun)
     # What is half typed is no reason to show nothing of the rest.
     parts: dict[str, Callable[[], Any]] = {
         "rate": lambda: rate_curve(config, RATE_POINTS),
-        "prompts": lambda: first_prompts(with_host_template(service.host, config), planned, PROMPTS),
+        "prompts": lambda: first_prompts(with_host_template(service.host, config), planned, PROMPTS, begun),
     }
     for name, find in parts.items():
         try:
@@ -52,9 +54,7 @@ def tokens(service: Service, call: Call) -> Any:
         raise InputError(f"The text has {len(text)} characters.", "A few words are enough.")
     pieces = service.host.tokens(text, call.text("checkpoint", ""))
     count = call.whole("vectors", 1, 1, 75)
-    # As `networks.textual_inversion.initial_vectors` stretches them.
-    start = [index * len(pieces) // count for index in range(count)] if pieces else []
-    return {"tokens": pieces, "vectors": start}
+    return {"tokens": pieces, "vectors": stretched(len(pieces), count)}
 
 
 def words(service: Service, call: Call) -> Any:
@@ -120,7 +120,7 @@ def start_job(service: Service, config: RunConfig, resume: bool) -> dict[str, An
     from lib_dsm.host.run import start_training
 
     job = start_training(service.host, config, resume)
-    job.data["tab"] = "train"
+    job.data.update(tab="train", resumed=resume)
     return {"job": job.id}
 
 

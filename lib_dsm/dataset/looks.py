@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from lib_dsm.files import read_json, write_json
 
 ALIKE = 0.8
 """The share of the edges of two pictures that agree, from which on they count as nearly equal."""
+MOST_PAIRS = 100
+"""Of alike pictures so many pairs are named; a folder of copies has millions."""
 
 _SIDE, _COLOURS = 16, 4
 _CLEAR = 3.0  # levels of brightness between neighbours that are a difference
@@ -70,31 +73,59 @@ def looks(paths: Sequence[Path], cache: Path, seconds: float) -> dict[Path, byte
     return found
 
 
-def alike(known: Mapping[Path, bytes]) -> list[tuple[Path, Path, float]]:
-    """The pairs of pictures that look nearly equal, with the share of their edges that agree, the most alike first."""
+@dataclass(frozen=True)
+class Alike:
+    """What looks nearly equal: how many pictures, in how many pairs, and the most alike of these.
+
+    `pairs` are at most `MOST_PAIRS`, each with the share of its edges that agree, the most alike first.
+    """
+
+    pictures: int
+    count: int
+    pairs: tuple[tuple[Path, Path, float], ...]
+
+
+def alike(known: Mapping[Path, bytes]) -> Alike:
+    """The pictures that look nearly equal to another one."""
     paths = list(known)
     if len(paths) < 2:
-        return []
+        return Alike(0, 0, ())
     raw = np.frombuffer(b"".join(known.values()), dtype=np.uint8).reshape(len(paths), -1)
     edges = np.unpackbits(raw[:, : _BITS // 8], axis=1).astype(np.float32)
-    colours = raw[:, _BITS // 8 :].astype(np.float32)
+    colours = np.ascontiguousarray(raw[:, _BITS // 8 :].T.astype(np.int16))
     count = edges.sum(axis=1)
-    pairs: list[tuple[Path, Path, float]] = []
+    rows: list[NDArray[np.intp]] = []
+    columns: list[NDArray[np.intp]] = []
+    agreeing: list[NDArray[np.float32]] = []
     for start in range(0, len(paths), _AT_ONCE):
-        rows = slice(start, start + _AT_ONCE)
-        both = edges[rows] @ edges.T
-        either = count[rows, None] + count[None, :] - both
-        shares: NDArray[np.float32] = np.where(either < _PLAIN, 1.0, both / np.maximum(either, 1.0))
-        for row, column in np.argwhere(shares >= ALIKE):
-            first, second = start + int(row), int(column)
-            if first < second and _same_colours(colours[first], colours[second]):
-                pairs.append((paths[first], paths[second], float(shares[row, column])))
-    return sorted(pairs, key=lambda pair: -pair[2])
+        part = slice(start, start + _AT_ONCE)
+        both = edges[part] @ edges[start:].T  # those before were compared already
+        either = count[part, None] + count[None, start:] - both
+        shares: NDArray[np.float32] = np.where(either < _PLAIN, np.float32(1.0), both / np.maximum(either, 1.0))
+        close = np.triu(shares >= ALIKE, k=1)
+        for row in np.flatnonzero(close.any(axis=1)):
+            others = np.flatnonzero(close[row])
+            others = others[_same_colours(colours[:, start + row], colours[:, start + others])]
+            rows.append(np.full(len(others), start + row))
+            columns.append(start + others)
+            agreeing.append(shares[row, others])
+    if not rows:
+        return Alike(0, 0, ())
+    first, second, share = np.concatenate(rows), np.concatenate(columns), np.concatenate(agreeing)
+    best = np.argsort(-share, kind="stable")[:MOST_PAIRS]
+    pairs = tuple((paths[first[index]], paths[second[index]], float(share[index])) for index in best)
+    paired = np.zeros(len(paths), dtype=np.bool_)
+    paired[first] = paired[second] = True
+    return Alike(int(paired.sum()), len(share), pairs)
 
 
-def _same_colours(first: NDArray[np.float32], second: NDArray[np.float32]) -> bool:
-    difference = np.abs(first - second)
-    return bool(difference.mean() <= _NEAR and difference.max() <= _FAR)
+def _same_colours(one: NDArray[np.int16], others: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Which of the others, colours × pictures, have about the colours of one."""
+    difference = np.abs(others - one[:, None])
+    # Colours are of eight bits, so the sum of their few differences fits as well.
+    near: NDArray[np.bool_] = difference.sum(axis=0, dtype=np.int16) <= _NEAR * len(one)
+    far: NDArray[np.bool_] = difference.max(axis=0) > _FAR
+    return near & ~far
 
 
 def _is_cheap(path: Path) -> bool:

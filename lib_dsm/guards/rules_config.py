@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from lib_dsm import options
 from lib_dsm.guards.facts import RunFacts
 from lib_dsm.guards.finding import Finding, Severity
+from lib_dsm.guards.telling import some
 from lib_dsm.training.captions import NAME
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.schedule import schedule_of
@@ -204,7 +205,7 @@ def flipped_asymmetry(facts: RunFacts) -> Iterator[Finding]:
                 counts[tag] = counts.get(tag, 0) + 1
     if counts:
         most = sorted(counts, key=lambda tag: (-counts[tag], tag))
-        told = ", ".join(f"{tag} ({counts[tag]})" for tag in most[:5]) + (" and more" if len(most) > 5 else "")
+        told = some([f"{tag} ({counts[tag]})" for tag in most])
         yield Finding(
             "flip-asymmetric",
             Severity.WARN,

@@ -93,14 +93,13 @@ def huge_pictures(facts: RunFacts) -> Iterator[Finding]:
 
 def near_identical(facts: RunFacts) -> Iterator[Finding]:
     """Pictures that look nearly equal count several times over, and are learned by heart."""
-    pairs = alike(facts.looks)
-    if pairs:
-        names = [f"{first.name} and {second.name}" for first, second, _ in pairs]
-        count = len({path for first, second, _ in pairs for path in (first, second)})
+    found = alike(facts.looks)
+    if found.count:
+        names = [f"{first.name} and {second.name}" for first, second, _ in found.pairs]
         yield Finding(
             "dedupe",
             Severity.WARN,
-            f"{count} pictures look nearly like another one: {some(names)}.",
+            f"{found.pictures} pictures look nearly like another one: {some(names, of=found.count)}.",
             "Leave out all but the best of each, or what they share is learned too well.",
         )
     left = len(facts.plan.pictures) - len(facts.looks)

@@ -54,7 +54,7 @@ def create_embedding(host: Host, config: RunConfig, job: Job) -> Created:
 
     outputs = created_outputs(host)
     job.progress(0, 0, "loading the model")
-    with host.training_session(config) as session:
+    with host.training_session(config, brief=True) as session:
         found = _findings(host, config, session)
         for finding in found:
             job.say(f"[{finding.severity.value}] {finding.problem} {finding.remedy}".rstrip())

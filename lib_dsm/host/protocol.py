@@ -147,10 +147,10 @@ class Host(Protocol):
         """
         ...
 
-    def training_session(self, config: RunConfig) -> AbstractContextManager[TrainingSession]:
+    def training_session(self, config: RunConfig, brief: bool = False) -> AbstractContextManager[TrainingSession]:
         """The model of `config.checkpoint` fit for training: its own VAE, no stale networks, generation locked out.
 
-        Everything is put back on every way out.
+        Everything is put back on every way out. Waits where one that is `brief`, a check or the like, holds the model.
 
         Raises:
             ModelError: the checkpoint cannot be loaded or trained on.

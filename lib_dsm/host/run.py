@@ -82,7 +82,7 @@ def examine_run(host: Host, config: RunConfig, resume: bool = False) -> tuple[li
     demand_previews(host, config)
     folder = run_folder(host, config)
     plan = plan_pictures(config)
-    with host.training_session(config) as session:
+    with host.training_session(config, brief=True) as session:
         start = embedded_start(host, config, session, folder, resume)
         facts = run_facts(host, config, plan, session, folder, resume, start)
         findings = check(facts)

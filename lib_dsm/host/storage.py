@@ -38,8 +38,8 @@ def storage_of(folders: Folders, output: Path, config: RunConfig, plan: Plan, wi
     closed: list[Storage] = []
     for folder, needed in needs.items():
         there = _existing(folder)
-        problem = _why_not_writable(there)
-        if problem:
+        problem = _why_not_writable(there) if there else f"{folder.absolute().anchor} is not there"
+        if there is None or problem:
             closed.append(Storage(folder, problem=problem))
             continue
         disk = there.stat().st_dev
@@ -65,10 +65,10 @@ def _latent_bytes(config: RunConfig, plan: Plan) -> int:
     return int(_LATENT * pixels) * (1 + (config.flip > 0)) + 1000 * len(plan.pictures)
 
 
-def _existing(folder: Path) -> Path:
-    """The folder, or what there is of the way to it."""
+def _existing(folder: Path) -> Path | None:
+    """The folder, or what there is of the way to it; None where not even its drive is there."""
     folder = folder.absolute()
-    return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    return next((path for path in (folder, *folder.parents) if os.path.lexists(path)), None)
 
 
 def _why_not_writable(folder: Path) -> str:

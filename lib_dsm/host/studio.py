@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_dsm.errors import BusyError, InputError, ModelError
+from lib_dsm.errors import InputError, ModelError
 from lib_dsm.files import sha256
 from lib_dsm.guards.set_aside import SetAside
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
+from lib_dsm.host.turn import Turns
 from lib_dsm.jobs import Jobs
 from lib_dsm.training.config import PreviewRequest, RunConfig
 
@@ -85,7 +86,7 @@ class StudioHost:
             data=root / "data",
         )
         self.jobs = Jobs()
-        self._lock = threading.Lock()
+        self._turns = Turns()
 
     def checkpoints(self) -> Sequence[Checkpoint]:
         """See protocol.py; the demo world's own checkpoint comes last."""
@@ -121,16 +122,14 @@ class StudioHost:
             return [tokenizer.decode([token]).strip() for token in ids]
 
     @contextmanager
-    def training_session(self, config: RunConfig) -> Iterator[StudioSession]:
+    def training_session(self, config: RunConfig, brief: bool = False) -> Iterator[StudioSession]:
         """See protocol.py."""
         checkpoint = self._find(config.checkpoint)
-        if not self._lock.acquire(blocking=False):
-            raise BusyError("Another training is running.", "Stop it or wait for its end.")
-        try:
-            yield StudioSession(load_model(checkpoint.path), checkpoint, sha256(checkpoint.path))
-        finally:
-            self._lock.release()
-            gc.collect()
+        with self._turns.taken(brief):
+            try:
+                yield StudioSession(load_model(checkpoint.path), checkpoint, sha256(checkpoint.path))
+            finally:
+                gc.collect()
 
     def networks_changed(self) -> None:
         """Nothing to do: the studio looks into its folders each time."""

@@ -102,9 +102,9 @@ class WebUIHost:
         tokenizer = getattr(encoder, "tokenizer", sd_hijack_open_clip.tokenizer)
         return [str(tokenizer.decode([token])).strip() for token in encoder.tokenize([text])[0]]
 
-    def training_session(self, config: RunConfig) -> AbstractContextManager[WebUISession]:
+    def training_session(self, config: RunConfig, brief: bool = False) -> AbstractContextManager[WebUISession]:
         """See protocol.py. Waits for a running generation; later ones wait in the WebUI's queue until it ends."""
-        return webui_session.training_session(config.checkpoint)
+        return webui_session.training_session(config.checkpoint, brief)
 
     def networks_changed(self) -> None:
         """See protocol.py."""

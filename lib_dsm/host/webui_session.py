@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib_dsm.errors import BusyError, Cancelled, DsmError, ModelError
+from lib_dsm.errors import Cancelled, DsmError, ModelError
 from lib_dsm.files import sha256
 from lib_dsm.guards.set_aside import SetAside
 from lib_dsm.host import webui_preview
 from lib_dsm.host.protocol import Checkpoint
+from lib_dsm.host.turn import Turns
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from lib_dsm.training.config import PreviewRequest
 
 logger = logging.getLogger("dsm")
-_training = threading.Lock()
+_turns = Turns()
 _INTERRUPT_POLL = 0.2  # seconds
 
 
@@ -121,22 +122,19 @@ class WebUISession:
 
 
 @contextmanager
-def training_session(wanted: str) -> Iterator[WebUISession]:
+def training_session(wanted: str, brief: bool = False) -> Iterator[WebUISession]:
     """The model of checkpoint `wanted`, fit for training, for as long as the context lasts.
 
-    Waits for a running generation to end. Must not be called by a thread that holds the WebUI's queue lock.
+    Waits for a running generation, check or creation to end; `brief` says that others may wait for this one. Must not
+    be called by a thread that holds the WebUI's queue lock.
 
     Raises:
         BusyError: another training holds the model.
         ModelError: the checkpoint is unknown, cannot be loaded, or cannot be trained on.
     """
-    if not _training.acquire(blocking=False):
-        raise BusyError("Another training is running.", "Wait for it to end, or stop it.")
-    try:
-        with ExitStack() as stack:
-            yield _open(wanted, stack)
-    finally:
-        _training.release()
+    # The turn comes before the WebUI's queue: whoever waits for it keeps no generation from running.
+    with _turns.taken(brief), ExitStack() as stack:
+        yield _open(wanted, stack)
 
 
 def _open(wanted: str, stack: ExitStack) -> WebUISession:

@@ -14,6 +14,7 @@ import torch
 from lib_dsm.diffusion.protocol import DiffusionModel, Replacements
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.networks.embedding import Embedding, load_embedding
+from lib_dsm.networks.stretching import stretched
 from lib_dsm.networks.webui_optimizer import moments_beside
 
 
@@ -58,7 +59,7 @@ def initial_vectors(model: DiffusionModel, text: str, count: int, mode: str = "t
     if not ids:
         return torch.zeros(count, model.hidden_size)
     rows = model.token_vectors(ids).cpu()
-    return torch.stack([rows[index * len(ids) // count] for index in range(count)])
+    return rows[stretched(len(ids), count)]
 
 
 def without_marks(text: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from lib_dsm.dataset.captions import split_tags
+from lib_dsm.training.config import RunConfig
 from lib_dsm.training.draws import generator
 
 NAME = "[name]"
@@ -46,3 +47,11 @@ def draw_tags(
 def draw_template(templates: Sequence[str], seed: int, place: int) -> str:
     """The template line that showing `place` uses."""
     return templates[int(generator(seed, "template", place).integers(len(templates)))]
+
+
+def draw_prompt(config: RunConfig, name: str, tags: Sequence[str], place: int) -> str:
+    """The prompt that showing `place` of a picture with these tags is trained with; `name` is the network's."""
+    drawn = draw_tags(
+        tags, config.seed, place, shuffle=config.shuffle_tags, keep=config.keep_tags, dropout=config.tag_dropout
+    )
+    return fill(draw_template(config.template, config.seed, place), name, ", ".join(drawn))

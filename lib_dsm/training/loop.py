@@ -22,7 +22,7 @@ from lib_dsm.guards.watch import watch_gradient, watch_loss
 from lib_dsm.networks.trainable import Trainable
 from lib_dsm.training import draws
 from lib_dsm.training.buckets import Shown, batches, showings
-from lib_dsm.training.captions import draw_tags, draw_template, fill
+from lib_dsm.training.captions import draw_prompt
 from lib_dsm.training.clipping import Clipping, total_norm
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.curves import band_means
@@ -334,12 +334,7 @@ class Trainer:
         return self.loss_weights[torch.tensor(timesteps)].to(self.model.device)
 
     def _prompt(self, tags: Sequence[str], place: int) -> str:
-        config = self.config
-        drawn = draw_tags(
-            tags, config.seed, place, shuffle=config.shuffle_tags, keep=config.keep_tags, dropout=config.tag_dropout
-        )
-        template = draw_template(config.template, config.seed, place)
-        return fill(template, self.trainable.name, ", ".join(drawn))
+        return draw_prompt(self.config, self.trainable.name, tags, place)
 
     def _unscale_gradients(self) -> torch.Tensor:
         gradients = [parameter.grad for parameter in self.trainable.parameters() if parameter.grad is not None]

@@ -7,7 +7,6 @@ overwrite or override are never in it. What it does not name has the option's de
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,11 @@ from lib_dsm import options
 from lib_dsm.errors import DsmError, InputError, StorageError
 from lib_dsm.files import file_name, read_json, write_json
 from lib_dsm.training.config import RunConfig
-from lib_dsm.training.settings_file import PRESET_VERSION, settings_in
+from lib_dsm.training.settings_file import ANY_RUN, PRESET_VERSION, settings_in
 
 NOT_IN_A_PRESET = frozenset(
     {"name", "checkpoint", "dataset", "version", "kind", "output", "overwrite", "override"}
 )  # fmt: skip
-_ANY_RUN = {"name": "unnamed", "checkpoint": "", "dataset": ""}
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,8 @@ BUILT_IN: tuple[Preset, ...] = (
         {
             **_GUIDE,
             "vectors": 8,
-            "learning_rate": "0.005",
-            "schedule": "cosine",
-            "warmup_steps": 20,
+            "learning_rate": "0.005:240, 0.001",
+            "timestep_sampling": "logit-normal",
             "max_steps": 300,
             "gradient_accumulation": 2,
             "save_every": 100,
@@ -96,22 +93,6 @@ def list_presets(folder: Path) -> tuple[list[Preset], list[str]]:
         except DsmError as error:
             problems.append(str(error))
     return presets, problems
-
-
-def find_preset(folder: Path, name: str) -> Preset:
-    """The preset of that name.
-
-    Raises:
-        InputError: there is none, or its file is damaged, of a later version or has unknown keys.
-    """
-    for preset in BUILT_IN:
-        if preset.name == name:
-            return preset
-    path = _path(folder, name)
-    if not path.is_file():
-        known = ", ".join(preset.name for preset in list_presets(folder)[0])
-        raise InputError(f'There is no preset "{name}".', f"There are: {known}.")
-    return _read(path)
 
 
 def save_preset(folder: Path, name: str, settings: Mapping[str, Any], help: str = "") -> Preset:  # noqa: A002
@@ -147,24 +128,6 @@ def delete_preset(folder: Path, name: str) -> None:
         raise StorageError(f"{path} could not be deleted: {error.strerror}.", "Make the folder writable.") from error
 
 
-def with_preset(config: RunConfig, preset: Preset) -> RunConfig:
-    """`config` with all its settings replaced by the preset's; what it trains, and where to, stays."""
-    kept = {name: value for name, value in options.to_json(config).items() if name in NOT_IN_A_PRESET}
-    return options.from_json(RunConfig, {**preset.settings, **kept}, "run settings")
-
-
-def settings_of(config: RunConfig) -> dict[str, Any]:
-    """What a preset keeps of a run's settings: those that differ from the option's default, as plain data."""
-    known = options.specs(RunConfig)
-    values = options.to_json(config)
-    return {
-        name: values[name]
-        for name, spec in known.items()
-        if name not in NOT_IN_A_PRESET
-        and (spec.default is dataclasses.MISSING or getattr(config, name) != spec.default)
-    }
-
-
 def settings_of_run(folder: Path) -> RunConfig:
     """The settings that the run in `folder` was last started with.
 
@@ -194,6 +157,6 @@ def _read(path: Path) -> Preset:
 
 
 def _checked(settings: Mapping[str, Any], what: str) -> dict[str, Any]:
-    config = options.from_json(RunConfig, {**settings, **_ANY_RUN}, what)
+    config = options.from_json(RunConfig, {**settings, **ANY_RUN}, what)
     values = options.to_json(config)
     return {name: values[name] for name in values if name in settings and name not in NOT_IN_A_PRESET}

@@ -9,6 +9,8 @@ from lib_dsm.errors import InputError
 
 _PRESET = frozenset({"version", "help", "settings"})
 PRESET_VERSION = RECORD_VERSION = 1
+ANY_RUN: Mapping[str, Any] = {"name": "unnamed", "checkpoint": "", "dataset": ""}
+"""For what such a file may leave out, though a run cannot be without it."""
 
 
 def settings_in(content: Any, what: str) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from lib_dsm.training.captions import fill
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.curves import BANDS
 from lib_dsm.training.loop import diffusion_losses
+from lib_dsm.training.norms import word_lengths
 from lib_dsm.training.pictures import TrainingPicture, TrainingSet, cell_weights
 from lib_dsm.training.verdict import Vocabulary
 
 UNITS = 16  # picture and noise pairs in a validation; each is measured once in every band
-_WORDS = 49406  # CLIP's vocabulary without its two marks
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,7 @@ def held_out_losses(
 
 def vocabulary(model: DiffusionModel) -> Vocabulary:
     """How long the vectors of the model's own words are."""
-    lengths = model.token_vectors(range(_WORDS)).norm(dim=1).cpu()
-    low, median, high = torch.quantile(lengths, torch.tensor([0.05, 0.5, 0.95])).tolist()
+    low, median, high = torch.quantile(word_lengths(model), torch.tensor([0.05, 0.5, 0.95])).tolist()
     return Vocabulary(low, median, high)
 
 

@@ -22,6 +22,7 @@ from lib_dsm.host.starting import embedding_choices
 from lib_dsm.host.templates import template_names
 from lib_dsm.options import Spec
 from lib_dsm.training.config import PreviewRequest, RunConfig
+from lib_dsm.training.presets import NOT_IN_A_PRESET
 from lib_dsm.ui import compat, messages
 from lib_dsm.ui.compat import Component
 from lib_dsm.ui.parts import Page
@@ -135,6 +136,8 @@ def _wire(form: Form, places: dict[str, Component], service: Service) -> None:
     known = {
         "fields": json.dumps([*described, *placed]),
         "requests": json.dumps([_request_field(spec, service.host) for spec in requests]),
+        # In the form a place stands for the dataset.
+        "kept": json.dumps(sorted({"folder", *NOT_IN_A_PRESET})),
         "previews": json.dumps([options.to_json(request) for request in specs["previews"].default]),
     }
     compat.html(messages.place("trainform", **known), "dsm_train_fields")

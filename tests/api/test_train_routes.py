@@ -99,6 +99,11 @@ def test_a_plan_gives_the_prompts_that_the_training_reads(client, config, opened
     more = {"preview_every": 0, "previews": []}
     finish(client, client.post(V1 + "train/start", json={"config": {**config, **settings, **more}}).json()["job"])
     assert read == prompts and len(set(prompts)) > 1
+    # Where an embedding's own training goes on, so do the showings.
+    service.host.folders.embeddings.mkdir(parents=True, exist_ok=True)
+    save_pt(Embedding("before", torch.ones(2, 80), step=2), service.host.folders.embeddings / "before.pt")
+    later = {**config, **settings, "init_embedding": "before", "init_continue": True}
+    assert plan(client, later)["prompts"][:2] == prompts[2:]
     assert "not named" in plan(client, {**config, "template_source": "file"})["prompts_problem"]
 
 
@@ -136,6 +141,12 @@ def test_words_to_start_from_are_what_was_pruned(client, opened):
     answer = client.post(V1 + "train/words", json=ask).json()
     assert answer == {"text": "1girl", "tags": ["1girl", "blue eyes"]}  # "hat" is of one picture
     assert client.post(V1 + "train/words", json={**ask, "vectors": 8}).json()["text"] == "1girl blue eyes"
+    (opened / "b.txt").write_text("1girl, outdoors", encoding="utf-8")  # "1girl" came back to most
+    (opened / "a.txt").write_text("1girl, smile", encoding="utf-8")
+    refused = client.post(V1 + "train/words", json={**ask, "vectors": 1}).json()["error"]
+    assert refused["problem"].startswith('The shortest of the pruned tags, "blue eyes", needs 2 vectors')
+    prune = PruneOptions(remove=("1girl",))
+    plan_prune(opened, prune).apply()
     # A set knows nothing of it, but is made from what was pruned.
     opened.rename(opened.with_name("DATASET_IMGS"))
     (opened.with_name("SET")).mkdir()

@@ -11,6 +11,7 @@ import torch
 
 from lib_dsm.demo import world
 from lib_dsm.networks.embedding import Embedding, load_embedding, save_pt
+from lib_dsm.pruning.prune import PruneOptions, plan_prune
 from tests.browser.helpers import choose, fill, open_project, tab, train_settings, trained, unfold
 
 REQUESTS = [
@@ -33,8 +34,8 @@ def project(tmp_path):
 
 @pytest.fixture
 def train_page(open_page, project):
-    def make(width: int = 1280, theme: str = "light"):
-        page = open_page(width, theme)
+    def make(width: int = 1280, theme: str = "light", **how):
+        page = open_page(width, theme, **how)
         open_project(page, project)
         tab(page, "Train")
         page.wait_for_function("DSM.train.ready")
@@ -85,6 +86,53 @@ def test_tokens_are_counted_while_typing(train_page):
     fill(page, "dsm_train_vectors", 3)
     page.wait_for_selector(".dsm-tokens.dsm-over :text('use 4 vectors')")
     assert page.locator(".dsm-piece.dsm-lost").all_inner_texts() == ["hair"]
+
+
+def test_words_to_start_from_come_from_what_was_pruned(train_page, project, shots):
+    page = train_page(refusing="train/words")
+    button = page.locator("#dsm_train_tokens button:text-is('From pruned tags')")
+    told = page.locator("#dsm_train_tokens .dsm-tokens-head span")
+    train_settings(page, vectors=8, init_text="smile")
+    page.wait_for_selector("#dsm_train_tokens b:text-is('1 token for 8 vectors')")
+    button.click()
+    page.wait_for_selector("#dsm_train_tokens:has-text('No tag was pruned from most captions of SET')")
+    assert_nothing_is_cut_off(page)
+    for index, caption in enumerate(sorted((project / "SET").glob("*.txt"))):
+        caption.write_text("solo, twin drills, blue eyes" + ", hat" * (index < 3), encoding="utf-8")
+    plan_prune(project / "SET", PruneOptions(remove=("twin drills", "blue eyes", "hat"))).apply()
+    button.click()
+    page.wait_for_function("async () => (await DSM.train.read()).init_text === 'twin drills blue eyes'")
+    page.wait_for_selector("#dsm_train_tokens b:text-is('4 tokens for 8 vectors')")
+    # One vector holds none of them: what was written stays, and the sentence says what is needed.
+    train_settings(page, vectors=1, init_text="smile")
+    page.wait_for_selector("#dsm_train_tokens b:text-is('1 token for 1 vector')")
+    button.click()
+    page.wait_for_function("document.querySelector('.dsm-tokens-head span').textContent.includes('needs 2 vectors')")
+    assert told.inner_text().endswith("Use at least 2 vectors, or write a word of your own.")
+    assert page.evaluate("DSM.train.read()")["init_text"] == "smile"
+    assert_nothing_is_cut_off(page)
+    page.locator("#dsm_train_tokens").screenshot(path=shots / "train-pruned-words.png")
+    # Nor is it with a text of two lines.
+    train_settings(page, vectors=16, init_text="long red hair, blue eyes, hat, smile, school uniform")
+    page.wait_for_selector("#dsm_train_tokens b:text-is('13 tokens for 16 vectors')")
+    assert_nothing_is_cut_off(page)
+    button.click()
+    page.wait_for_selector("#dsm_train_tokens b:text-is('4 tokens for 16 vectors')")
+
+
+def assert_nothing_is_cut_off(page) -> None:
+    """The box of the tokens has a fixed height, so that nothing moves while one types."""
+    cut = page.evaluate("""() => {
+        const box = document.querySelector(".dsm-tokens");
+        const inner = box.getBoundingClientRect();
+        return [...box.querySelectorAll("b, span, button, .dsm-vectors")].filter((part) => {
+            const place = part.getBoundingClientRect();
+            const scrolled = part.matches(".dsm-pieces") && part.scrollHeight > part.clientHeight + 1;
+            const outside = place.bottom > inner.bottom || place.right > inner.right || place.top < inner.top;
+            return place.width && (scrolled || outside);
+        }).map((part) => part.textContent);
+    }""")
+    assert cut == []
 
 
 def test_an_embedding_is_created_without_a_project(open_page):
@@ -218,6 +266,15 @@ def test_a_late_failure_does_not_hide_a_newer_plan_and_is_asked_again(train_page
     page = train_page()
     train_settings(page, **SMALL)
     page.wait_for_selector("#dsm_train_plan b:text-is('10 pictures')")
+    unfold(page, "captions")
+    page.wait_for_selector("#dsm_train_prompts .dsm-caption")
+    label = page.locator("#dsm_train_prompts .dsm-caption")
+    assert label.text_content() == "What the first steps read"
+    train_settings(page, validation_share=0.1)
+    page.wait_for_selector("#dsm_train_plan :text('1 picture is held out')")
+    assert label.text_content() == "Prompts such as the steps read"
+    train_settings(page, validation_share=0)
+    page.wait_for_selector("#dsm_train_plan :text('1 picture is held out')", state="detached")
     held, failing = [], []
 
     def answer(route):
@@ -367,8 +424,13 @@ def test_a_training_is_watched_stopped_and_resumed(train_page, open_page, projec
     page.click("#dsm_preview_now")
     page.wait_for_selector("#dsm_previews .dsm-preview >> nth=1")
     page.wait_for_selector("#dsm_train_panel .dsm-verdict .dsm-line")
-    word = page.inner_text("#dsm_train_panel .dsm-verdict .dsm-badge")
+    word = page.inner_text("#dsm_train_panel .dsm-verdict .dsm-state-word")
     assert word in ("improving", "flat", "overtrained", "broken")
+    badge, verdict = (
+        page.locator(f"#dsm_train_panel .dsm-verdict {part}").bounding_box()
+        for part in (".dsm-state-word", ".dsm-line")
+    )
+    assert verdict["x"] < badge["x"] < verdict["x"] + 40 and 0 < badge["y"] - verdict["y"] < 20
     # While it is looked at again and again, nothing on the page moves.
     places = []
     for _ in range(8):
@@ -479,6 +541,44 @@ def test_steps_are_compared_used_and_continued_from(train_page, studio_url, shot
     page.wait_for_function(
         "async () => (await DSM.train.read()).name === 'stepzorg' && DSM.train.values().vectors === 2"
     )
+
+
+def test_remarks_of_a_run_act_on_that_run_and_not_on_the_form(train_page, shots):
+    page = train_page()
+    train_settings(page, **SMALL, name="remarkzorg", max_steps=2, previews=[])
+    page.click("#dsm_train_start")
+    assert trained(page, "remarkzorg") == "done", page.inner_text("#dsm_train_panel")
+    page.click("#dsm_train_resume_start")  # nothing is left to do
+    page.wait_for_selector("#dsm_train_panel [data-state=failed]")
+    remark = page.locator("#dsm_train_panel .dsm-check[data-id=resume-beyond-steps]")
+    others = page.locator("#dsm_train_panel .dsm-check:not([data-id=resume-beyond-steps]) .dsm-check-apply")
+    assert others.count() == 0  # such as a number of vectors: a run keeps its own
+    remark.locator("input").check()
+    before = page.evaluate("DSM.train.read()")
+    assert (before["max_steps"], before["override"]) == (2, "")
+    page.locator("#dsm_train_panel").screenshot(path=shots / "train-remarks.png")
+    remark.locator(".dsm-check-apply").click()
+    assert page.input_value("#dsm_train_until") == "3"
+    assert page.evaluate("DSM.train.read()") == before
+    with page.expect_request("**/dsm/v1/train/resume") as request:
+        page.click("#dsm_train_resume_start")
+    sent = request.value.post_data_json
+    assert (sent["max_steps"], sent["override"]) == (3, ["resume-beyond-steps"])
+    page.wait_for_selector("#dsm_train_panel [data-state=done]")
+    assert "3 / 3" in page.inner_text("#dsm_train_panel .dsm-job-numbers")
+
+
+def test_a_start_that_was_refused_leaves_nothing_to_resume(train_page):
+    page = train_page()
+    train_settings(page, **SMALL, name="smile", max_steps=2, previews=[])
+    page.click("#dsm_train_start")
+    assert trained(page, "smile") == "failed"
+    panel = page.locator("#dsm_train_panel")
+    assert panel.locator(".dsm-check[data-id=name-is-a-word]").count()
+    assert panel.locator(".dsm-check-override, .dsm-check-apply").count() == 0
+    assert page.locator("#dsm_train_resume_start").is_hidden()
+    panel.locator("button:text-is('Check settings')").click()
+    page.wait_for_selector("#dsm_train_findings .dsm-check[data-id=name-is-a-word] .dsm-check-override")
 
 
 def test_two_trainings_at_once_are_refused_with_a_sentence(train_page):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from lib_dsm.dataset import looks as module
-from lib_dsm.dataset.looks import alike, look, looks
+from lib_dsm.dataset.looks import MOST_PAIRS, Alike, alike, look, looks
 
 
 def drawing(seed: int, size=(480, 640), ground="white") -> Image.Image:
@@ -28,7 +28,7 @@ def as_jpeg(image: Image.Image, quality: int) -> Image.Image:
 
 
 def pairs(images: dict) -> set:
-    return {(first, second) for first, second, _ in alike({name: look(image) for name, image in images.items()})}
+    return {(first, second) for first, second, _ in alike({name: look(image) for name, image in images.items()}).pairs}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -66,13 +66,13 @@ def test_looks_are_kept_until_the_file_changes(tmp_path, monkeypatch):
     (tmp_path / "text.png").write_text("no picture", encoding="utf-8")
     paths, cache = sorted(tmp_path.glob("*.png")), tmp_path / "data" / "looks.json"
     first = looks(paths, cache, 60)
-    assert list(first) == paths[:2] and len(alike(first)) == 1
+    assert list(first) == paths[:2] and alike(first).count == 1
     read = []
     original = module.read_picture
     monkeypatch.setattr(module, "read_picture", lambda path, **how: read.append(path.name) or original(path, **how))
     assert looks(paths, cache, 60) == first and read == []
     drawing(2).save(paths[1])
-    assert alike(looks(paths, cache, 60)) == [] and read == ["b.png"]
+    assert alike(looks(paths, cache, 60)) == Alike(0, 0, ()) and read == ["b.png"]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"version": 1, "looks": {"a": "xyz"}}', '{"version": 1, "looks": []}'])
@@ -108,5 +108,16 @@ def test_many_pictures_are_compared_quickly():
     many = {number: random.bytes(len(look(drawing(0)))) for number in range(1500)}
     many[1500] = many[17]
     begun = time.monotonic()
-    assert [pair[:2] for pair in alike(many)] == [(17, 1500)]
+    assert [pair[:2] for pair in alike(many).pairs] == [(17, 1500)]
     assert time.monotonic() - begun < 20
+
+
+def test_many_copies_are_counted_quickly_and_some_named():
+    own, colourful = look(drawing(0)), look(drawing(0, ground="red"))
+    many = dict.fromkeys(range(2000), own)
+    many[2000] = colourful
+    begun = time.monotonic()
+    found = alike(many)
+    assert time.monotonic() - begun < 2
+    assert (found.pictures, found.count, len(found.pairs)) == (2000, 1999 * 1000, MOST_PAIRS)
+    assert found.pairs[:2] == ((0, 1, 1.0), (0, 2, 1.0))

@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+from lib_dsm.dataset.looks import look
 from lib_dsm.errors import GuardError
 from lib_dsm.guards.check import check, check_pictures
 from lib_dsm.guards.finding import Severity, demand
@@ -12,7 +14,7 @@ from lib_dsm.networks.embedding import Embedding
 from lib_dsm.networks.textual_inversion import Start
 from lib_dsm.training.latents import Posterior
 from lib_dsm.training.pictures import Plan, TrainingPicture, TrainingSet
-from tests.guards.known import facts, found, picture
+from tests.guards.known import facts, finding_of, found, picture
 
 
 def test_a_good_run_has_no_findings():
@@ -258,10 +260,20 @@ def test_mirroring_and_what_is_on_one_side(tag, one_sided):
     assert "flip-asymmetric" not in found(facts(pictures))
 
 
+def test_copies_are_counted_and_some_named():
+    one = look(Image.effect_noise((64, 64), 200).convert("RGB"))
+    finding = finding_of(facts(looks={Path(f"{number}.png"): one for number in range(200)}), "dedupe")
+    assert finding.problem.startswith("200 pictures look nearly like another one: 0.png and 1.png, 0.png and 2.png,")
+    assert finding.problem.endswith("and 19895 more.")
+
+
 def test_asymmetric_tags_are_counted_by_name():
     pictures = [picture(number, tags=["eyepatch"] * (number < 3) + ["monocle"] * (number < 7)) for number in range(120)]
     (finding,) = (finding for finding in check(facts(pictures, {"flip": 0.1})) if finding.id == "flip-asymmetric")
     assert "monocle (7), eyepatch (3)" in finding.problem
+    many = [f"single {thing}" for thing in ("glove", "sock", "boot", "sleeve", "wing", "horn", "braid")]
+    (finding,) = (finding for finding in check(facts([picture(tags=many)], {"flip": 0.1})) if "flip" in finding.id)
+    assert finding.problem.endswith("single sleeve (1) and 2 more.")
 
 
 def test_a_mask_that_no_picture_has_is_said_once_they_are_read():

@@ -1,16 +1,20 @@
 """What a run writes is known before it begins."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
 
 from lib_dsm.errors import GuardError
+from lib_dsm.guards.rules_storage import unwritable
+from lib_dsm.host import storage
 from lib_dsm.host.run import examine_run, train
 from lib_dsm.host.storage import storage_of
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import PreviewRequest
 from lib_dsm.training.pictures import plan_pictures
+from tests.guards.known import facts
 
 
 def written(*folders: Path) -> int:
@@ -48,6 +52,16 @@ def test_folders_that_cannot_be_written_are_named(studio, run_config, tmp_path):
     folders = dataclasses.replace(studio.folders, embeddings=system)
     places = storage_of(folders, tmp_path, config, plan_pictures(config), 80, 0)
     assert [place.folder for place in places if place.problem] == [system]
+
+
+def test_a_drive_that_is_not_there_is_named(studio, run_config, monkeypatch):
+    config, output = run_config(), Path("/unplugged/runs")
+    plan = plan_pictures(config)
+    exists = os.path.lexists
+    monkeypatch.setattr(storage.os.path, "lexists", lambda path: path != Path("/") and exists(path))
+    places = storage_of(studio.folders, output, config, plan, 80, 0)
+    (finding,) = unwritable(facts(storage=tuple(places)))
+    assert finding.problem == f"{output} cannot be written: / is not there."
 
 
 def test_a_run_that_does_not_fit_does_not_begin(studio, run_config, tmp_path):

@@ -9,45 +9,47 @@ from lib_dsm.training.presets import (
     BUILT_IN,
     NOT_IN_A_PRESET,
     delete_preset,
-    find_preset,
     list_presets,
     save_preset,
-    settings_of,
     settings_of_run,
-    with_preset,
 )
 
 MINE = RunConfig("zorgle", "model", "folder", vectors=3, output="out", overwrite=True, flip=0.25)
 
 
+def settings(preset):
+    """Its settings as the options have them."""
+    config = options.from_json(
+        RunConfig, {"name": "a", "checkpoint": "b", "dataset": "c", **preset.settings}, "settings"
+    )
+    return {name: getattr(config, name) for name in preset.settings}
+
+
 @pytest.mark.parametrize("preset", BUILT_IN, ids=lambda preset: preset.name)
 def test_what_comes_with_the_program_makes_valid_settings(preset):
-    config = with_preset(MINE, preset)
-    assert (config.name, config.checkpoint, config.dataset) == ("zorgle", "model", "folder")
-    assert (config.output, config.overwrite) == ("out", True)
+    config = RunConfig("zorgle", "model", "folder", **settings(preset))
     assert {name: options.to_json(config)[name] for name in preset.settings} == dict(preset.settings)
     assert not preset.settings.keys() & NOT_IN_A_PRESET
 
 
 def test_the_guides_character_settings():
-    config = with_preset(MINE, find_preset(None, "Guide: character"))
+    preset = next(preset for preset in BUILT_IN if preset.name == "Guide: character")
+    config = RunConfig("zorgle", "model", "folder", **settings(preset))
     assert (config.vectors, config.batch_size, config.gradient_accumulation, config.max_steps) == (16, 1, 5, 5000)
     assert (config.save_every, config.preview_every, config.shuffle_tags) == (250, 250, True)
     assert (config.latent_sampling, config.variable_aspect) == ("deterministic", True)
     assert config.learning_rate == "0.0005:5000, 0.0001:10000"
     assert config.validation_share == 0.1  # the one thing that is not the guide's, and its help says so
-    assert "held out" in find_preset(None, "Guide: character").help
-    assert config.flip == 0.0  # what a preset does not name is the default, not what was there before
+    assert "held out" in preset.help
 
 
 def test_saved_listed_found_and_deleted(tmp_path):
     folder = tmp_path / "presets"
-    saved = save_preset(folder, "My own", settings_of(MINE), "for eyes")
+    saved = save_preset(folder, "My own", {"vectors": 3, "flip": 0.25}, "for eyes")
     assert list_presets(folder) == ([*BUILT_IN, saved], [])
-    assert find_preset(folder, "My own") == saved and saved.own and saved.help == "for eyes"
-    assert with_preset(RunConfig("a", "b", "c"), saved) == RunConfig("a", "b", "c", vectors=3, flip=0.25)
-    save_preset(folder, "My own", {"vectors": 5})
-    assert find_preset(folder, "My own").settings == {"vectors": 5}
+    assert saved.own and saved.help == "for eyes" and saved.settings == {"vectors": 3, "flip": 0.25}
+    replaced = save_preset(folder, "My own", {"vectors": 5})
+    assert list_presets(folder) == ([*BUILT_IN, replaced], []) and replaced.settings == {"vectors": 5}
     delete_preset(folder, "My own")
     assert list_presets(folder) == (list(BUILT_IN), [])
     with pytest.raises(InputError, match="My own"):
@@ -58,7 +60,7 @@ def test_all_settings_of_a_form_can_be_saved_and_name_nothing_of_the_run(tmp_pat
     saved = save_preset(tmp_path, "All", options.to_json(MINE))
     assert not saved.settings.keys() & NOT_IN_A_PRESET
     assert saved.settings.keys() | NOT_IN_A_PRESET == options.specs(RunConfig).keys()
-    assert find_preset(tmp_path, "All") == saved
+    assert list_presets(tmp_path) == ([*BUILT_IN, saved], [])
 
 
 def test_the_given_ones_stay(tmp_path):
@@ -72,7 +74,7 @@ def test_the_given_ones_stay(tmp_path):
 @pytest.mark.parametrize("name", ["../out", "a/b", "", ".hidden"])
 def test_a_name_cannot_lead_elsewhere(tmp_path, name):
     folder = tmp_path / "presets"
-    for act in (find_preset, delete_preset, lambda *args: save_preset(*args, {})):
+    for act in (delete_preset, lambda *args: save_preset(*args, {})):
         with pytest.raises(InputError):
             act(folder, name)
     assert list(tmp_path.iterdir()) == []
@@ -94,8 +96,6 @@ def test_a_file_that_cannot_be_used_is_said_and_hides_no_other(tmp_path, content
     good = save_preset(tmp_path, "good", {"vectors": 2})
     presets, problems = list_presets(tmp_path)
     assert presets == [*BUILT_IN, good] and len(problems) == 1 and word in problems[0]
-    with pytest.raises(InputError, match=word):
-        find_preset(tmp_path, "bad")
 
 
 def test_unknown_keys_are_refused_when_saving(tmp_path):
