@@ -6,7 +6,7 @@ from hypothesis import settings
 
 # Before anything imports torch or a hub: few threads, and nothing that asks the network.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(variable, "2")
+    os.environ.setdefault(variable, "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", GRADIO_ANALYTICS_ENABLED="False")
 
 settings.register_profile("dsm", deadline=None, print_blob=True)
