@@ -23,7 +23,7 @@ CHARACTER = 40  # ends in 0: held out from training (world.py)
 PICTURES = 24
 SHEETS = 2  # long pictures with the character twice, to be split
 STEPS = 300
-LEARNING_RATE = "0.02:200, 0.004"
+LEARNING_RATE = "0.1:200, 0.02"
 _BATCH = 4
 PROMPT = "solo, [name], white background"
 _JUDGED = 12  # pictures generated to count the attributes that came out right
@@ -92,6 +92,7 @@ def run_config(project: Project, steps: int) -> RunConfig:
         width=96,
         height=64,
         size_step=8,
+        timestep_sampling="logit-normal",
         save_every=100,
         preview_every=100,
         previews=requests,
