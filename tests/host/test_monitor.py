@@ -135,9 +135,9 @@ def test_held_out_pictures_are_never_trained_on(studio, run_config, monkeypatch)
 
     shown = []
 
-    def losses(self, batch, replacements, original=Trainer._losses):
+    def losses(self, batch, *rest, original=Trainer._losses):
         shown.extend(self.pictures.pictures[item.index].path.name for item in batch)
-        return original(self, batch, replacements)
+        return original(self, batch, *rest)
 
     monkeypatch.setattr(Trainer, "_losses", losses)
     job = Job("test")
