@@ -295,9 +295,11 @@ def run_tests(arguments: list[str]) -> int:
             environment(HERE / folder, HERE / lock)
     if arguments:
         return run([python, "-m", "pytest", *arguments], our_variables(), HERE)
-    # Several at once, and the tests of one file in one process, which starts what they share once.
+    # Several at once, and the tests of one file in one process, which starts what they share once; but for the browser,
+    # which gets too little of the processors beside a training and other tests.
     at_once = ["--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
-    checks = [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"], ["pytest", "tests", *at_once]]
+    tests = [["pytest", "tests", "--ignore=tests/browser", *at_once], ["pytest", "tests/browser"]]
+    checks = [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"], *tests]
     failed = []
     for check in checks:
         name = " ".join(check)

@@ -449,8 +449,9 @@ def test_an_interrupt_is_130(checkout: Path, index: Path) -> None:
 def test_all_checks_run_and_the_tests_come_last(checkout: Path, index: Path) -> None:
     answer = call(sys.executable, checkout, "test", index=index, FAILS="ruff")
     tools = [line for line in answer.stdout.splitlines() if line.startswith("tool")]
-    at_once = "--numprocesses auto --maxprocesses 4 --dist loadfile"
-    assert tools == ["tool ruff check", "tool ruff format --check", "tool mypy", f"tool pytest tests {at_once}"]
+    beside = "tool pytest tests --ignore=tests/browser --numprocesses auto --maxprocesses 4 --dist loadfile"
+    alone = "tool pytest tests/browser"
+    assert tools == ["tool ruff check", "tool ruff format --check", "tool mypy", beside, alone]
     assert answer.returncode == 1
     assert "failed: ruff check, ruff format --check" in answer.stderr
     for folder, _, _, newest in install.OLD_GRADIOS:
