@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.activations import GEGLU
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -18,6 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from lib_dsm.diffusion import ldm_layout
 from lib_dsm.diffusion.attention import attend_in_float32
 from lib_dsm.diffusion.fingerprint import autoencoder_hash
+from lib_dsm.diffusion.gate import gated
 from lib_dsm.diffusion.prompts import Chunk, SpecialTokens, chunk_prompt, empty_chunk, words_of
 from lib_dsm.diffusion.protocol import Replacements
 from lib_dsm.diffusion.recompute import Recomputation
@@ -74,6 +77,9 @@ class DiffusersModel:
         if openclip and self.dtype == torch.float16:
             self.attention_upcast = True
             unet.set_attn_processor(_Float32Attention())
+        for module in unet.modules():
+            if isinstance(module, GEGLU):
+                module.forward = functools.partial(gated, module)
         blocks = (ResnetBlock2D, BasicTransformerBlock)
         self._recomputation = Recomputation(module for module in unet.modules() if isinstance(module, blocks))
 

@@ -14,6 +14,7 @@ import torch
 
 from lib_dsm.diffusion.attention import attend_in_float32
 from lib_dsm.diffusion.fingerprint import autoencoder_hash
+from lib_dsm.diffusion.gate import gated
 from lib_dsm.diffusion.protocol import Replacements
 from lib_dsm.diffusion.recompute import Recomputation
 
@@ -302,13 +303,14 @@ class ChannelsLast:
 
 
 def attention_forwards() -> dict[type, Callable[..., Any]]:
-    """The functions that compute attention now, by the class that uses them."""
+    """The functions that compute attention and its gates now, by the class that uses them."""
     from modules import sd_hijack_optimizations as optimizations
 
     # The WebUI patches both packages it has models from.
     classes: list[Any] = []
     for package in (optimizations.ldm, optimizations.sgm):
-        classes += [package.modules.attention.CrossAttention, package.modules.diffusionmodules.model.AttnBlock]
+        parts = package.modules.attention
+        classes += [parts.CrossAttention, package.modules.diffusionmodules.model.AttnBlock, parts.GEGLU]
     return {cls: cls.forward for cls in classes}
 
 
@@ -326,12 +328,13 @@ def attention(forwards: Forwards) -> Iterator[None]:
 def scaled_dot_product_forwards(upcast: bool = False) -> Forwards:
     """PyTorch's own attention: some of the WebUI's choices give wrong gradients or cost much memory in training.
 
-    With `upcast` it is computed in float32, which the WebUI's own setting does not reach where autocasting is on.
+    Gates are those of gate.py. With `upcast` attention is computed in float32, which the WebUI's own setting does not
+    reach where autocasting is on.
     """
     from modules import sd_hijack_optimizations as optimizations
 
     attend = _forward_in_float32 if upcast else optimizations.scaled_dot_product_attention_forward
-    forwards = (attend, optimizations.sdp_attnblock_forward) * 2
+    forwards = (attend, optimizations.sdp_attnblock_forward, gated) * 2
     return dict(zip(attention_forwards(), forwards, strict=True))
 
 

@@ -21,6 +21,7 @@ from lib_dsm.errors import DsmError
 from lib_dsm.guards.watch import watch_gradient, watch_loss
 from lib_dsm.networks.trainable import Trainable
 from lib_dsm.training import draws
+from lib_dsm.training.allocator import blocks_given_back
 from lib_dsm.training.buckets import Shown, batches, showings
 from lib_dsm.training.captions import draw_prompt
 from lib_dsm.training.clipping import Clipping, total_norm
@@ -161,7 +162,8 @@ class Trainer:
     def run(self) -> bool:
         """Train; whether the end was reached (False: stopped on request). The state at the end is saved either way."""
         try:
-            self._loop()
+            with blocks_given_back(self.model.device.type):
+                self._loop()
         except Exception:
             # Whatever went wrong, the steps that were finished are not lost.
             self.optimizer.zero_grad(set_to_none=True)

@@ -49,10 +49,10 @@ def write_sd15(checkpoint: Path, described: Path) -> None:
     content = yaml.safe_load(described.read_text(encoding="utf-8"))
     content["model"]["params"]["cond_stage_config"]["params"] = {"version": str(clip)}
     checkpoint.with_suffix(".yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    save_file(_random_state(Sizes()), checkpoint)
+    save_file(random_state(Sizes()), checkpoint)
 
 
-def _random_state(sizes: Sizes) -> dict[str, torch.Tensor]:
+def random_state(sizes: Sizes) -> dict[str, torch.Tensor]:
     with torch.device("meta"):
         parts = [
             (UNet2DConditionModel(**ldm_layout.unet_config(sizes)), ldm_layout.unet_key_map(sizes)),

@@ -19,6 +19,7 @@ from tests.diffusion.sd2 import write_sd2
 from tests.micro import training_set
 
 HALVES = [torch.bfloat16, torch.float16]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 
 class Seen(TorchDispatchMode):
@@ -41,10 +42,10 @@ class Seen(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def load(path, dtype) -> DiffusersModel:
+def load(path, dtype, device="cpu") -> DiffusersModel:
     state = load_file(path)
     sizes = sizes_of(path, {key: tuple(tensor.shape) for key, tensor in state.items()})
-    return DiffusersModel.from_state(state, sizes, tokenizer_folder(path), torch.device("cpu"), dtype)
+    return DiffusersModel.from_state(state, sizes, tokenizer_folder(path), torch.device(device), dtype)
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +63,18 @@ def gradient(model) -> tuple[torch.Tensor, torch.Tensor, Seen]:
     with Seen({parameter.untyped_storage().data_ptr() for parameter in model.unet.parameters()}) as seen:
         conditioning = model.encode_prompts(["solo, zorgle", "zorgle, smile"], {"zorgle": vectors}, 1)
         predicted = model.predict(noisy, torch.tensor([100, 800]), conditioning)
-        (1024 * (predicted - torch.randn(predicted.shape, generator=generator)).square().mean()).backward()
-    return predicted.detach(), vectors.grad / 1024, seen
+        target = torch.randn(predicted.shape, generator=generator).to(model.device)
+        (1024 * (predicted - target).square().mean()).backward()
+    return predicted.detach().cpu(), vectors.grad.cpu() / 1024, seen
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("version", [1, 2])
-def test_predictions_and_gradients_are_those_of_full_precision(second, version, dtype):
+def test_predictions_and_gradients_are_those_of_full_precision(second, version, dtype, device):
     path = MICRO if version == 1 else second
     whole, expected, _ = gradient(load(path, torch.float32))
-    model = load(path, dtype)
+    model = load(path, dtype, device)
     half, found, seen = gradient(model)
     assert half.dtype == torch.float32
     assert float((half - whole).norm() / whole.norm()) < 0.03
@@ -101,9 +104,10 @@ def test_convolutions_lie_channels_last():
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
-def test_a_training_on_half_precision_keeps_its_vectors_whole(run_config, tmp_path, dtype):
-    model = load(MICRO, dtype)
+def test_a_training_on_half_precision_keeps_its_vectors_whole(run_config, tmp_path, dtype, device):
+    model = load(MICRO, dtype, device)
     config = run_config(max_steps=2, variable_aspect=False, save_every=0, validate_every=0)
     pictures = training_set(config, model, tmp_path / "latents")
     start = initial_vectors(model, config.init_text, config.vectors)
@@ -115,5 +119,5 @@ def test_a_training_on_half_precision_keeps_its_vectors_whole(run_config, tmp_pa
     run.resume()
     run.run()
     assert network.vectors.dtype == torch.float32 and torch.isfinite(network.vectors).all()
-    assert float((network.vectors.detach() - start).abs().min()) > 0
+    assert float((network.vectors.detach().cpu() - start).abs().min()) > 0
     assert all(0 < report.gradient_norm < 10 for report in reports)
