@@ -7,6 +7,8 @@ from hypothesis import settings
 # Before anything imports torch or a hub: few threads, and nothing that asks the network.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# Equal bits are promised on the CPU, so a GPU is tested where it is asked for: `CUDA_VISIBLE_DEVICES=0 pytest …`.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", GRADIO_ANALYTICS_ENABLED="False")
 
 settings.register_profile("dsm", deadline=None, print_blob=True)
