@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lib_dsm.dataset.history import Outcome
     from lib_dsm.dataset.notes import Note
     from lib_dsm.host.protocol import Host
-    from lib_dsm.tagging.run import TagReport
+    from lib_dsm.tagging.writing import TagReport
     from lib_dsm.training.config import RunConfig
 
 

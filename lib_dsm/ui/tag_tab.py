@@ -63,7 +63,8 @@ def build(page: Page) -> None:
     page.next("Prune")
 
     def on_start(project: str, where: str, *values: Any) -> str:
-        from lib_dsm.tagging.run import TagReport, tag_folder
+        from lib_dsm.tagging.run import tag_folder
+        from lib_dsm.tagging.writing import TagReport
 
         chosen = options.from_json(TagOptions, form.read(values), "tagging")
         pictures = page.picture_folder(project, where, TAB)

@@ -108,7 +108,7 @@ def test_existing_captions(tmp_path: Path, tagger_folder: Path, how: str, expect
 
 def test_a_stop_loses_nothing_and_a_second_run_goes_on(tmp_path: Path, tagger_folder: Path) -> None:
     for number in range(7):
-        save(tmp_path / f"{number}.png", "red")
+        save(tmp_path / f"{number}.png", f"rgb(255, 0, {number})")
 
     def stop(job: Job) -> None:
         if job.done >= 4:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.tagging.preprocess import prepare
-from lib_dsm.tagging.registry import MODELS, find_model
+from lib_dsm.tagging.registry import MODELS, TaggerModel, find_model
 from lib_dsm.tagging.session import Tagger
 from tests.tagging.tiny_tagger import SIDE, TAGS, write_tagger
 
@@ -63,7 +63,10 @@ def test_finding_models(tagger_folder: Path, tmp_path: Path) -> None:
     assert find_model(str(tagger_folder)) == tagger_folder
     for name in ("wd14-convnext", "wd14-convnext-v2", "SmilingWolf/wd-v1-4-convnext-tagger-v2"):
         assert find_model(name) is MODELS[0]
-    assert find_model("wd-eva02-large-tagger-v3") is MODELS[-1]
+    eva = find_model("wd-eva02-large-tagger-v3")
+    assert isinstance(eva, TaggerModel) and (eva.threshold, eva.name) == (0.5296, "wd-eva02-large-v3")
+    pinned = find_model("wd-vit-v3@v2.0")
+    assert isinstance(pinned, TaggerModel) and (pinned.revision, pinned.name) == ("v2.0", "wd-vit-v3")
     assert len({model.name for model in MODELS}) == len({model.repository for model in MODELS}) == len(MODELS)
     for name in ("wd15", "", str(tmp_path / "no")):
         with pytest.raises(InputError, match="wd-swinv2-v3"):
