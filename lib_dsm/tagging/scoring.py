@@ -20,11 +20,11 @@ from lib_dsm.errors import DsmError, PictureError
 from lib_dsm.jobs import Job
 from lib_dsm.tagging.members import Members
 from lib_dsm.tagging.scores import Scores
-from lib_dsm.tagging.session import Tagger
 from lib_dsm.tagging.store import ScoreStore
 
 _READERS = min(8, os.cpu_count() or 1)
 _BATCHES_AHEAD = 2
+_READ_AT_LEAST = 448  # pixels; what a small network sees would suffer from coarser decoding, and it saves nothing
 _TOGETHER = 64  # pictures handed on at a time where nothing needs the network
 
 
@@ -111,7 +111,7 @@ class _Looking:
             for index, (member, found) in enumerate(zip(self._members.all, scores, strict=True)):
                 if found is None:
                     tagger = member.tagger()
-                    read = read_picture(picture, max_side=reading_side(tagger))
+                    read = read_picture(picture, draft_side=max(tagger.side, _READ_AT_LEAST))
                     pixels[index], notes = tagger.prepare(read.image), read.notes
             return _Looked(picture, digest, scores, pixels, notes)
         except (PictureError, OSError) as error:
@@ -134,8 +134,3 @@ class _Looking:
     def _combined(self, item: _Looked) -> Scored:
         scores = [scores for scores in item.scores if scores is not None]
         return Scored(item.picture, self._members.combined(scores), notes=item.notes, digest=item.digest)
-
-
-def reading_side(tagger: Tagger) -> int:
-    """To what side a picture is read for a tagger; one to be squashed must not lose its shorter side before."""
-    return tagger.side if tagger.layout.fit != "squash" else 2 * tagger.side

@@ -164,6 +164,8 @@ def _open(path: Path, job: Job | None) -> tuple[Any, str]:
         raise ModelError("Tagging needs onnxruntime, which is not installed.", "Install it and try again.") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
+    # Its threads would otherwise keep the cores busy while they wait for work, which the reading of pictures needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     gpu = next((name for name in onnxruntime.get_available_providers() if name in _GPUS), None)
     if gpu is not None:
         try:

@@ -179,8 +179,8 @@ def _connect(name: str) -> sqlite3.Connection:
 
 
 def _content_digest(path: Path) -> bytes:
-    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
-    return digest.digest()
+    return digest.digest()[:_DIGEST_BYTES]
