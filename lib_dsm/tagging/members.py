@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.jobs import Job
-from lib_dsm.tagging.download import model_folder
+from lib_dsm.tagging.download import cached_folder, model_folder
 from lib_dsm.tagging.ensemble import Ensemble
 from lib_dsm.tagging.labels import Labels, read_labels
 from lib_dsm.tagging.layouts import Layout, files_in, layout_named, layout_of
@@ -53,13 +53,19 @@ class Shelf:
 class Member:
     """One tagger of a run. `known` is its row of the registry, None for a folder that is named after none."""
 
-    def __init__(self, name: str, cache_dir: Path, store: ScoreStore, shelf: Shelf, job: Job | None) -> None:
+    def __init__(
+        self, name: str, cache_dir: Path, store: ScoreStore, shelf: Shelf, job: Job | None, at_hand: bool
+    ) -> None:
         found = find_model(name)
         self.name = name
         self.known = found if isinstance(found, TaggerModel) else known_by_folder(found)
         self._given = found.family if isinstance(found, TaggerModel) else None
         self._shelf, self._store, self._job = shelf, store, job
-        self.folder = model_folder(found, cache_dir, job)
+        self._at_hand = at_hand
+        here = found if isinstance(found, Path) else cached_folder(found, cache_dir)
+        if at_hand and here is None:
+            raise ModelError(f"The tagger {name} is not here yet.", "It is fetched when it is first used.")
+        self.folder = here if here is not None else model_folder(found, cache_dir, job)
         layout = self._given or layout_of(self.folder)
         files = files_in(self.folder, layout) if layout is not None else None
         if layout is None or files is None:
@@ -82,6 +88,8 @@ class Member:
         """What its scores are kept under: the content of its files and how pictures are prepared for it."""
         facts = self._store.facts(self._content)
         if not {"side", "layout"} <= facts.keys():
+            if self._at_hand:
+                raise ModelError(f"The tagger {self.name} has not looked at any picture yet.", "Let it, once.")
             tagger = self.tagger()
             facts = {"side": tagger.side, "layout": tagger.layout.name}
             self._store.note(self._content, facts)
@@ -106,17 +114,18 @@ class Members:
         store: ScoreStore,
         shelf: Shelf | None = None,
         job: Job | None = None,
+        at_hand: bool = False,
     ) -> None:
-        """Find and fetch them; none is loaded yet.
+        """Find and fetch them; none is loaded yet. With `at_hand` nothing is fetched or loaded, now or later.
 
         Raises:
             InputError: there is no such tagger, or the same one twice.
-            ModelError: one cannot be downloaded.
+            ModelError: one cannot be downloaded, or is not at hand where it must be.
             Cancelled: the job was stopped.
         """
         names = [options.model, *(name for name in options.also if name.strip())]
         shelf = shelf if shelf is not None else Shelf()
-        self.all = [Member(name, cache_dir, store, shelf, job) for name in names]
+        self.all = [Member(name, cache_dir, store, shelf, job, at_hand) for name in names]
         folders = [member.folder.resolve() for member in self.all]
         if len(set(folders)) < len(folders):
             raise InputError(f"The tagger {names[-1]} was named twice.", "Name different ones, or one alone.")

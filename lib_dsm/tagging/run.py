@@ -17,11 +17,9 @@ from lib_dsm.tagging.naming import caption_file, demand_pattern
 from lib_dsm.tagging.options import TagOptions
 from lib_dsm.tagging.scores import Scores
 from lib_dsm.tagging.scoring import score_pictures
-from lib_dsm.tagging.store import ScoreStore
+from lib_dsm.tagging.store import score_store
 from lib_dsm.tagging.tags import Chooser, rating
 from lib_dsm.tagging.writing import Captioner, CaptionWriter, TagReport, has_caption
-
-SCORES_FOLDER = "scores"
 
 
 @dataclass(frozen=True)
@@ -38,11 +36,6 @@ class PictureTags:
     general: dict[str, float]
     character: dict[str, float]
     ratings: dict[str, float]
-
-
-def score_store(cache_dir: Path) -> ScoreStore:
-    """The scores that are kept beside the taggers in `cache_dir`."""
-    return ScoreStore(cache_dir / SCORES_FOLDER)
 
 
 def tag_picture(path: Path, options: TagOptions, cache_dir: Path, shelf: Shelf | None = None) -> PictureTags:

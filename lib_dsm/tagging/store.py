@@ -148,6 +148,11 @@ class ScoreStore:
                 self._base = _open(self._path)
 
 
+def score_store(cache_dir: Path) -> ScoreStore:
+    """The scores that are kept beside the taggers in `cache_dir`."""
+    return ScoreStore(cache_dir / "scores")
+
+
 def _open(path: Path | None) -> sqlite3.Connection:
     if path is not None:
         for _ in range(2):
