@@ -22,6 +22,7 @@
         let chosen = null; // the tag whose histogram is shown
         let page = 0;
         let settings = null; // {folder, options} as they were read last
+        let taggers = []; // what is known of each
         let running = false;
         let again = null; // what to ask next, while one is asked
 
@@ -48,6 +49,22 @@
                     : value === null || value === undefined ? field.default : value;
             });
             settings = {folder: folderOf(where), options};
+            describe();
+        }
+
+        // What the chosen tagger is, in a line.
+        const about = h("div", {class: "dsm-subdued dsm-tagger", id: "dsm_tag_about"});
+        function describe() {
+            const found = taggers.find((row) => settings && row.name === settings.options.model);
+            about.hidden = !found;
+            if (!found) return;
+            const size = found.megabytes ? `about ${number(found.megabytes)} MB, ` : "";
+            about.textContent = `${found.name}${found.note ? ` (${found.note})` : ""}: ${found.here ? "is on this machine" : `${size}is fetched from ${found.repository} when first used`}`
+                + `${found.threshold ? `; balanced at ${found.threshold}` : ""}; licence ${found.licence}.`;
+        }
+        async function learn() {
+            taggers = (await DSM.get("taggers").catch(() => ({taggers: []}))).taggers;
+            describe();
         }
 
         // ---- asking ----------------------------------------------------------------------------------------------------
@@ -85,15 +102,14 @@
         let tags = [];
         let pictures = 0;
 
-        function nothing(error) {
-            const expected = !error || error.status === 400;
-            stage.replaceChildren(expected
-                ? empty("Nothing has been tried out yet", "“Try out first” lets the tagger look at every picture and writes nothing. Then every setting shows at once here what it would write.")
+        function nothing(error, reason) {
+            stage.replaceChildren(!error
+                ? empty(reason && !reason.includes(" yet.") ? reason : "Nothing has been tried out yet", "“Try out first” lets the tagger look at every picture and writes nothing. Then every setting shows at once here what it would write.")
                 : line("error", error.problem, error.remedy));
         }
 
         function draw(found) {
-            if (!found.pictures) return nothing();
+            if (!found.pictures) return nothing(null, found.reason);
             [tags, pictures] = [found.tags, found.pictures];
             const each = (found.total / found.pictures).toFixed(1);
             const limits = found.thresholds ? `from ${found.thresholds[0].toFixed(2)}, characters from ${found.thresholds[1].toFixed(2)}` : "each picture's own threshold";
@@ -132,7 +148,7 @@
                 chart.replaceChildren();
                 return;
             }
-            const [width, height, foot] = [600, 120, 18];
+            const [width, height, foot] = [Math.max(300, chart.clientWidth - 30), 100, 18];
             // Nearly all pictures have next to nothing of most tags: the first bar would dwarf the others.
             const most = Math.max(1, ...found.bins.slice(1));
             const step = width / found.bins.length;
@@ -159,7 +175,7 @@
             changes.replaceChildren(...found.changes.map((change) => h("div", {class: "dsm-try-change"},
                 h("button", {class: "dsm-thumb", title: `${change.name}: all scores`, onclick: () => one({path: change.path}, thumbnail(change.path, 256, change.stamp))},
                     h("img", {src: thumbnail(change.path, 128, change.stamp), alt: change.name, loading: "lazy"})),
-                h("div", {}, h("div", {class: "dsm-subdued dsm-try-name"}, change.name, change.added.length || change.removed.length ? "" : " · stays as it is"),
+                h("div", {}, h("div", {class: "dsm-subdued dsm-try-name"}, change.name, change.added.length || change.removed.length ? "" : change.exists && settings.options.on_existing === "skip" ? " · has a caption, which is kept" : " · stays as it is"),
                     h("div", {class: "dsm-try-tags"},
                         change.after.map((text) => h("span", {class: change.added.includes(text) ? "dsm-try-new" : ""}, text)),
                         change.removed.map((text) => h("s", {}, text)))))));
@@ -213,19 +229,20 @@
 
         // ---- beginning ---------------------------------------------------------------------------------------------------------
 
-        place.replaceChildren(drop, input, result, stage);
+        place.replaceChildren(about, drop, input, result, stage);
         nothing();
+        learn();
         let timer = null;
         const moved = () => {
             clearTimeout(timer);
-            timer = setTimeout(() => { if (board.isConnected) refresh(false); }, SETTLE);
+            timer = setTimeout(() => { if (DSM.state.project) refresh(false); }, SETTLE);
         };
         for (const id of ["dsm_tag_form", "dsm_tag_more", "dsm_tag_run"]) {
             const part = root().querySelector(`#${id}`);
             if (part) for (const name of ["input", "change", "click", "keyup"]) part.addEventListener(name, moved);
         }
         DSM.on("project", () => { page = 0; chosen = null; refresh(true); });
-        DSM.on("ended", (job) => { if (job.data.tab === "tag" && place.isConnected) refresh(true); });
+        DSM.on("ended", (job) => { if (job.data.tab === "tag" && place.isConnected) { learn(); refresh(true); } });
         refresh(true);
     };
 })();

@@ -15,7 +15,7 @@ from lib_dsm.api.http import Call, Route, wrong
 from lib_dsm.api.plain import plain
 from lib_dsm.api.service import Service
 from lib_dsm.dataset.listing import is_picture
-from lib_dsm.errors import InputError
+from lib_dsm.errors import InputError, ModelError
 from lib_dsm.jobs import Job
 from lib_dsm.tagging.options import TagOptions
 from lib_dsm.tagging.registry import MODELS
@@ -118,10 +118,22 @@ def looking_job(service: Service, folder: Path, chosen: TagOptions, tab: str = "
 def try_options(service: Service, call: Call) -> Any:
     """What the `options` would write in `folder`, from the kept scores: every tag with its count; `fresh` rereads them.
 
-    `missing` pictures have no scores yet; see `tag/look`.
+    `missing` pictures have no scores yet, see `tag/look`; where there is nothing to try them on, `reason` says why.
     """
     chosen = _options(call)
-    live = _LIVES.of(service, service.folder(call.text("folder")), chosen, call.flag("fresh"))
+    folder = service.folder(call.text("folder"))
+    try:
+        live = _LIVES.of(service, folder, chosen, call.flag("fresh"))
+    except (ModelError, InputError) as error:
+        return {
+            "pictures": 0,
+            "missing": 0,
+            "total": 0,
+            "thresholds": None,
+            "distinct": 0,
+            "tags": [],
+            "reason": str(error),
+        }
     counts = live.counts(chosen)
     return plain(
         {
@@ -131,6 +143,7 @@ def try_options(service: Service, call: Call) -> Any:
             "thresholds": counts.thresholds,
             "distinct": len(counts.tags),
             "tags": counts.tags[:TAGS],
+            "reason": "",
         }
     )
 

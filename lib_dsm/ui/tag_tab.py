@@ -39,8 +39,9 @@ def build(page: Page) -> None:
     """Lay the tab out and attach its handlers."""
     service = page.service
     page.intro(
-        "A tagger writes a caption beside each picture. The settings are fine as they are: press <b>Tag pictures</b>. "
-        "Captions that are there already are kept unless you say otherwise, and every run can be undone."
+        "A tagger writes a caption beside each picture. The settings are fine as they are: press <b>Tag pictures</b>, "
+        "which other taggers call Interrogate. Captions that are there already are kept unless you say otherwise, and "
+        "every run can be undone."
     )
     form = Form(TagOptions, TAB)
     with gr.Row(elem_id="dsm_tag_form"):
@@ -55,13 +56,13 @@ def build(page: Page) -> None:
                 info=f"Fetched when first used; or write a folder's path with {MODEL_FILE} and {LABELS_FILE}.",
             )
             form.add("on_existing", label="Where there is a caption")
+            form.add("sort", label="Order of tags", info="Alphabetical is what some guides use.")
         with gr.Column(scale=1, min_width=360):
             form.add("threshold", label="General threshold")
             form.add("character_threshold")
             with gr.Row():
-                form.add("balanced", label="The tagger's own")
+                form.add("balanced", label="Balanced threshold")
                 form.add("mcut", label="MCut, for each picture")
-            form.add("sort", label="Order of tags")
     with gr.Accordion("Which tags, and how they are written", open=False, elem_id="dsm_tag_more"):
         with gr.Row():
             for name in ("first", "exclude", "only"):
