@@ -148,7 +148,7 @@
                 chart.replaceChildren();
                 return;
             }
-            const [width, height, foot] = [Math.max(300, chart.clientWidth - 30), 100, 18];
+            const [width, height, foot] = [Math.max(300, chart.parentElement.clientWidth - 30), 100, 18];
             // Nearly all pictures have next to nothing of most tags: the first bar would dwarf the others.
             const most = Math.max(1, ...found.bins.slice(1));
             const step = width / found.bins.length;
@@ -169,6 +169,9 @@
                 h("span", {class: "dsm-subdued"}, `how the tagger scores it; ${plural(least, "picture")} below ${(1 / found.bins.length).toFixed(2)}`)), drawing);
         }
 
+        // With commas that are text, so that they are copied as well.
+        const listed = (elements) => elements.flatMap((element, index) => (index ? [", ", element] : [element]));
+
         async function drawPictures() {
             const found = await post("tag/changes", {...settings, page, size: 12});
             if (page >= found.pages) { page = 0; return drawPictures(); }
@@ -177,8 +180,8 @@
                     h("img", {src: thumbnail(change.path, 128, change.stamp), alt: change.name, loading: "lazy"})),
                 h("div", {}, h("div", {class: "dsm-subdued dsm-try-name"}, change.name, change.added.length || change.removed.length ? "" : change.exists && settings.options.on_existing === "skip" ? " · has a caption, which is kept" : " · stays as it is"),
                     h("div", {class: "dsm-try-tags"},
-                        change.after.map((text) => h("span", {class: change.added.includes(text) ? "dsm-try-new" : ""}, text)),
-                        change.removed.map((text) => h("s", {}, text)))))));
+                        listed([...change.after.map((text) => h("span", {class: change.added.includes(text) ? "dsm-try-new" : ""}, text)),
+                            ...change.removed.map((text) => h("s", {}, text))]))))));
             pager.replaceChildren(DSM.pager(found.page, found.pages, (next) => { page = next; drawPictures(); }) || "");
         }
 
