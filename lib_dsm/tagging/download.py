@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import inspect
 import re
-import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from lib_dsm.errors import Cancelled, ModelError
 from lib_dsm.jobs import Job
 from lib_dsm.tagging.registry import TaggerModel
 
-_LOOK = 0.2  # seconds between two looks at how far a download is
+_LARGE = 5_000_000  # bytes, from which on it matters that a download goes on where it was
 _MEGABYTE = 1_000_000
 _BLOCK = 1 << 20  # bytes
 _SHA256, _GIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
@@ -57,8 +58,9 @@ def model_folder(model: TaggerModel | Path, cache_dir: Path, job: Job | None = N
             if job is not None:
                 size = f" ({promised.size / _MEGABYTE:.0f} MB)" if promised.size and promised.size > _MEGABYTE else ""
                 job.say(f"Downloading {name} of {model.repository}{size} …")
-            fetched = _fetch(where, promised.size or 0, job)
-        except Cancelled:
+            fetched = _fetch(where, url, promised, job)
+            _demand_whole(fetched, promised.etag, where)
+        except (Cancelled, ModelError):
             raise
         except Exception as error:  # the hub and the network under it report in many ways
             cause = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -67,7 +69,6 @@ def model_folder(model: TaggerModel | Path, cache_dir: Path, job: Job | None = N
                 f"Connect to the internet, or put {' and '.join(model.files)} of {model.repository} into a folder "
                 "and name that folder as the model.",
             ) from error
-        _demand_whole(fetched, promised.etag or "", model)
     return fetched.parent
 
 
@@ -92,66 +93,87 @@ def _cached(where: dict[str, Any]) -> Path | None:
         return None
 
 
-def _fetch(where: dict[str, Any], size: int, job: Job | None) -> Path:
-    """Download one file, the job showing how far it is; a stop leaves what came for the next time."""
+def _fetch(where: dict[str, Any], url: str, promised: Any, job: Job | None) -> Path:
+    """Download one file into the hub's cache, the job showing how far it is.
+
+    The hub's own function starts from the beginning after a stop, in its newer versions. So what is large is fetched
+    through the half of it that goes on, and then put where the whole one finds it.
+    """
     import huggingface_hub
 
-    stopped = threading.Event()
-    outcome: dict[str, Any] = {}
-    options = dict(where)
-    if "tqdm_class" in inspect.signature(huggingface_hub.hf_hub_download).parameters:
-        options["tqdm_class"] = _quiet_bar(stopped)
-
-    def work() -> None:
-        try:
-            outcome["path"] = Path(huggingface_hub.hf_hub_download(**options))
-        except BaseException as error:  # handed to whoever waits
-            outcome["error"] = error
-
-    thread = threading.Thread(target=work, name="dsm-download", daemon=True)
-    thread.start()
-    blobs = Path(where["cache_dir"]) / ("models--" + where["repo_id"].replace("/", "--")) / "blobs"
-    while thread.is_alive():
-        thread.join(_LOOK)
-        if job is None:
-            continue
-        if job.cancel_requested:
-            stopped.set()
-            job.check()
-        parts = [path.stat().st_size for path in blobs.glob("*.incomplete") if path.exists()]
-        if parts and size:
-            text = f"downloading {where['filename']}: {max(parts) / _MEGABYTE:.0f} of {size / _MEGABYTE:.0f} MB"
-            job.progress(job.done, text=text)
-            job.data["download"] = {"done": max(parts), "total": size}
-    if job is not None:
-        job.data.pop("download", None)
-    if "error" in outcome:
-        raise outcome["error"]
-    path: Path = outcome["path"]
-    return path
+    if not promised.size or promised.size < _LARGE or not (_SHA256.fullmatch(_bare(promised.etag))):
+        return Path(huggingface_hub.hf_hub_download(**where))
+    blobs = Path(where["cache_dir"]) / f"models--{where['repo_id'].replace('/', '--')}" / "blobs"
+    blobs.mkdir(parents=True, exist_ok=True)
+    part = blobs / f"{_bare(promised.etag)}.dsm-part"
+    if not part.is_file() or part.stat().st_size != promised.size:
+        _go_on(part, url, promised, where["filename"], job)
+    _demand_whole(part, promised.etag, where)
+    part.replace(blobs / _bare(promised.etag))
+    return Path(huggingface_hub.hf_hub_download(**where))
 
 
-def _quiet_bar(stopped: threading.Event) -> type:
-    """A progress bar that shows nothing, and ends the download when it is to stop."""
-    from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
+def _go_on(part: Path, url: str, promised: Any, name: str, job: Job | None) -> None:
+    """Fetch what is missing of a file that was begun before, or all of it."""
+    from huggingface_hub import file_download
 
-    class Quiet(tqdm):  # type: ignore[type-arg, misc, unused-ignore]
-        def __init__(self, *values: Any, **named: Any) -> None:
-            named.pop("name", None)
-            super().__init__(*values, **{**named, "disable": True})
-
-        def update(self, n: float | None = 1) -> bool | None:
-            if stopped.is_set():
-                raise Cancelled()
-            moved: bool | None = super().update(n)
-            return moved
-
-    return Quiet
+    location = promised.location or url
+    headers = _utils().build_hf_headers()
+    if urlsplit(location).netloc != urlsplit(url).netloc:
+        headers.pop("authorization", None)  # the token is for the hub, not for whoever stores its files
+    with part.open("ab") as file, _without_bars():
+        target: Any = _Watched(file, promised.size, name, job)
+        file_download.http_get(location, target, resume_size=file.tell(), headers=headers, expected_size=promised.size)
 
 
-def _demand_whole(path: Path, etag: str, model: TaggerModel) -> None:
+class _Watched:
+    """A file that is being downloaded: writing to it moves the job on, and ends where the job was stopped."""
+
+    def __init__(self, file: BinaryIO, size: int, name: str, job: Job | None) -> None:
+        self._file, self._size, self._label, self._job = file, size, name, job
+        self.name = name
+
+    def write(self, content: bytes) -> int:
+        written = self._file.write(content)
+        if self._job is not None:
+            self._file.flush()
+            done = self._file.tell()
+            text = f"downloading {self._label}: {done / _MEGABYTE:.0f} of {self._size / _MEGABYTE:.0f} MB"
+            self._job.data["download"] = {"done": done, "total": self._size}
+            self._job.progress(self._job.done, text=text)
+            self._job.check()
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """The hub's own progress bars are for a terminal; they are as before afterwards."""
+    utils = _utils()
+    hidden = utils.are_progress_bars_disabled()
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not hidden:
+            utils.enable_progress_bars()
+
+
+def _utils() -> Any:
+    import huggingface_hub.utils
+
+    return huggingface_hub.utils
+
+
+def _bare(etag: str | None) -> str:
+    return (etag or "").strip('"').lower()
+
+
+def _demand_whole(path: Path, named: str | None, where: dict[str, Any]) -> None:
     """The hub names a large file by its SHA-256, a small one by git's hash of it; one that differs is thrown away."""
-    etag = etag.strip('"').lower()
+    etag = _bare(named)
     if _SHA256.fullmatch(etag):
         digest = hashlib.sha256()
     elif _GIT.fullmatch(etag):
@@ -166,6 +188,6 @@ def _demand_whole(path: Path, etag: str, model: TaggerModel) -> None:
         path.unlink(missing_ok=True)
         blob.unlink(missing_ok=True)
         raise ModelError(
-            f"{path.name} of {model.repository} came damaged: its content is not the one the hub names.",
+            f"{where['filename']} of {where['repo_id']} came damaged: its content is not the one the hub names.",
             "Try again; the damaged file was deleted.",
         )
