@@ -51,7 +51,10 @@ class Shelf:
 
 
 class Member:
-    """One tagger of a run. `known` is its row of the registry, None for a folder that is named after none."""
+    """One tagger of a run.
+
+    `known` is its row of the registry, None for a folder named after none; `content` stands for what is in its files.
+    """
 
     def __init__(
         self, name: str, cache_dir: Path, store: ScoreStore, shelf: Shelf, job: Job | None, at_hand: bool
@@ -72,7 +75,7 @@ class Member:
             raise ModelError(f"{self.folder} holds no tagger any more.", "Fetch it again.")
         self._layout, self._files = layout, files
         try:
-            self._content = f"{store.digest(files[0]).hex()}/{store.digest(files[1]).hex()}/{layout.name}"
+            self.content = f"{store.digest(files[0]).hex()}/{store.digest(files[1]).hex()}/{layout.name}"
         except OSError as error:
             raise ModelError(
                 f"{error.filename} cannot be read: {error.strerror or error}.", "Fetch it again."
@@ -86,14 +89,14 @@ class Member:
     @cached_property
     def key(self) -> str:
         """What its scores are kept under: the content of its files and how pictures are prepared for it."""
-        facts = self._store.facts(self._content)
+        facts = self._store.facts(self.content)
         if not {"side", "layout"} <= facts.keys():
             if self._at_hand:
                 raise ModelError(f"The tagger {self.name} has not looked at any picture yet.", "Let it, once.")
             tagger = self.tagger()
             facts = {"side": tagger.side, "layout": tagger.layout.name}
-            self._store.note(self._content, facts)
-        return f"{self._content}/{layout_named(str(facts['layout'])).fingerprint(int(facts['side']))}"
+            self._store.note(self.content, facts)
+        return f"{self.content}/{layout_named(str(facts['layout'])).fingerprint(int(facts['side']))}"
 
     def tagger(self) -> Tagger:
         """It, loaded.

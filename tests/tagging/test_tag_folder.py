@@ -1,4 +1,7 @@
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -251,3 +254,32 @@ def test_memory_that_does_not_do_halves_the_batch_once(tagger_folder: Path) -> N
     assert np.allclose(tagger.scores(pixels), whole) and max(sizes) == 8
     sizes.clear()
     assert np.allclose(tagger.scores(pixels), whole) and max(sizes) == 2
+
+
+TAG = """
+import sys
+from pathlib import Path
+from lib_dsm.tagging.options import TagOptions
+from lib_dsm.tagging.run import tag_folder
+tag_folder(Path(sys.argv[1]), TagOptions(model=sys.argv[2], batch=1), Path(sys.argv[3]))
+"""
+
+
+def test_a_killed_process_loses_nothing(tmp_path: Path, tagger_folder: Path) -> None:
+    for number in range(150):
+        save(tmp_path / "set" / f"{number}.png", f"rgb(255, {number}, 0)")
+    (tmp_path / "set" / "149.txt").write_text("mine", "utf-8")
+    command = [sys.executable, "-c", TAG, str(tmp_path / "set"), str(tagger_folder), str(tmp_path / "set" / "cache")]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+    while len(list((tmp_path / "set").glob("*.txt"))) < 20 and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    written = {path.name for path in (tmp_path / "set").glob("*.txt")}
+    assert 20 <= len(written) < 150, "it was done before it was killed"
+    assert all(caption(tmp_path / "set" / name)[0] in ("red tint", "mine") for name in written)
+    found = run(tmp_path / "set", tagger_folder)
+    assert len(found["written"]) + len(found["skipped"]) == 150 and not found["failed"]
+    undo(tmp_path / "set")
+    undo(tmp_path / "set")
+    assert [path.name for path in (tmp_path / "set").glob("*.txt")] == ["149.txt"]

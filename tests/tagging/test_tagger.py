@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lib_dsm.errors import InputError, ModelError
+from lib_dsm.jobs import Job
 from lib_dsm.tagging.preprocess import prepare
 from lib_dsm.tagging.registry import MODELS, TaggerModel, find_model
 from lib_dsm.tagging.session import Tagger
@@ -89,3 +90,32 @@ def test_finding_models(tagger_folder: Path, tmp_path: Path) -> None:
     (tagger_folder / "selected_tags.csv").unlink()
     with pytest.raises(InputError, match=r"lacks selected_tags\.csv"):
         find_model(str(tagger_folder))
+
+
+def test_a_gpu_that_only_seems_to_be_there_is_said_in_one_line(
+    tagger_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where onnxruntime was built for CUDA and its libraries are not there: it says so and goes on with the CPU."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime is built for CUDA")
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    job = Job("tag")
+    tagger = Tagger(tagger_folder, job)
+    lines = job.snapshot()["lines"]
+    assert tagger.device == "CPU" and len(lines) == 1 and "GPU cannot be used" in lines[0] and "CPU" in lines[0]
+    assert tagger.scores(tagger.prepare(Image.new("RGB", (20, 20)))[np.newaxis]).shape == (1, len(TAGS))
+
+
+def test_where_there_is_no_gpu_one_line_says_so(tagger_folder: Path) -> None:
+    job = Job("tag")
+    Tagger(tagger_folder, job)
+    assert len(job.snapshot()["lines"]) == 1
+
+
+def test_the_batch_is_what_was_asked_for_or_what_the_network_demands(make_tagger: Callable[..., Path]) -> None:
+    free, fixed = Tagger(make_tagger()), Tagger(make_tagger(batch=3))
+    assert (free.good_batch(7), fixed.good_batch(7), fixed.good_batch()) == (7, 3, 3) and free.good_batch() >= 1
