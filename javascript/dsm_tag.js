@@ -16,6 +16,13 @@
         return [];
     };
 
+    // Inside the WebUI its own bar shows the job, and its title; a generation takes both over, and then ours is back.
+    DSM.on("running", ({job, place}) => {
+        if (job.data.tab !== "tag" || typeof requestProgress !== "function") return;
+        place.parentNode.querySelectorAll(".progressDiv").forEach((bar) => bar.remove());
+        requestProgress(`task(dsm-${job.id})`, place, null, () => {}, null);
+    });
+
     DSM.widgets.tag = (place) => {
         const fields = JSON.parse(place.dataset.fields);
         const folders = JSON.parse(place.dataset.folders);

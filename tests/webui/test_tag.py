@@ -9,6 +9,9 @@ import pytest
 
 from lib_dsm.demo import world
 from tests.benchmarks.tagging import write_network
+from tests.browser.conftest import WAIT, chromium, shots  # noqa: F401 - fixtures
+from tests.browser.helpers import fill, open_project
+from tests.webui.test_clicks import page, problems, tab  # noqa: F401 - fixtures
 
 
 @pytest.fixture
@@ -60,3 +63,22 @@ def test_progress_interrupt_and_generating(webui, slow) -> None:
     written = len(list(folder.glob("*.txt")))
     assert 0 < written < 200
     assert webui.call("/sdapi/v1/txt2img", prompt)["images"]
+
+
+def test_the_webuis_own_bar_and_trying_out_by_clicking(page, webui, slow, shots) -> None:  # noqa: F811
+    model, folder = slow
+    for picture in sorted(folder.glob("*.png"))[30:]:
+        picture.unlink()
+    open_project(page, folder)
+    tab(page, "Tag")
+    field = page.locator("#dsm_tag_model input").first
+    field.fill(str(model))
+    field.press("Enter")
+    fill(page, "dsm_tag_threshold", "0.2")
+    page.click("#dsm_tag_look")
+    page.wait_for_selector("#dsm_tag_panel .progressDiv .progress:has-text('%')", timeout=WAIT)
+    page.screenshot(path=shots / "webui-tag-running.png")
+    page.wait_for_selector("#dsm_tag_panel [data-state=done]")
+    page.wait_for_selector("#dsm_tag_panel .progressDiv", state="detached")
+    page.wait_for_selector("#dsm_tag_page .dsm-try-summary:has-text('in 30 pictures')")
+    page.screenshot(path=shots / "webui-tag-tried.png", full_page=True)
