@@ -15,9 +15,9 @@ from tests.webui.test_clicks import page, problems, tab  # noqa: F401 - fixtures
 
 
 @pytest.fixture
-def slow(tmp_path):
-    """A tagger that takes long enough to be watched, and pictures for a minute of it."""
-    world.draw_dataset(tmp_path / "set", world.character_of(10), count=200, seed=1)
+def slow(tmp_path, request):
+    """A tagger that takes long enough to be watched, and pictures for a minute of it, which it has not seen before."""
+    world.draw_dataset(tmp_path / "set", world.character_of(10), count=200, seed=len(request.node.name))
     for caption in (tmp_path / "set").glob("*.txt"):
         caption.unlink()
     return write_network(tmp_path / "model", 12), tmp_path / "set"
