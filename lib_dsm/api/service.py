@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.host.protocol import Host
+from lib_dsm.tagging.live import Lives
 from lib_dsm.tagging.members import Shelf
 
 
@@ -28,6 +29,7 @@ class Service:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.shelf = Shelf()
+        self.lives = Lives()
         self._opened: set[Path] = set()
         self._lock = threading.Lock()
 

@@ -6,7 +6,6 @@ import base64
 import binascii
 import dataclasses
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from lib_dsm.api.service import Service
 from lib_dsm.dataset.listing import is_picture
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.jobs import Job
+from lib_dsm.tagging.live import Live
 from lib_dsm.tagging.options import TagOptions
 from lib_dsm.tagging.registry import MODELS
 
@@ -24,28 +24,6 @@ PAGE = 60
 LISTED = 50
 TAGS = 2000
 SHOWN = 40
-_LIVES_KEPT = 2
-
-
-class Lives:
-    """The folders whose scores were taken up last."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[Any, ...], Any] = {}
-        self._lock = threading.Lock()
-
-    def of(self, service: Service, folder: Path, chosen: TagOptions, fresh: bool) -> Any:
-        """The live scores of a folder for the taggers of the options; `fresh` reads them anew."""
-        from lib_dsm.tagging.live import Live
-
-        key = folder, chosen.model, chosen.also, chosen.combine, chosen.recursive
-        with self._lock:
-            if fresh or key not in self._kept:
-                self._kept.pop(key, None)
-                self._kept[key] = Live.read(folder, chosen, service.host.folders.taggers)
-                while len(self._kept) > _LIVES_KEPT:
-                    del self._kept[next(iter(self._kept))]
-            return self._kept[key]
 
 
 def list_taggers(service: Service, call: Call) -> Any:
@@ -123,7 +101,7 @@ def try_options(service: Service, call: Call) -> Any:
     chosen = _options(call)
     folder = service.folder(call.text("folder"))
     try:
-        live = _LIVES.of(service, folder, chosen, call.flag("fresh"))
+        live = _live(service, folder, chosen, call.flag("fresh"))
     except (ModelError, InputError) as error:
         return {
             "pictures": 0,
@@ -151,7 +129,7 @@ def try_options(service: Service, call: Call) -> Any:
 def show_changes(service: Service, call: Call) -> Any:
     """A `page` of the pictures of `folder` with what the `options` would make of their captions."""
     chosen = _options(call)
-    live = _LIVES.of(service, service.folder(call.text("folder")), chosen, False)
+    live = _live(service, service.folder(call.text("folder")), chosen)
     page, size = call.whole("page", 0, 0, 1_000_000), call.whole("size", 12, 1, PAGE)
     changes = live.changes(chosen, page * size, size)
     return plain(
@@ -177,7 +155,7 @@ def show_changes(service: Service, call: Call) -> Any:
 def show_histogram(service: Service, call: Call) -> Any:
     """How the scores of a `tag` are spread over the pictures of `folder`, and the threshold that the `options` set."""
     chosen = _options(call)
-    live = _LIVES.of(service, service.folder(call.text("folder")), chosen, False)
+    live = _live(service, service.folder(call.text("folder")), chosen)
     return plain(live.histogram(call.text("tag"), chosen))
 
 
@@ -208,6 +186,10 @@ def unload(service: Service, call: Call) -> Any:
     return {"unloaded": service.shelf.clear()}
 
 
+def _live(service: Service, folder: Path, chosen: TagOptions, fresh: bool = False) -> Live:
+    return service.lives.of(folder, chosen, service.host.folders.taggers, fresh)
+
+
 def _told(found: Any) -> Any:
     facts = dataclasses.asdict(found)
     for key in ("general", "character"):
@@ -218,8 +200,6 @@ def _told(found: Any) -> Any:
 def _options(call: Call) -> TagOptions:
     return options.from_json(TagOptions, call.object("options", {}), "tagging")
 
-
-_LIVES = Lives()
 
 ROUTES = (
     Route("GET", "taggers", list_taggers),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from lib_dsm.tagging.tags import Chooser, Wording, wording_key
 from lib_dsm.tagging.writing import CaptionChange, Captioner, has_caption
 
 BINS = 50
+_KEPT = 2  # folders
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,29 @@ class Live:
     def scores(self, picture: Path) -> Scores | None:
         """The kept scores of a picture, None where there are none."""
         return self._scores[self.pictures.index(picture)] if picture in self.pictures else None
+
+
+class Lives:
+    """The folders whose scores were taken up last. May be asked by several threads at once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[object, ...], Live] = {}
+        self._lock = threading.Lock()
+
+    def of(self, folder: Path, options: TagOptions, cache_dir: Path, fresh: bool) -> Live:
+        """The scores of a folder for the taggers of the options; `fresh` reads them anew.
+
+        Raises:
+            InputError, ModelError: as `Live.read`.
+        """
+        key = folder, options.model, options.also, options.combine, options.recursive
+        with self._lock:
+            if fresh or key not in self._kept:
+                self._kept.pop(key, None)
+                self._kept[key] = Live.read(folder, options, cache_dir)
+                while len(self._kept) > _KEPT:
+                    del self._kept[next(iter(self._kept))]
+            return self._kept[key]
 
 
 def _sorted(counted: dict[tuple[str, str], int], chooser: Chooser) -> Counts:
