@@ -127,6 +127,7 @@
         place.replaceChildren(...messages, view.element);
         if (place.dataset.job && DSM.visible(place)) view.element.scrollIntoView({block: "nearest", behavior: "smooth"});
         place.dsmJob = id;
+        if (job.state === "running") DSM.tell("running", {job, place});
         follow(id, () => place.isConnected && place.dsmJob === id, view, (ended) => {
             if (!fresh) return;
             DSM.tell("ended", ended);

@@ -83,6 +83,23 @@ def test_tag(capsys, folder):
     assert ([Path(path).name for path in made["written"]], len(made["skipped"])) == (["a.png"], 2)
 
 
+def test_tag_says_what_it_would_do_and_does_not(capsys, folder):
+    before = {path.name: path.read_bytes() for path in folder.glob("*.txt")}
+    call = ("tag", folder, "--model", TAGGER, "--threshold", "0.1", "--on-existing", "append", "--dry-run")
+    made = data(capsys, *call)
+    assert made["dry_run"] and made["written"] == [] and len(made["changes"]) == 3
+    assert {path.name: path.read_bytes() for path in folder.glob("*.txt")} == before
+    assert main([str(word) for word in call]) == 0
+    said = capsys.readouterr().out
+    assert "3 captions would change" in said and f"a.png: +{made['changes'][0]['added'][0]}" in said
+
+
+def test_tag_looks_at_one_picture(capsys, folder):
+    found = data(capsys, "tag", folder / "a.png", "--model", TAGGER, "--threshold", "0.1")
+    assert found["rating"] in found["ratings"] and found["tags"]
+    assert set(found["scores"]) <= set(found["general"]) | set(found["character"])
+
+
 def test_each_failure_and_note_is_told_once_with_its_own_file(capsys, folder):
     for name in ("x.jpg", "y.jpg"):
         (folder / name).write_text("no picture", encoding="utf-8")

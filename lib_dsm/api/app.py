@@ -16,6 +16,7 @@ from lib_dsm.api import (
     prune_routes,
     run_routes,
     system_routes,
+    tag_routes,
     train_routes,
 )
 from lib_dsm.api.http import Route, endpoint
@@ -24,7 +25,7 @@ from lib_dsm.api.service import Service
 
 PREFIX = "/dsm/v1/"
 _MODULES = (
-    system_routes, job_routes, project_routes, picture_routes, prune_routes, crop_routes, train_routes,
+    system_routes, job_routes, project_routes, picture_routes, tag_routes, prune_routes, crop_routes, train_routes,
     run_routes, preset_routes,
 )  # fmt: skip
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.host.protocol import Host
+from lib_dsm.tagging.live import Lives
+from lib_dsm.tagging.members import Shelf
 
 
 class ForbiddenError(DsmError):
@@ -22,10 +24,12 @@ class ConflictError(DsmError):
 
 
 class Service:
-    """The host and the opened folders, shared by the tabs and the routes of one process."""
+    """The host, the opened folders and the loaded taggers, shared by the tabs and the routes of one process."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.shelf = Shelf()
+        self.lives = Lives()
         self._opened: set[Path] = set()
         self._lock = threading.Lock()
 

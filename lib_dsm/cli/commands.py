@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from lib_dsm.dataset.history import Outcome
     from lib_dsm.dataset.notes import Note
     from lib_dsm.host.protocol import Host
-    from lib_dsm.tagging.run import TagReport
+    from lib_dsm.tagging.options import TagOptions
+    from lib_dsm.tagging.writing import CaptionChange, TagReport
     from lib_dsm.training.config import RunConfig
 
 
@@ -76,15 +77,45 @@ def new(arguments: argparse.Namespace) -> Result:
 
 
 def tag(arguments: argparse.Namespace) -> Result:
-    """Tag a folder."""
+    """Tag a folder, or say what a tagger sees in one picture."""
     from lib_dsm.host.studio import StudioHost
     from lib_dsm.tagging.options import TagOptions
     from lib_dsm.tagging.run import tag_folder
 
     chosen = read_flags(arguments, TagOptions)
     taggers = StudioHost(arguments.data).folders.taggers
-    report = run_job("Tagging", "pictures", lambda job: tag_folder(arguments.folder, chosen, taggers, job))
-    return _batch(report, "tagged", "had a caption", act=report.act)
+    if arguments.folder.is_file():
+        return _seen(arguments.folder, chosen, taggers)
+    report = run_job(
+        "Tagging",
+        "pictures",
+        lambda job: tag_folder(arguments.folder, chosen, taggers, job, dry_run=arguments.dry_run),
+    )
+    if not arguments.dry_run:
+        return _batch(report, "tagged", "had a caption", act=report.act)
+    changed = [change for change in report.changes if change.added or change.removed]
+    changes = [
+        {"picture": str(change.picture), "added": change.added, "removed": change.removed, "after": change.after}
+        for change in changed
+    ]
+    told = _batch(report, "tagged", "had a caption", dry_run=True, changes=changes)
+    lines = [f"{change.picture.name}: {_difference(change)}" for change in changed]
+    would = f"{len(changed)} captions would change, {len(report.skipped)} had one, {len(report.failed)} failed."
+    code = FAILED if report.failed and not report.changes and not report.skipped else 0
+    return Result(told.data, "\n".join([*_lines([*report.failed, *_pairs(report.notes)]), *lines, would]), code)
+
+
+def _difference(change: CaptionChange) -> str:
+    return ", ".join([*(f"+{tag}" for tag in change.added), *(f"-{tag}" for tag in change.removed)])
+
+
+def _seen(picture: Path, chosen: TagOptions, taggers: Path) -> Result:
+    from lib_dsm.tagging.run import tag_picture
+
+    found = tag_picture(picture, chosen, taggers)
+    bars = [f"{score:6.3f} {'█' * round(20 * score):20} {name}" for name, score in found.scores.items()]
+    rated = [f"Rating: {found.rating}"] if found.rating else []
+    return Result(dataclasses.asdict(found), "\n".join([", ".join(found.tags), *rated, *bars]))
 
 
 def tags(arguments: argparse.Namespace) -> Result:

@@ -138,7 +138,8 @@ def _tag(parser: argparse.ArgumentParser) -> None:
     from lib_dsm.cli.flags import add_flags
     from lib_dsm.tagging.options import TagOptions
 
-    parser.add_argument("folder", type=_path)
+    parser.add_argument("folder", type=_path, help="the folder, or one picture to look at")
+    parser.add_argument("--dry-run", action="store_true", help="say what would become of each caption, write none")
     add_flags(parser, TagOptions)
     _data(parser)
     _ready(parser, "tag")
@@ -245,7 +246,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "demo": ("the whole way on the demo world", _demo),
     "studio": ("the page in the browser", _studio),
     "new": ("make a project folder", _new),
-    "tag": ("write captions with a tagger", _tag),
+    "tag": ("write captions with a tagger, or look at one picture", _tag),
     "tags": ("count the tags of the captions", _tags),
     "prune": ("edit the tags of many captions", _prune),
     "undo": ("take the last edit of the captions back", _folder_act("undo")),

@@ -68,7 +68,11 @@ def read_caption(picture: Path) -> Caption:
     Raises:
         InputError: there is a file that cannot be read, or is no text.
     """
-    path = caption_path(picture)
+    return read_caption_file(caption_path(picture))
+
+
+def read_caption_file(path: Path) -> Caption:
+    """Read a caption by its own path; see `read_caption`."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -92,10 +96,15 @@ def join_tags(tags: Iterable[str]) -> str:
 
 def shared_captions(pictures: Iterable[Path]) -> list[Note]:
     """A note on each picture whose caption is another picture's too, as with `a.jpg` and `a.png`."""
+    return sharing((picture, caption_path(picture)) for picture in pictures)
+
+
+def sharing(captions: Iterable[tuple[Path, Path]]) -> list[Note]:
+    """A note on each picture, of those given with their captions, whose caption is an earlier picture's too."""
     first: dict[Path, Path] = {}
     notes = []
-    for picture in pictures:
-        owner = first.setdefault(caption_path(picture), picture)
+    for picture, caption in captions:
+        owner = first.setdefault(caption, picture)
         if owner is not picture:
             notes.append(Note(picture, f"It shares its caption with {owner.name}; rename one of them."))
     return notes

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lib_dsm.dataset.listing import CAPTION_SUFFIX, require_folder
+from lib_dsm.dataset.listing import CAPTION_SUFFIXES, require_folder
 from lib_dsm.dataset.locks import METADATA_FOLDER, writing_in
 from lib_dsm.dataset.notes import Note
 from lib_dsm.errors import InputError, StorageError
@@ -111,6 +111,7 @@ class Recording:
         self.outcome = Outcome(None, title)
         self._folder = folder
         self._path: Path | None = None
+        self._end: int | None = None
 
     def write(self, caption: Path, before: bytes | None, after: bytes) -> bool:
         """Record and write one caption; False, and a note, where it is no longer as `before` says.
@@ -118,28 +119,43 @@ class Recording:
         Raises:
             StorageError: the disk does not take it.
         """
-        change = Change(caption.relative_to(self._folder).as_posix(), before, after)
-        current = _current(self._folder, change.path, self.outcome)
-        if current == _UNREADABLE:
-            return False
-        if current != before:
-            self.outcome.conflicts.append(Note(caption, _CONFLICT))
-            return False
-        if before == after:
-            return True
+        return self.write_all([(caption, before, after)])[0]
+
+    def write_all(self, captions: Iterable[tuple[Path, bytes | None, bytes]]) -> list[bool]:
+        """Like `write` for several captions, recorded together and then written one by one; which of them it did.
+
+        Raises:
+            StorageError: the disk does not take one; those before it are written.
+        """
+        done = []
+        free = []
+        for caption, before, after in captions:
+            change = Change(caption.relative_to(self._folder).as_posix(), before, after)
+            current = _current(self._folder, change.path, self.outcome)
+            if current not in (before, _UNREADABLE):
+                self.outcome.conflicts.append(Note(caption, _CONFLICT))
+            done.append(current == before)
+            if current == before and before != after:
+                free.append(change)
+        if free:
+            self._record(free)
+        for change in free:
+            _put(self._folder / change.path, change.after)
+            self.outcome.changed.append(self._folder / change.path)
+        return done
+
+    def _record(self, changes: list[Change]) -> None:
         if self._path is None:
-            self._path = _begin(self._folder, self.outcome.title, [change])
+            self._path = _begin(self._folder, self.outcome.title, changes)
             self.outcome.act = int(self._path.stem)
+            self._end = self._path.stat().st_size
         else:
-            _append(self._path, [_change_to_json(change)])
-        _put(caption, after)
-        self.outcome.changed.append(caption)
-        return True
+            self._end = _append(self._path, [_change_to_json(change) for change in changes], self._end)
 
     def finish(self) -> None:
         """Close the act."""
         if self._path is not None:
-            _append(self._path, [{"state": "done"}])
+            _append(self._path, [{"state": "done"}], self._end)
 
 
 @contextlib.contextmanager
@@ -250,25 +266,29 @@ def _begin(folder: Path, title: str, changes: list[Change]) -> Path:
     return path
 
 
-def _append(path: Path, lines: list[dict[str, Any]]) -> None:
+def _append(path: Path, lines: list[dict[str, Any]], end: int | None = None) -> int:
     """Add lines and flush them to the disk; a line that a crash cut off is removed first.
+
+    `end` is where the last whole line ends, if that is known, which saves looking for it; returns where it ends now.
 
     Raises:
         StorageError: the disk does not take them; the file is as it was.
     """
     try:
         with path.open("r+b") as file:
-            content = file.read()
-            end = content.rfind(b"\n") + 1
+            if end is None:
+                end = file.read().rfind(b"\n") + 1
+            content = _lines(lines)
             file.truncate(end)
             file.seek(end)
             try:
-                file.write(_lines(lines))
+                file.write(content)
                 file.flush()
             except OSError:
                 file.truncate(end)
                 raise
             os.fsync(file.fileno())
+            return end + len(content)
     except OSError as error:
         raise StorageError(
             f"The history {path} could not be written: {error.strerror or error}.", "Free some space, then try again."
@@ -308,7 +328,7 @@ def _caption_name(name: str) -> str:
     """Refuse what would lead out of the folder, or to something that is no caption: the file may come from anywhere."""
     path = PurePosixPath(name)
     on_windows = os.name == "nt" and (":" in name or "\\" in name)
-    if path.is_absolute() or ".." in path.parts or on_windows or path.suffix.lower() != CAPTION_SUFFIX:
+    if path.is_absolute() or ".." in path.parts or on_windows or path.suffix.lower() not in CAPTION_SUFFIXES:
         raise ValueError(f"it names {name}")
     return name
 

@@ -10,9 +10,15 @@ from lib_dsm.dataset.notes import Note
 from lib_dsm.errors import InputError
 
 PICTURE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-)
+    (
+        ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif",
+        ".jxl",
+    )
+)  # fmt: skip
 CAPTION_SUFFIX = ".txt"
+CAPTION_SUFFIXES = frozenset((CAPTION_SUFFIX, ".caption", ".tags"))
+"""What a caption's file may end in; everything but the tagger reads and writes `CAPTION_SUFFIX` alone."""
+
 _SYSTEM_FILES = frozenset(("thumbs.db", "desktop.ini"))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 _ESCAPED = re.compile(r"\\([\\()\[\]{}])")
 _SPACE = re.compile(r"[\s_]+")
 _WILD = re.compile(r"\\?[*?]")
-_WILDCARDS = {"*": ".*", "?": "."}
+_WILDCARDS = {"*": "(.*)", "?": "(.)"}
 
 
 def tag_key(tag: str) -> str:
@@ -43,6 +43,11 @@ class TagPattern:
     def matches(self, tag: str) -> bool:
         """Whether the tag is meant."""
         return self._expression.fullmatch(tag_key(tag)) is not None
+
+    def parts(self, tag: str) -> tuple[str, ...] | None:
+        """What the wildcards stand for in the tag, in order; None where it is not meant."""
+        found = self._expression.fullmatch(tag_key(tag))
+        return found.groups() if found else None
 
 
 def any_matches(patterns: Iterable[TagPattern], tag: str) -> bool:

@@ -10,10 +10,13 @@ from typing import Any
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from lib_dsm.dataset.depth import to_8_bit
+from lib_dsm.dataset.formats import know, missing_for
+from lib_dsm.dataset.huge import FULL_SIZE, open_huge
 from lib_dsm.errors import PictureError
 
 MAX_PIXELS = 100_000_000
-"""More than this many pixels are refused from the header alone, before any of them is decoded."""
+"""More than this many pixels are refused from the header alone, before any of them is decoded, unless the picture is to
+be shrunk and can be while it is read; see huge.py."""
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -49,18 +52,22 @@ class Picture:
     notes: list[str] = field(default_factory=list)
 
 
-def read_picture(path: Path, max_side: int | None = None, flatten: bool = True) -> Picture:
+def read_picture(
+    path: Path, max_side: int | None = None, flatten: bool = True, draft_side: int | None = None
+) -> Picture:
     """Read a picture of any kind Pillow knows: EXIF-upright, sRGB, 8 bits, the first frame.
 
-    With `max_side` the longer side is shrunk to at most that many pixels. `flatten` lays a transparent picture over
-    white; without it `image` keeps the colours that lie under the transparency. `alpha` is kept either way.
+    With `max_side` the longer side is shrunk to at most that many pixels. `draft_side` only says that the caller will
+    shrink it to that: what can be decoded smaller at once is, but not below twice as many pixels. `flatten` lays a
+    transparent picture over white; without it `image` keeps the colours that lie under the transparency. `alpha` is
+    kept either way.
 
     Raises:
         PictureError: there is no such file, it is empty, no picture, damaged, cut off, or has over `MAX_PIXELS`.
     """
     try:
-        with _open(path) as source:
-            return _decode(path, source, max_side, flatten)
+        with _open(path, draft_side or max_side) as source:
+            return _decode(path, source, max_side, flatten, draft_side or max_side)
     except PictureError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly any kind of error on broken files
@@ -101,12 +108,13 @@ def shrunk_size(size: Size, max_side: int) -> Size:
     return max(1, round(size[0] * max_side / longest)), max(1, round(size[1] * max_side / longest))
 
 
-def _open(path: Path) -> Image.Image:
-    """Open a picture's header.
+def _open(path: Path, side: int | None = None) -> Image.Image:
+    """Open a picture's header; one that is too large comes reduced where it is to be shrunk to `side` and can be.
 
     Raises:
         PictureError: there is none, or it promises more pixels than allowed.
     """
+    know(path.suffix.lower())
     try:
         if not path.stat().st_size:
             raise PictureError(f"{path} is empty (0 bytes).", "Fetch the picture again or delete the file.")
@@ -114,24 +122,30 @@ def _open(path: Path) -> Image.Image:
     except UnidentifiedImageError as error:
         raise _unknown(path) from error
     except Image.DecompressionBombError as error:
+        huge = open_huge(path, side) if side is not None else None
+        if huge is not None:
+            return huge
         raise _too_large(path, f"far more than {MAX_PIXELS // 1_000_000} megapixels") from error
     except FileNotFoundError as error:
         raise PictureError(f"{path} does not exist.", "Check the path.") from error
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
+        huge = open_huge(path, side) if side is not None else None
+        if huge is not None:
+            return huge
         raise _too_large(path, f"{width}×{height} pixels, over {MAX_PIXELS // 1_000_000} megapixels")
     return image
 
 
-def _decode(path: Path, source: Image.Image, max_side: int | None, flatten: bool) -> Picture:
+def _decode(path: Path, source: Image.Image, max_side: int | None, flatten: bool, draft_side: int | None) -> Picture:
     notes: list[str] = []
     orientation = _orientation(source, notes)
     size = _upright_size(source, orientation)
     if source.format != "MPO" and getattr(source, "is_animated", False):
         notes.append("It is animated; its first frame is used.")
-    if max_side is not None:
-        factor = _DRAFT_MARGIN * max_side / max(size)
+    if draft_side is not None:
+        factor = _DRAFT_MARGIN * draft_side / max(size)
         if factor < 1:
             source.draft(source.mode, (max(1, round(source.width * factor)), max(1, round(source.height * factor))))
     source.load()
@@ -165,7 +179,7 @@ def _shrink(image: Image.Image, alpha: Image.Image | None, size: Size) -> tuple[
 
 def _upright_size(image: Image.Image, orientation: int) -> Size:
     """Width and height as they are seen, from the header."""
-    width, height = image.size
+    width, height = image.info.get(FULL_SIZE, image.size)
     if image.format == "TIFF":  # newer readers report them turned already
         tags = image.tag_v2  # type: ignore[attr-defined]
         width, height = int(tags[_TIFF_WIDTH]), int(tags[_TIFF_HEIGHT])
@@ -193,7 +207,7 @@ def _alpha(image: Image.Image) -> Image.Image | None:
 
 def _to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
     """The colours as sRGB without transparency: by the embedded profile where there is a good one."""
-    opaque = image if image.mode in ("L", "CMYK") else image.convert("RGB")
+    opaque = image if image.mode in ("RGB", "L", "CMYK") else image.convert("RGB")
     if profile:
         try:
             return _by_profile(opaque, profile)
@@ -201,7 +215,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Ima
             notes.append(f"Its colour profile cannot be used ({error}) and was ignored.")
     if opaque.mode == "CMYK":
         notes.append("It is CMYK without a usable colour profile; its colours are approximate.")
-    return opaque.convert("RGB")
+    return opaque if opaque.mode == "RGB" else opaque.convert("RGB")
 
 
 def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
@@ -226,6 +240,11 @@ def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _unknown(path: Path) -> PictureError:
+    package = missing_for(path)
+    if package:
+        return PictureError(
+            f"{path} cannot be read: nothing that reads {path.suffix} is installed.", f"Install {package}."
+        )
     with path.open("rb") as file:
         start = file.read(512)
     try:

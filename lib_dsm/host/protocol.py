@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from lib_dsm.jobs import Jobs
+from lib_dsm.jobs import Job, Jobs
 from lib_dsm.training.config import PreviewRequest, RunConfig
 
 if TYPE_CHECKING:
@@ -145,6 +145,11 @@ class Host(Protocol):
         Raises:
             ModelError: the host has no tokenizer before a model is loaded.
         """
+        ...
+
+    def showing(self, job: Job) -> AbstractContextManager[None]:
+        """Show a job that does not need the model in the host's own progress, and let its Interrupt cancel it, for as
+        long as the context lasts; generating goes on meanwhile."""
         ...
 
     def training_session(self, config: RunConfig, brief: bool = False) -> AbstractContextManager[TrainingSession]:

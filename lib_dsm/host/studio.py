@@ -6,7 +6,7 @@ import functools
 import gc
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from lib_dsm.files import sha256
 from lib_dsm.guards.set_aside import SetAside
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
 from lib_dsm.host.turn import Turns
-from lib_dsm.jobs import Jobs
+from lib_dsm.jobs import Job, Jobs
 from lib_dsm.training.config import PreviewRequest, RunConfig
 
 if TYPE_CHECKING:
@@ -130,6 +130,10 @@ class StudioHost:
                 yield StudioSession(load_model(checkpoint.path), checkpoint, sha256(checkpoint.path))
             finally:
                 gc.collect()
+
+    def showing(self, job: Job) -> AbstractContextManager[None]:
+        """See protocol.py; the studio shows jobs only in its page."""
+        return nullcontext()
 
     def networks_changed(self) -> None:
         """Nothing to do: the studio looks into its folders each time."""

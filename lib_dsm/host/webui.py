@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lib_dsm.errors import ModelError
-from lib_dsm.host import webui_session
+from lib_dsm.host import webui_progress, webui_session
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
 from lib_dsm.host.webui_preview import AUTOMATIC
 from lib_dsm.host.webui_session import WebUISession
-from lib_dsm.jobs import Jobs
+from lib_dsm.jobs import Job, Jobs
 from lib_dsm.training.config import RunConfig
 
 _BAKED_IN = "baked into the checkpoint"
@@ -101,6 +101,10 @@ class WebUIHost:
             raise ModelError("The WebUI has no Stable Diffusion 1 or 2 model loaded.", "Generate a picture once.")
         tokenizer = getattr(encoder, "tokenizer", sd_hijack_open_clip.tokenizer)
         return [str(tokenizer.decode([token])).strip() for token in encoder.tokenize([text])[0]]
+
+    def showing(self, job: Job) -> AbstractContextManager[None]:
+        """See protocol.py."""
+        return webui_progress.showing(job)
 
     def training_session(self, config: RunConfig, brief: bool = False) -> AbstractContextManager[WebUISession]:
         """See protocol.py. Waits for a running generation; later ones wait in the WebUI's queue until it ends."""

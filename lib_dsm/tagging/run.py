@@ -2,191 +2,178 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lib_dsm.dataset.captions import Caption, read_caption, shared_captions
+from lib_dsm.dataset.captions import sharing
 from lib_dsm.dataset.history import Recording, recording
 from lib_dsm.dataset.listing import require_pictures
-from lib_dsm.dataset.notes import Note
-from lib_dsm.dataset.pictures import read_picture
-from lib_dsm.errors import DsmError
+from lib_dsm.errors import PictureError
 from lib_dsm.jobs import Job
-from lib_dsm.tagging.download import model_folder
+from lib_dsm.tagging.members import Members, Shelf
+from lib_dsm.tagging.naming import caption_file, demand_pattern
 from lib_dsm.tagging.options import TagOptions
-from lib_dsm.tagging.preprocess import prepare
-from lib_dsm.tagging.registry import find_model
-from lib_dsm.tagging.session import Tagger
-from lib_dsm.tagging.tags import caption_tags, merge, rating, select
-
-_DECODERS = min(4, os.cpu_count() or 1)
-_BATCHES_AHEAD = 2
-_Item = TypeVar("_Item")
-
-
-@dataclass
-class TagReport:
-    """What tagging a folder did. `failed` has a sentence for each picture that could not be tagged; `notes` those on
-    pictures that could. `act` is the number in the folder's history, None where no caption was written.
-    """
-
-    written: list[Path] = field(default_factory=list)
-    skipped: list[Path] = field(default_factory=list)
-    failed: list[tuple[Path, str]] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
-    act: int | None = None
+from lib_dsm.tagging.scores import Scores
+from lib_dsm.tagging.scoring import score_pictures
+from lib_dsm.tagging.store import score_store
+from lib_dsm.tagging.tags import Chooser, rating
+from lib_dsm.tagging.writing import Captioner, CaptionWriter, TagReport, has_caption
 
 
 @dataclass(frozen=True)
 class PictureTags:
-    """One picture's tags: `tags` as a caption would hold them, `scores` by the model's own names, and its rating."""
+    """One picture's tags: `tags` as a caption would hold them, and its likeliest rating.
+
+    `scores` are those of the tags that were chosen, `general`, `character` and `ratings` all there are, by the tagger's
+    own names, the highest first.
+    """
 
     tags: list[str]
     scores: dict[str, float]
     rating: str
+    general: dict[str, float]
+    character: dict[str, float]
+    ratings: dict[str, float]
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A decoded picture, and its caption as it was before."""
-
-    picture: Path
-    caption: Caption
-    pixels: NDArray[np.float32]
-    notes: list[str]
-
-
-def load_tagger(options: TagOptions, cache_dir: Path, job: Job | None = None) -> Tagger:
-    """Find, fetch where needed, and load the tagger of the options.
-
-    Raises:
-        InputError: there is no such tagger.
-        ModelError: it cannot be downloaded or loaded.
-    """
-    return Tagger(model_folder(find_model(options.model), cache_dir, job), job)
-
-
-def tag_picture(path: Path, options: TagOptions, cache_dir: Path, tagger: Tagger | None = None) -> PictureTags:
-    """Tag one picture; nothing is written. A loaded `tagger` saves the loading.
+def tag_picture(path: Path, options: TagOptions, cache_dir: Path, shelf: Shelf | None = None) -> PictureTags:
+    """Tag one picture; nothing is written. A tagger on the `shelf` saves loading it.
 
     Raises:
         PictureError: it cannot be read.
-        InputError, ModelError: as `load_tagger`.
+        InputError, ModelError: there is no such tagger, or it cannot be fetched or loaded.
     """
-    tagger = tagger or load_tagger(options, cache_dir)
-    pixels = prepare(read_picture(path, max_side=tagger.side).image, tagger.side)
-    scores = tagger.scores(pixels[np.newaxis])[0]
-    selected = select(scores, tagger.labels, options)
-    return PictureTags(caption_tags(list(selected), tagger.labels, options), selected, rating(scores, tagger.labels))
+    with score_store(cache_dir) as store, _unloading(options, shelf) as kept:
+        members = Members(options, cache_dir, store, kept)
+        (scored,) = next(score_pictures([path], members, store, 1))
+        if scored.scores is None:
+            raise PictureError(scored.problem)
+        return picture_tags(scored.scores, members, options)
 
 
-def tag_folder(folder: Path, options: TagOptions, cache_dir: Path, job: Job | None = None) -> TagReport:
+def picture_tags(scores: Scores, members: Members, options: TagOptions) -> PictureTags:
+    """Scores of one picture as a person reads them."""
+    chooser = Chooser(members.labels, options, members.balanced)
+    names = members.labels.names
+    places, values = scores.places.tolist(), scores.values.tolist()
+    falling = sorted(zip(places, values, strict=True), key=lambda pair: -pair[1])
+    of_kind = {kind: {names[place]: value for place, value in falling if members.labels.kinds[place] == kind}
+               for kind in ("general", "character", "rating")}  # fmt: skip
+    return PictureTags(
+        tags=chooser.caption(scores),
+        scores={names[chosen.place]: chosen.score for chosen in chooser.choose(scores)},
+        rating=rating(scores, members.labels),
+        general=of_kind["general"],
+        character=of_kind["character"],
+        ratings=of_kind["rating"],
+    )
+
+
+def tag_folder(
+    folder: Path,
+    options: TagOptions,
+    cache_dir: Path,
+    job: Job | None = None,
+    *,
+    dry_run: bool = False,
+    shelf: Shelf | None = None,
+) -> TagReport:
     """Tag the pictures of a folder, each caption written as soon as it is known; the whole can be undone as one act.
 
-    A stop loses nothing, and a second run with `on_existing` "skip" goes on where the first one ended. Pictures and
-    captions that cannot be read are reported, and the rest goes on.
+    A stop loses nothing, and a second run with `on_existing` "skip" goes on where the first one ended; the scores of
+    before are kept anyway, so that no picture is looked at twice. Pictures and captions that cannot be read are
+    reported, and the rest goes on. A `dry_run` writes no caption and reports what would become of each.
 
     Raises:
-        InputError: the folder is missing or holds no pictures, or there is no such tagger.
+        InputError: the folder is missing or holds no pictures, or an option cannot be used.
         ModelError: the tagger cannot be downloaded, loaded or run.
         BusyError: another one is changing captions in the folder.
         StorageError: the disk does not take a caption.
         Cancelled: the job was stopped; what was written stays.
     """
     job = job if job is not None else Job("tag", "pictures")
+    demand_pattern(options.file_name)
     report = TagReport()
     pictures = require_pictures(folder, options.recursive)
     job.progress(0, len(pictures))
-    for note in shared_captions(pictures):
-        report.failed.append((note.path, note.text))
-    unusable = {path for path, _ in report.failed}
-    todo = []
-    for picture in pictures:
-        if picture in unusable:
-            continue
-        if options.on_existing == "skip" and _has_caption(picture):
-            report.skipped.append(picture)
-        else:
-            todo.append(picture)
+    todo = _to_tag(pictures, options, report)
+    start = len(pictures) - len(todo)
     if not todo:
         job.progress(len(pictures))
         return report
-    tagger = load_tagger(options, cache_dir, job)
-    with recording(folder, f"tag with {options.model}") as act:
-        _tag_all(todo, tagger, options, act, report, job, total=len(pictures))
-    report.act = act.outcome.act
-    report.failed += [(note.path, note.text) for note in act.outcome.conflicts]
+    with score_store(cache_dir) as store, _unloading(options, shelf) as kept:
+        members = Members(options, cache_dir, store, kept, job)
+        _say_thresholds(members, options, job)
+        chooser = Chooser(members.labels, options, members.balanced)
+        members.keys  # noqa: B018 - a tagger that cannot be loaded shows before anything else happens
+        job.begin(start, len(pictures))
+        act: Recording | None
+        with contextlib.nullcontext() if dry_run else recording(folder, f"tag with {_title(options)}") as act:
+            with CaptionWriter(Captioner(chooser), act, report, job, start) as writer:
+                for group in score_pictures(todo, members, store, options.batch, job):
+                    writer.take(group)
+            job.check()
+        if act is not None:
+            report.act = act.outcome.act
+            report.failed += [(note.path, note.text) for note in act.outcome.conflicts]
     return report
 
 
-def _tag_all(
-    pictures: Sequence[Path],
-    tagger: Tagger,
-    options: TagOptions,
-    act: Recording,
-    report: TagReport,
-    job: Job,
-    total: int,
-) -> None:
-    batch: list[_Prepared] = []
-    size = tagger.batch or options.batch
-    job.progress(total - len(pictures), total)
-    with ThreadPoolExecutor(_DECODERS) as decoders:
-        futures = ((picture, decoders.submit(_prepare, picture, tagger.side)) for picture in pictures)
-        ahead = _ahead(futures, size * _BATCHES_AHEAD)
-        try:
-            for number, (picture, future) in enumerate(ahead, 1):
-                try:
-                    batch.append(future.result())
-                except DsmError as error:
-                    report.failed.append((picture, str(error)))
-                if batch and (len(batch) == size or number == len(pictures)):
-                    _write(batch, tagger, options, act, report)
-                    batch = []
-                job.progress(total - len(pictures) + number - len(batch), total, picture.name)
-                job.check()
-        finally:
-            decoders.shutdown(wait=False, cancel_futures=True)
+def score_folder(
+    folder: Path, options: TagOptions, cache_dir: Path, job: Job | None = None, *, shelf: Shelf | None = None
+) -> TagReport:
+    """Look at all pictures of a folder and keep their scores; no caption is read or written. See `tag_folder`.
+
+    The report has in `written` the pictures that have scores now.
+    """
+    job = job if job is not None else Job("score", "pictures")
+    report = TagReport()
+    pictures = require_pictures(folder, options.recursive)
+    with score_store(cache_dir) as store, _unloading(options, shelf) as kept:
+        members = Members(options, cache_dir, store, kept, job)
+        members.keys  # noqa: B018 - as above
+        job.begin(0, len(pictures))
+        for group in score_pictures(pictures, members, store, options.batch, job):
+            report.written += [scored.picture for scored in group if scored.scores is not None]
+            report.failed += [(scored.picture, scored.problem) for scored in group if scored.scores is None]
+            job.progress(len(report.written) + len(report.failed), text=group[-1].picture.name)
+    return report
 
 
-def _ahead(items: Iterator[tuple[Path, Future[_Item]]], count: int) -> Iterator[tuple[Path, Future[_Item]]]:
-    """The items in order, `count` of them begun before the first is asked for."""
-    begun: deque[tuple[Path, Future[_Item]]] = deque()
-    for item in items:
-        begun.append(item)
-        if len(begun) > count:
-            yield begun.popleft()
-    yield from begun
+def _to_tag(pictures: list[Path], options: TagOptions, report: TagReport) -> list[Path]:
+    """The pictures that are to be tagged; the others are put into the report."""
+    captions = [(picture, caption_file(picture, options.file_name)) for picture in pictures]
+    unusable = {note.path: note.text for note in sharing(captions)}
+    todo = []
+    for picture in pictures:
+        if picture in unusable:
+            report.failed.append((picture, unusable[picture]))
+        elif options.on_existing == "skip" and has_caption(picture, options):
+            report.skipped.append(picture)
+        else:
+            todo.append(picture)
+    return todo
 
 
-def _prepare(picture: Path, side: int) -> _Prepared:
-    caption = read_caption(picture)
-    read = read_picture(picture, max_side=side)
-    notes = read.notes + ([caption.note] if caption.note else [])
-    return _Prepared(picture, caption, prepare(read.image, side), notes)
+def _title(options: TagOptions) -> str:
+    return " and ".join([options.model, *options.also])
 
 
-def _write(batch: list[_Prepared], tagger: Tagger, options: TagOptions, act: Recording, report: TagReport) -> None:
-    scores = tagger.scores(np.stack([item.pixels for item in batch]))
-    for item, row in zip(batch, scores, strict=True):
-        new = caption_tags(list(select(row, tagger.labels, options)), tagger.labels, options)
-        tags = merge(item.caption.tags, new, "replace" if options.on_existing == "skip" else options.on_existing)
-        report.notes += [Note(item.picture, note) for note in item.notes]
-        if act.write(item.caption.path, item.caption.raw, item.caption.bytes_with(tags)):
-            report.written.append(item.picture)
+def _say_thresholds(members: Members, options: TagOptions, job: Job) -> None:
+    if options.balanced and not options.mcut and members.balanced[0] is None:
+        job.say(
+            f"The balanced threshold of {_title(options)} is not known; {options.threshold:g} is used for general tags."
+        )
 
 
-def _has_caption(picture: Path) -> bool:
-    """Whether there is a caption with something in it; one that cannot be read counts too, for it must not be lost."""
+@contextlib.contextmanager
+def _unloading(options: TagOptions, shelf: Shelf | None) -> Iterator[Shelf]:
+    """The shelf, or one for this run; afterwards it is empty unless the tagger is to be kept."""
+    kept = shelf if shelf is not None else Shelf()
     try:
-        return bool(read_caption(picture).text.strip())
-    except DsmError:
-        return True
+        yield kept
+    finally:
+        if not options.keep_loaded:
+            kept.clear()

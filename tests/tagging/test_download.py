@@ -1,12 +1,16 @@
 """The download against a small server on this machine that answers as the hub does."""
 
+import contextlib
+import hashlib
 import http.server
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -14,16 +18,27 @@ ROOT = Path(__file__).parent.parent.parent
 FETCH = """
 import sys
 from pathlib import Path
-from lib_dsm.errors import ModelError
+from lib_dsm.errors import Cancelled, ModelError
 from lib_dsm.jobs import Job
 from lib_dsm.tagging.download import model_folder
 from lib_dsm.tagging.registry import MODELS
+seen = []
+job = Job("fetch", watcher=lambda job: seen.append(dict(job.data.get("download", {}))))
+if sys.argv[2:]:
+    watch = job._watcher
+    job._watcher = lambda job: (watch(job), job.cancel() if seen[-1] else None)
 try:
-    folder = model_folder(MODELS[0], Path(sys.argv[1]), job := Job("fetch"))
+    folder = model_folder(MODELS[0], Path(sys.argv[1]), job)
     print(*sorted(path.name for path in folder.iterdir()), len(job.snapshot()["lines"]))
-except ModelError as error:
-    print("ModelError", error)
+    print((folder / "model.onnx").stat().st_size, max((step["done"] for step in seen if step), default=0))
+except (ModelError, Cancelled) as error:
+    print(type(error).__name__, error)
 """
+LARGE = 36_000_000
+
+
+def content_of(name: str) -> bytes:
+    return b"content of " + name.encode()
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
@@ -35,7 +50,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         parts = self.path.split("/")
-        content = b"content of " + parts[-1].encode()
+        content = content_of(parts[-1])
         found = parts[1:5] == ["SmilingWolf", "wd-v1-4-convnext-tagger-v2", "resolve", "main"] or "1" * 40 in parts
         self.send_response(200 if found else 404)
         self.send_header("ETag", f'"{parts[-1]}"')
@@ -49,6 +64,60 @@ class Hub(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class LargeHub(http.server.BaseHTTPRequestHandler):
+    """Names files by their hashes as the hub does; what it sends of the network is slow and may be other bytes."""
+
+    asked: ClassVar[list[str]] = []
+    damaged = False
+    pause = 0.05
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        name = self.path.split("/")[-1]
+        content = bytes(range(250)) * (LARGE // 250) if name == "model.onnx" else content_of(name)
+        large = name == "model.onnx"
+        git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        first = 0
+        if self.command == "GET" and (wanted := self.headers.get("Range")):
+            first = int(wanted.removeprefix("bytes=").partition("-")[0])
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
+        else:
+            self.send_response(200)
+        if self.command == "GET":
+            self.asked.append(f"{name} from {first}")
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest() if large else git}"')
+        self.send_header("X-Repo-Commit", "1" * 40)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(content) - first))
+        self.end_headers()
+        if self.command == "GET":
+            sent = bytes(len(content)) if large and self.damaged else content
+            with contextlib.suppress(OSError):
+                for start in range(first, len(sent), 1_000_000):
+                    self.wfile.write(sent[start : start + 1_000_000])
+                    if large:
+                        time.sleep(self.pause)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def large_hub() -> Iterator[str]:
+    LargeHub.asked.clear()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), LargeHub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.fixture
 def hub() -> Iterator[str]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
@@ -58,19 +127,42 @@ def hub() -> Iterator[str]:
     server.server_close()
 
 
-def fetch(endpoint: str, cache: Path) -> str:
+def fetch(endpoint: str, cache: Path, *more: str) -> str:
     hindering = ("proxy", "offline")
     environment = {key: value for key, value in os.environ.items() if not key.lower().endswith(hindering)}
     environment |= {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(cache / "home")}
-    command = [sys.executable, "-c", FETCH, str(cache)]
+    command = [sys.executable, "-c", FETCH, str(cache), *more]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def test_fetched_once_and_then_used_without_the_network(hub: str, tmp_path: Path) -> None:
-    assert fetch(hub, tmp_path) == "model.onnx selected_tags.csv 2"
-    assert fetch("http://127.0.0.1:9", tmp_path) == "model.onnx selected_tags.csv 0"
+    size = len(content_of("model.onnx"))
+    assert fetch(hub, tmp_path) == f"model.onnx selected_tags.csv 2\n{size} 0"
+    assert fetch("http://127.0.0.1:9", tmp_path) == f"model.onnx selected_tags.csv 0\n{size} 0"
+
+
+def test_progress_is_told_and_what_came_is_checked(large_hub: str, tmp_path: Path) -> None:
+    names, sizes = fetch(large_hub, tmp_path).splitlines()
+    size, most = map(int, sizes.split())
+    assert names == "model.onnx selected_tags.csv 2" and size == LARGE and 0 < most <= LARGE
+
+
+def test_a_stop_and_a_second_try_that_goes_on(large_hub: str, tmp_path: Path) -> None:
+    assert fetch(large_hub, tmp_path, "stop").startswith("Cancelled")
+    names, sizes = fetch(large_hub, tmp_path).splitlines()
+    assert names.startswith("model.onnx") and sizes.startswith(f"{LARGE} ")
+    again = [int(line.split()[-1]) for line in LargeHub.asked if line.startswith("model.onnx")]
+    assert again[0] == 0 and any(start > 0 for start in again[1:]), LargeHub.asked
+
+
+def test_what_came_damaged_is_thrown_away(large_hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LargeHub, "pause", 0)
+    monkeypatch.setattr(LargeHub, "damaged", True)
+    assert "came damaged" in fetch(large_hub, tmp_path)
+    monkeypatch.setattr(LargeHub, "damaged", False)
+    assert fetch(large_hub, tmp_path).startswith("model.onnx selected_tags.csv")
 
 
 def test_no_network_is_one_clear_sentence(tmp_path: Path) -> None:

@@ -1,15 +1,23 @@
+import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, features
 
 from lib_dsm.dataset.history import history, undo
 from lib_dsm.errors import Cancelled, InputError
 from lib_dsm.jobs import Job
 from lib_dsm.options import from_json, specs, to_json
+from lib_dsm.tagging.members import Shelf
 from lib_dsm.tagging.options import TagOptions
 from lib_dsm.tagging.run import tag_folder, tag_picture
+from lib_dsm.tagging.session import Tagger
 
 CONSTANT = ["miku \\(vocaloid\\)", "^_^", "hat \\(felt\\)"]
 
@@ -108,7 +116,7 @@ def test_existing_captions(tmp_path: Path, tagger_folder: Path, how: str, expect
 
 def test_a_stop_loses_nothing_and_a_second_run_goes_on(tmp_path: Path, tagger_folder: Path) -> None:
     for number in range(7):
-        save(tmp_path / f"{number}.png", "red")
+        save(tmp_path / f"{number}.png", f"rgb(255, 0, {number})")
 
     def stop(job: Job) -> None:
         if job.done >= 4:
@@ -163,3 +171,115 @@ def test_bad_folders_and_models(tmp_path: Path, tagger_folder: Path) -> None:
 def test_options_declare_everything() -> None:
     assert from_json(TagOptions, to_json(TagOptions(exclude=("a",)))) == TagOptions(exclude=("a",))
     assert all(spec.help for spec in specs(TagOptions).values())
+
+
+def test_every_format(tmp_path: Path, tagger_folder: Path) -> None:
+    red = Image.new("RGB", (64, 64), "red")
+    names = ["a.png", "b.JPG", "c.webp", "d.gif", "e.bmp", "f.tiff"]
+    if features.check("avif"):
+        names.append("g.avif")
+    for name in names:
+        red.save(tmp_path / name)
+    red.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    blue = Image.new("RGB", (64, 64), "blue")
+    red.save(tmp_path / "moving.webp", save_all=True, append_images=[blue], lossless=True)
+    Image.fromarray(np.full((64, 64), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    red.quantize(4).save(tmp_path / "palette.png")
+    report = tag_folder(tmp_path, TagOptions(model=str(tagger_folder), only=("* tint",)), tmp_path / "cache")
+    assert not report.failed
+    found = {path.name: caption(path) for path in report.written}
+    assert found.pop("deep.png") == ["blue tint", "green tint", "red tint"]
+    assert found == {name: ["red tint"] for name in found} and len(found) == len(names) + 3
+
+
+def test_scores_are_worked_out_once(pictures: Path, tagger_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new threshold, a moved picture and a copy need no network; a changed picture and another tagger do."""
+    seen: list[int] = []
+    original = Tagger.scores
+
+    def counting(tagger: Tagger, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        seen.append(len(batch))
+        return original(tagger, batch)
+
+    run(pictures, tagger_folder)
+    monkeypatch.setattr(Tagger, "scores", counting)
+    run(pictures, tagger_folder, on_existing="replace", threshold=0.6)
+    assert seen == [] and caption(pictures / "it's blue.jpg") == ["blue tint", "bright corner", CONSTANT[0]]
+    (pictures / "it's blue.jpg").rename(pictures / "moved.jpg")
+    shutil.copy(pictures / "red 猫.PNG", pictures / "copy.png")
+    run(pictures, tagger_folder)
+    assert seen == []
+    save(pictures / "moved.jpg", "lime")
+    run(pictures, tagger_folder, on_existing="replace")
+    assert sum(seen) == 2 and caption(pictures / "moved.jpg")[0] == "green tint"  # one, and the try when it is loaded
+
+
+def test_kept_scores_give_the_same_captions(pictures: Path, tagger_folder: Path, tmp_path: Path) -> None:
+    def all_captions(cache: Path, **how: object) -> list[list[str]]:
+        tag_folder(pictures, TagOptions(model=str(tagger_folder), on_existing="replace", **how), cache)  # type: ignore[arg-type]
+        return [caption(path) for path in sorted(pictures.iterdir()) if path.suffix.lower() in (".png", ".jpg")]
+
+    first = all_captions(tmp_path / "one")
+    assert all_captions(tmp_path / "one", mcut=True) == all_captions(tmp_path / "two", mcut=True)
+    assert all_captions(tmp_path / "one") == first
+
+
+def test_the_tagger_goes_or_stays(pictures: Path, tagger_folder: Path) -> None:
+    shelf = Shelf()
+    tag_folder(pictures, TagOptions(model=str(tagger_folder), keep_loaded=True), pictures / "cache", shelf=shelf)
+    assert len(shelf) == 1
+    kept = shelf.tagger(tagger_folder, None, None)
+    options = TagOptions(model=str(tagger_folder), on_existing="replace", recursive=True)
+    tag_folder(pictures, options, pictures / "cache", shelf=shelf)
+    assert len(shelf) == 0 and kept.device == "CPU"
+
+
+def test_memory_that_does_not_do_halves_the_batch_once(tagger_folder: Path) -> None:
+    """A network that takes no more than two pictures at a time, as one short of memory."""
+    tagger = Tagger(tagger_folder)
+    session, sizes = tagger._session, []
+
+    class Short:
+        def run(self, outputs: list[str], inputs: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+            count = len(next(iter(inputs.values())))
+            sizes.append(count)
+            if count > 2:
+                raise RuntimeError("Failed to allocate memory for requested buffer of size 1")
+            found: list[NDArray[np.float32]] = session.run(outputs, inputs)
+            return found
+
+    pixels = np.stack([np.full((tagger.side, tagger.side, 3), value, np.uint8) for value in range(0, 160, 20)])
+    whole = tagger.scores(pixels)
+    tagger._session = Short()
+    assert np.allclose(tagger.scores(pixels), whole) and max(sizes) == 8
+    sizes.clear()
+    assert np.allclose(tagger.scores(pixels), whole) and max(sizes) == 2
+
+
+TAG = """
+import sys
+from pathlib import Path
+from lib_dsm.tagging.options import TagOptions
+from lib_dsm.tagging.run import tag_folder
+tag_folder(Path(sys.argv[1]), TagOptions(model=sys.argv[2], batch=1), Path(sys.argv[3]))
+"""
+
+
+def test_a_killed_process_loses_nothing(tmp_path: Path, tagger_folder: Path) -> None:
+    for number in range(150):
+        save(tmp_path / "set" / f"{number}.png", f"rgb(255, {number}, 0)")
+    (tmp_path / "set" / "149.txt").write_text("mine", "utf-8")
+    command = [sys.executable, "-c", TAG, str(tmp_path / "set"), str(tagger_folder), str(tmp_path / "set" / "cache")]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+    while len(list((tmp_path / "set").glob("*.txt"))) < 20 and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    written = {path.name for path in (tmp_path / "set").glob("*.txt")}
+    assert 20 <= len(written) < 150, "it was done before it was killed"
+    assert all(caption(tmp_path / "set" / name)[0] in ("red tint", "mine") for name in written)
+    found = run(tmp_path / "set", tagger_folder)
+    assert len(found["written"]) + len(found["skipped"]) == 150 and not found["failed"]
+    undo(tmp_path / "set")
+    undo(tmp_path / "set")
+    assert [path.name for path in (tmp_path / "set").glob("*.txt")] == ["149.txt"]
