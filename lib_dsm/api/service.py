@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from lib_dsm.dataset.index_store import IndexStore
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.host.protocol import Host
 
@@ -26,6 +27,7 @@ class Service:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.indexes = IndexStore()
         self._opened: set[Path] = set()
         self._lock = threading.Lock()
 

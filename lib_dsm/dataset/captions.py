@@ -136,7 +136,7 @@ def caption_of(path: Path, raw: bytes | None) -> Caption:
     if raw is None:
         return Caption(path, None, "", "utf-8", "")
     text, encoding, note = _decode(path, raw)
-    line_end = _LINE_END.search(text)
+    line_end = _LINE_END.search(text) if "\n" in text or "\r" in text else None
     return Caption(path, raw, text, encoding, line_end.group() if line_end else "", note)
 
 
@@ -188,6 +188,8 @@ def shared_captions(pictures: Iterable[Path]) -> list[Note]:
 
 
 def _decode(path: Path, raw: bytes) -> tuple[str, str, str]:
+    if raw.isascii() and b"\0" not in raw:
+        return raw.decode("ascii"), "utf-8", ""
     if raw.startswith(_UTF_16):
         guesses = ["utf-16"]
     elif raw.startswith(codecs.BOM_UTF8):

@@ -594,7 +594,7 @@ def _bytes_from_json(value: dict[str, str] | None) -> bytes | None:
 def _current(folder: Path, name: str, outcome: Outcome) -> bytes | None:
     """A caption's bytes, None where there is no file; `_UNREADABLE`, and a note, where there is something else."""
     try:
-        return read_bytes(os.path.join(folder, name))  # noqa: PTH118 - there may be very many
+        return read_bytes(f"{folder}/{name}")
     except FileNotFoundError:
         return None
     except OSError as error:

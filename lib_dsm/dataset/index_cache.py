@@ -19,7 +19,7 @@ from lib_dsm.dataset.locks import METADATA_FOLDER
 
 _VERSION = 1
 _NAMES = ("names", "captions", "vocabulary")
-_ARRAYS = {"stamps": np.int64, "ids": np.int32, "starts": np.int64}
+_ARRAYS = {"stamps": np.int64, "ids": np.int32, "starts": np.int64, "rows": np.int32, "begins": np.int64}
 
 
 def save(folder: Path, recursive: bool, values: dict[str, Any]) -> None:

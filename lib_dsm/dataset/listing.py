@@ -63,10 +63,11 @@ def list_pictures(folder: Path, recursive: bool = False) -> tuple[list[Path], li
     return pictures, notes
 
 
-def scan_names(folder: Path, recursive: bool = False) -> tuple[list[str], set[str]]:
+def scan_names(folder: Path, recursive: bool = False, known: list[str] | None = None) -> tuple[list[str], set[str]]:
     """The names in the folder, with the system's separator, of its pictures in natural order and of its captions.
 
     The quick way of `list_pictures` for very many; hidden and system files, and names that are no text, are left out.
+    `known` are the pictures as they were in order, which spares sorting where they still are the same.
 
     Raises:
         InputError: as `list_pictures`.
@@ -89,6 +90,8 @@ def scan_names(folder: Path, recursive: bool = False) -> tuple[list[str], set[st
                 pictures.append(prefix + name)
             elif ending in CAPTION_SUFFIXES:
                 captions.add(prefix + name)
+    if known is not None and len(known) == len(pictures) and set(known) == set(pictures):
+        return known, captions
     pictures.sort(key=_natural_name)
     return pictures, captions
 
@@ -126,7 +129,7 @@ def require_folder(folder: Path) -> None:
 def _natural_name(name: str) -> tuple[list[list[str]], str]:
     """As `natural_key` for a name in a folder, quicker: numbers are compared by their length and then as text."""
     parts = []
-    for part in name.split(os.sep):
+    for part in name.split(os.sep):  # noqa: PTH206 - a path object for each would be slow
         pieces = _NUMBER.split(part.casefold())
         pieces[1::2] = [_number(piece) for piece in pieces[1::2]]
         parts.append(pieces)

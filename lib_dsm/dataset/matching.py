@@ -69,6 +69,18 @@ class TagPattern:
         return known
 
 
+class Meant(dict[str, bool]):
+    """Whether a tag is meant by one of some patterns, `meant[tag]`; each tag is looked at once."""
+
+    def __init__(self, patterns: Iterable[TagPattern]) -> None:
+        super().__init__()
+        self.patterns = list(patterns)
+
+    def __missing__(self, tag: str) -> bool:
+        found = self[tag] = any_matches(self.patterns, tag)
+        return found
+
+
 def any_matches(patterns: Iterable[TagPattern], tag: str) -> bool:
     """Whether one of the patterns means the tag."""
     return any(pattern.matches(tag) for pattern in patterns)

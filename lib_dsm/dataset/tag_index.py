@@ -71,9 +71,9 @@ class TagIndex:
         Raises:
             InputError: there is no such folder.
         """
-        names, found = scan_names(folder, recursive)
-        if before is None and len(names) >= _WORTH_A_CACHE:
+        if before is None:
             before = cls._load(folder, recursive)
+        names, found = scan_names(folder, recursive, before.names if before is not None else None)
         captions = [_caption_name(name, found) for name in names]
         stamps = _stamps(str(folder), captions, found)
         if (
@@ -196,9 +196,9 @@ class TagIndex:
         """The caption's name in the folder, with `/`."""
         return self._caption_names[row].replace(os.sep, "/")
 
-    def caption(self, row: int) -> Caption:
-        """The caption of a row that is usable."""
-        return caption_of(self.caption_path(row), self._raw[row])
+    def caption(self, row: int, placed: bool = True) -> Caption:
+        """The caption of a row that is usable; without `placed` its path is only the folder, which is quicker."""
+        return caption_of(self.caption_path(row) if placed else self.folder, self._raw[row])
 
     def tags(self, row: int) -> list[str]:
         """The tags of a row, in order."""
@@ -235,7 +235,13 @@ class TagIndex:
     @cached_property
     def _postings(self) -> tuple[Array, Array]:
         """The rows by tag, one after the other, each once; and where those of each tag begin."""
-        order = np.argsort(self.ids, kind="stable")
+        # As numbers of 16 bits, numpy sorts them in time that grows with their count alone.
+        if len(self.vocabulary) < 1 << 16:
+            order = np.argsort(self.ids.astype(np.uint16), kind="stable")
+            return self._posted(order)
+        return self._posted(np.argsort(self.ids, kind="stable"))
+
+    def _posted(self, order: Array) -> tuple[Array, Array]:
         ids, rows = self.ids[order], self.row_of[order]
         if len(ids):
             once = np.ones(len(ids), bool)
@@ -375,6 +381,7 @@ class TagIndex:
             {
                 "names": self.names, "captions": self._caption_names, "vocabulary": self.vocabulary,
                 "sizes": self._sizes, "raw": self._raw, "stamps": self._stamps, "ids": self.ids, "starts": self.starts,
+                "rows": self._postings[0], "begins": self._postings[1],
             },
         )  # fmt: skip
 
@@ -387,6 +394,7 @@ class TagIndex:
         index.names, index._caption_names, index.vocabulary = kept["names"], kept["captions"], kept["vocabulary"]
         index._raw, index._stamps, index._sizes = kept["raw"], kept["stamps"], kept["sizes"]
         index.ids, index.starts = kept["ids"], kept["starts"]
+        index.__dict__["_postings"] = kept["rows"], kept["begins"]
         index._numbers = {tag: number for number, tag in enumerate(index.vocabulary)}
         index._note_all()
         return index

@@ -17,7 +17,7 @@ _ESCAPED = re.compile(r"\\([()\[\]\\])")
 
 
 def token_count(text: str) -> int:
-    """The tokens of a prompt without the two around it; a backslash before a bracket belongs to the prompt's language."""
+    """The tokens of a prompt without the two around it; backslashes before brackets do not count."""
     return sum(map(_tokens_of, _PIECE.findall(_ESCAPED.sub(r"\1", text).lower())))
 
 

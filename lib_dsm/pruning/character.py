@@ -111,7 +111,7 @@ def propose(
     tables: Tables | None = None,
     least: float = 0.05,
 ) -> list[Proposal]:
-    """Tags of the preset's kinds, by kind, the most frequent first; chosen are those of at least `share` of the captions.
+    """Tags of the preset's kinds, by kind, the most frequent first; chosen are those with at least `share` of them.
 
     Spellings of one tag are counted together and all proposed. `within` are the rows that count, all if it is not
     given; tags of less than `least` of them are left out. A preset that replaces chooses whatever there is.

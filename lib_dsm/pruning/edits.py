@@ -7,27 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from lib_dsm.dataset.matching import TagPattern, any_matches, tag_key
+from lib_dsm.dataset.matching import Meant, TagPattern, tag_key
 
 Tags = Sequence[str]
 
 
-def remove(tags: Tags, unwanted: Iterable[TagPattern]) -> list[str]:
+def remove(tags: Tags, unwanted: Iterable[TagPattern] | Meant) -> list[str]:
     """Without the tags that are meant."""
-    patterns = list(unwanted)
-    return [tag for tag in tags if not any_matches(patterns, tag)]
+    meant = unwanted if isinstance(unwanted, Meant) else Meant(unwanted)
+    return [tag for tag in tags if not meant[tag]]
 
 
-def replace(tags: Tags, old: TagPattern | Sequence[TagPattern], new: str) -> list[str]:
+def replace(tags: Tags, old: TagPattern | Iterable[TagPattern] | Meant, new: str) -> list[str]:
     """With `new` for every tag that is meant; where `new` is there already, or comes twice, it stays once.
 
     Where `new` has as many `*` as the pattern, they stand for the same text: `* colored eyes` by `* eyes`.
     """
-    patterns = [old] if isinstance(old, TagPattern) else old
-    meant = [any_matches(patterns, tag) for tag in tags]
+    if not isinstance(old, Meant):
+        old = Meant([old] if isinstance(old, TagPattern) else old)
+    meant = [old[tag] for tag in tags]
     if not any(meant):
         return list(tags)
-    written = [_written(tag, patterns, new) if is_meant else tag for tag, is_meant in zip(tags, meant, strict=True)]
+    written = [_written(tag, old.patterns, new) if is_meant else tag for tag, is_meant in zip(tags, meant, strict=True)]
     coming = {tag_key(tag) for tag, is_meant in zip(written, meant, strict=True) if is_meant}
     result = []
     placed = set()

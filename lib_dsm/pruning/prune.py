@@ -11,7 +11,7 @@ import numpy as np
 
 from lib_dsm.dataset.captions import split_tags
 from lib_dsm.dataset.history import Change, Outcome, apply
-from lib_dsm.dataset.matching import TagPattern, any_matches, tag_key
+from lib_dsm.dataset.matching import Meant, TagPattern, any_matches, tag_key
 from lib_dsm.dataset.notes import Note
 from lib_dsm.dataset.tag_index import TagIndex
 from lib_dsm.errors import InputError
@@ -62,10 +62,11 @@ class PruneOptions:
         """
         tables = tables if tables is not None else load_tables()
         steps: list[Edit] = []
-        unwanted = _patterns(self.remove)
-        if unwanted:
+        unwanted = Meant(_patterns(self.remove))
+        if unwanted.patterns:
             steps.append(lambda tags: edits.remove(tags, unwanted))
-        for old, new in self.replacements():
+        for olds, new in self.replacements():
+            old = Meant(olds)
             steps.append(lambda tags, old=old, new=new: edits.replace(tags, old, new))  # type: ignore[misc]
         if self.synonyms:
             steps.append(lambda tags: edits.merge(tags, tables.synonyms))
@@ -256,7 +257,7 @@ def plan(
         after = edit(list(before))
         if after == before and not utf8:
             continue
-        caption = index.caption(row)
+        caption = index.caption(row, placed=False)
         if after == before:
             converted = caption.converted()
             if converted is None or converted == caption.raw:
