@@ -17,6 +17,7 @@ from lib_dsm.dataset.history import Change, apply
 from lib_dsm.dataset.listing import is_picture, list_pictures
 from lib_dsm.dataset.matching import tag_key
 from lib_dsm.dataset.pictures import picture_size
+from lib_dsm.dataset.token_count import token_count
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.pruning.query import parse
 from lib_dsm.pruning.tables import load_tables
@@ -160,6 +161,7 @@ def _describe_caption(caption: Caption) -> dict[str, Any]:
         "digest": caption.digest,
         "captioned": caption.exists,
         "note": caption.note,
+        "tokens": token_count(join_tags(caption.tags)),
     }
 
 

@@ -41,7 +41,7 @@ class TagList:
 
     def suggest(self, index: TagIndex, text: str, most: int = 12) -> list[Suggestion]:
         """The tags that what was typed may become: those that begin so, then those with a word that does."""
-        needle = tag_key(text)
+        needle = tag_key(text).strip()
         if not needle:
             return []
         found: dict[str, tuple[tuple[int, int, int, int], Suggestion]] = {}
