@@ -50,7 +50,7 @@ class IndexStore:
             began = time.monotonic()
             if now or entry.index is None or began - entry.looked > max(_LEAST, _REST * entry.took):
                 index = TagIndex.read(folder, recursive, entry.index)
-                if index is not entry.index:
+                if entry.index is None or index.changed or index.names != entry.index.names:
                     entry.revision += 1
                     if entry.index is not None:
                         self._note_foreign(folder, index.changed)
@@ -58,11 +58,6 @@ class IndexStore:
                 entry.looked = time.monotonic()
                 entry.took = entry.looked - began
             return entry.index, entry.revision
-
-    def expect(self, folder: Path) -> None:
-        """The captions are about to be changed by us: bring the index up to what they are, so that nothing of others
-        is taken for ours."""
-        self.get(folder, now=True)
 
     def ours(self, folder: Path) -> None:
         """The captions were changed by us: read what changed, without noting it as somebody else's."""

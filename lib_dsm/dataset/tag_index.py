@@ -127,8 +127,6 @@ class TagIndex:
                 raw = before._raw[old]
             else:
                 raw = None
-                if old is not None:
-                    self.changed.append(caption_name)
             kept = raw is not None
             if raw is None:
                 try:
@@ -141,6 +139,10 @@ class TagIndex:
                     continue
                 if new_stamps[row][0] > fresh:
                     self._stamps[row, 0] = _UNREADABLE
+                if old is not None and before is not None:
+                    kept = before._raw[old] == raw
+                    if not kept:
+                        self.changed.append(caption_name)
             self._raw[row] = raw
             text = self._text(row, raw)
             if text is None:
