@@ -112,7 +112,7 @@
         const app = {
             folder: () => folder(), where: () => where(), literal, total: () => total, chosen: () => chosen, selected: () => selected,
             current: () => pictureAt(currentIndex), loaded: () => [...chunks.keys()].sort((a, b) => a - b).flatMap((key) => chunks.get(key) || []),
-            light, edit, report, write, takeOut, clearPictures, reload: () => load(), filter: (tag, how) => { filters.set(tag, how); load(true); },
+            light, edit, report, writing: () => writing > 0, write, takeOut, clearPictures, reload: () => load(), filter: (tag, how) => { filters.set(tag, how); load(true); },
         };
         const side = pruning.caption(app);
         const page = h("div", {class: "dsm-page dsm-page-prune", tabindex: "-1"},
@@ -211,7 +211,7 @@
 
         // What other pages and other programs did.
         async function watch() {
-            if (!folder() || !DSM.visible(page) || document.hidden) return;
+            if (!folder() || !DSM.visible(page) || document.hidden || writing) return;
             const now = await get("watch", {folder: folder(), since: seen}).catch(() => null);
             if (!now || now.revision === revision) return;
             if (now.foreign.length) toast(`${plural(now.foreign.length, "caption")} changed by another program, read again: ${now.foreign.slice(0, 3).join(", ")}${now.foreign.length > 3 ? " …" : ""}`, "warn");
@@ -519,9 +519,15 @@
             }
         }
 
+        let writing = 0; // changes of one caption that are on their way
         async function write(picture, wanted) {
-            await attempt(() => call("PUT", "caption", {path: picture.path, tags: wanted, digest: picture.digest}));
-            await load();
+            writing++;
+            try {
+                await attempt(() => call("PUT", "caption", {path: picture.path, tags: wanted, digest: picture.digest}));
+                await load();
+            } finally {
+                writing--;
+            }
         }
 
         async function turn(which) {

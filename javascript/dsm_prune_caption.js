@@ -11,14 +11,22 @@
         const removed = new Map(); // path → tags that were removed here, to be restored
         let serial = 0;
         let dragged = null;
+        let drawn = ""; // what is drawn, so that a look at what others did does not take the focus or a drag away
 
         function draw() {
-            if (app.chosen().size > 1) return drawSeveral();
+            if (app.chosen().size > 1) { drawn = ""; return drawSeveral(); }
             serial++;
             const picture = app.current();
+            const state = picture ? JSON.stringify([picture, removed.get(picture.path), picture.tags.filter((tag) => app.selected().has(tag))]) : "";
+            if (state && state === drawn && !side.querySelector(".dsm-chip-edit")) return;
+            drawn = state;
+            const holder = document.activeElement;
+            const held = holder && holder.parentNode && holder.parentNode.id === "dsm_prune_chips" ? [...holder.parentNode.children].indexOf(holder) : -1;
             if (!picture) return side.replaceChildren(empty("No picture", ""));
             if (picture.problem) return side.replaceChildren(h("b", {}, picture.name), DSM.line("warn", picture.problem));
-            const focused = document.activeElement && document.activeElement.id === "dsm_prune_add";
+            const field = side.querySelector("#dsm_prune_add");
+            const focused = field && document.activeElement === field;
+            const typed = focused ? field.value : "";
             const known = app.loaded().filter((item) => !item.problem);
             const views = known.map((item) => ({address: thumbnail(item.path, 2048, item.stamp), label: item.name}));
             const chips = h("div", {class: "dsm-chips", id: "dsm_prune_chips", role: "list"}, picture.tags.map((tag, index) => chip(picture, tag, index)));
@@ -33,7 +41,8 @@
                     class: "dsm-chip dsm-ghost", "aria-label": `Restore ${tag}`, onclick: () => write(picture, [...picture.tags, tag]),
                 }, `${tag} ↺`))) : "",
                 adder("Add tags to this picture", (text) => write(picture, [...picture.tags, ...text], true)));
-            if (focused) side.querySelector("#dsm_prune_add").focus();
+            if (focused) { const again = side.querySelector("#dsm_prune_add"); again.value = app.writing() ? "" : typed; again.focus(); }
+            if (held >= 0 && chips.children.length) chips.children[Math.min(held, chips.children.length - 1)].focus();
         }
 
         function adder(label, done) {
