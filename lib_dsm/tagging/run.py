@@ -180,7 +180,7 @@ def _write(batch: list[_Prepared], tagger: Tagger, options: TagOptions, act: Rec
         new = caption_tags(list(select(row, tagger.labels, options)), tagger.labels, options)
         tags = merge(item.caption.tags, new, "replace" if options.on_existing == "skip" else options.on_existing)
         report.notes += [Note(item.picture, note) for note in item.notes]
-        if act.write(item.caption.path, item.caption.raw, item.caption.bytes_with(tags)):
+        if act.write(item.caption.path, item.caption.raw, item.caption.bytes_with(tags, utf8=True)):
             report.written.append(item.picture)
 
 
