@@ -49,8 +49,6 @@
             const typing = target.matches("input:not([type=checkbox]):not([type=color]), textarea, select");
             if (typing && event.key !== "Escape") return;
             if (typing) target.blur();
-            else if (target.matches("button, [role=listitem]") && (event.key === "Enter" || (event.key === " " && !target.classList.contains("dsm-thumb")))) return;
-            else if (target.matches("[role=listitem]") && (event.key.startsWith("Arrow") || event.key === "Delete" || event.key === "Backspace")) return;
             else if (handler(event) === false) return;
             event.preventDefault();
             event.stopImmediatePropagation();
@@ -596,7 +594,12 @@
             Home: () => choose(0), End: () => choose(total - 1),
             u: () => turn("undo"), r: () => turn("redo"), Escape: escape, "?": showKeys,
         };
+        // What a focused button or chip does with a key itself.
+        const itsOwn = (target, key) => (target.matches("[role=listitem]")
+            ? key.startsWith("Arrow") || ["Delete", "Backspace", "Enter"].includes(key)
+            : target.matches("button:not(.dsm-thumb), input[type=checkbox]") && [" ", "Enter"].includes(key));
         DSM.keys(page, (event) => {
+            if (itsOwn(event.target, event.key)) return false;
             const modified = event.ctrlKey || event.metaKey;
             if (modified && event.key.toLowerCase() === "z") return turn(event.shiftKey ? "redo" : "undo");
             if (modified && event.key.toLowerCase() === "y") return turn("redo");
