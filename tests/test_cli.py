@@ -45,6 +45,23 @@ def test_new_makes_a_project(capsys, tmp_path):
     assert (tmp_path / "x" / "SET").is_dir()
 
 
+def test_queries_history_and_metadata(capsys, folder, tmp_path):
+    assert data(capsys, "tags", folder, "--where", "tags >= 3")["tags"] == {"1girl": 1, "blue eyes": 1, "hat": 1}
+    assert data(capsys, "prune", folder, "--replace", r"hat=oh\, hat", "--add", "n", "--add-at", "1")["changed"] == 3
+    assert (folder / "a.txt").read_text() == r"n, 1girl, blue eyes, oh\, hat"
+    assert data(capsys, "prune", folder, "--character", "--preset", "features", "--share", "50%")["changed"] == 2
+    assert data(capsys, "history", folder, "--act", "2")["changes"][0]["after"] == ["n", "1girl", r"oh\, hat"]
+    assert len(data(capsys, "undo", folder, "--to", "0")["acts"]) == 2
+    assert (folder / "a.txt").read_text() == "1girl, blue eyes, hat"
+    assert [act["state"] for act in data(capsys, "history", folder)["acts"]] == ["undone", "undone"]
+    file = tmp_path / "meta.json"
+    assert data(capsys, "metadata", folder, "--out", file, "--stems")["captions"] == 3
+    (folder / "a.txt").write_text("other")
+    assert data(capsys, "metadata", folder, "--in", file, "--dry-run")["changes"] == 1
+    assert data(capsys, "metadata", folder, "--in", file)["changed"] == 1
+    assert (folder / "a.txt").read_text() == "1girl, blue eyes, hat"
+
+
 def test_tags_prune_undo_history(capsys, folder):
     assert data(capsys, "tags", folder)["tags"] == {"1girl": 3, "blue eyes": 2, "hat": 1, "smile": 1}
     assert data(capsys, "tags", folder, "--where", "NOT hat")["tags"] == {"1girl": 2, "blue eyes": 1, "smile": 1}

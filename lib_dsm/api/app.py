@@ -9,6 +9,7 @@ from starlette.routing import Route as StarletteRoute
 
 from lib_dsm.api import (
     crop_routes,
+    history_routes,
     job_routes,
     picture_routes,
     preset_routes,
@@ -25,8 +26,8 @@ from lib_dsm.api.service import Service
 
 PREFIX = "/dsm/v1/"
 _MODULES = (
-    system_routes, job_routes, project_routes, picture_routes, tag_routes, prune_routes, crop_routes, train_routes,
-    run_routes, preset_routes,
+    system_routes, job_routes, project_routes, picture_routes, tag_routes, prune_routes, history_routes, crop_routes,
+    train_routes, run_routes, preset_routes,
 )  # fmt: skip
 
 

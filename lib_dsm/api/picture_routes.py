@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lib_dsm.api.http import Bytes, Call, Route
 from lib_dsm.api.service import ConflictError, Service
 from lib_dsm.api.thumbnails import Thumbnails
+from lib_dsm.dataset import history
 from lib_dsm.dataset.captions import Caption, join_tags, read_caption, split_tags
 from lib_dsm.dataset.history import Change, apply
 from lib_dsm.dataset.listing import is_picture, list_pictures
+from lib_dsm.dataset.matching import tag_key
 from lib_dsm.dataset.pictures import picture_size
-from lib_dsm.dataset.tag_index import TagIndex
+from lib_dsm.dataset.token_count import token_count
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.pruning.query import parse
+from lib_dsm.pruning.tables import load_tables
+from lib_dsm.pruning.tag_list import load_tag_list
 
 PAGE = 200
 THUMBNAILS = Thumbnails()
@@ -24,19 +31,40 @@ def list_page(service: Service, call: Call) -> Any:
     """A page of a folder's pictures with sizes and captions: `folder`, `page` from 0, `size`, `where` as a query."""
     folder = service.folder(call.text("folder"))
     page, size = call.whole("page", 0, 0, 1_000_000), call.whole("size", 60, 1, PAGE)
-    pictures, notes = list_pictures(folder)
     where = call.text("where", "")
-    if where.strip():
-        means, captions = parse(where), TagIndex.read(folder).captions
-        pictures = [picture for picture in pictures if picture in captions and means(captions[picture].tags)]
-    shown = pictures[page * size : (page + 1) * size]
+    index, revision = service.indexes.get(folder)
+    # Without a query those are there as well whose caption cannot be used.
+    rows = np.flatnonzero(index.mask(parse(where))) if where.strip() else np.arange(len(index))
+    notes = [] if call.flag("brief") else list_pictures(folder)[1]
     return {
-        "total": len(pictures),
+        "total": len(rows),
         "page": page,
-        "pages": max(1, -(-len(pictures) // size)),
-        "pictures": [describe(picture) for picture in shown],
+        "pages": max(1, -(-len(rows) // size)),
+        "revision": revision,
+        "pictures": [describe(index.picture(row)) for row in rows[page * size : (page + 1) * size].tolist()],
         "notes": [f"{note.path.name}: {note.text}" for note in notes[:PAGE]],
     }
+
+
+def find_picture(service: Service, call: Call) -> Any:
+    """At which place among the pictures of `folder` that `where` means the picture `path` is, -1 for none."""
+    folder = service.folder(call.text("folder"))
+    where = call.text("where", "")
+    index, _ = service.indexes.get(folder)
+    rows = np.flatnonzero(index.mask(parse(where))) if where.strip() else np.arange(len(index))
+    row = index.rows.get(Path(call.text("path")).name, -1)
+    found = np.flatnonzero(rows == row)
+    return {"place": int(found[0]) if len(found) else -1}
+
+
+def name_pictures(service: Service, call: Call) -> Any:
+    """The names of the pictures of `folder` that `where` means, from place `first` to place `last`."""
+    folder = service.folder(call.text("folder"))
+    where = call.text("where", "")
+    index, _ = service.indexes.get(folder)
+    rows = np.flatnonzero(index.mask(parse(where))) if where.strip() else np.arange(len(index))
+    first, last = call.whole("first", 0, 0, 10**9), call.whole("last", 10**9, 0, 10**9)
+    return {"names": [index.slashed(row) for row in rows[first : last + 1].tolist()]}
 
 
 def thumbnail(service: Service, call: Call) -> Any:
@@ -56,31 +84,62 @@ def change_caption(service: Service, call: Call) -> Any:
     if caption.digest != call.text("digest"):
         raise ConflictError(f"The caption of {picture.name} was changed elsewhere.", "Look at it as it is now.")
     tags = [tag for text in call.texts("tags") for tag in split_tags(text)]
-    after = caption.bytes_with(list(dict.fromkeys(tags)))
+    wanted = list(dict.fromkeys(tags))
+    after = caption.raw if wanted == caption.tags and caption.exists else caption.bytes_with(wanted)
     if after != caption.raw:
         folder = picture.parent
         change = Change(caption.path.relative_to(folder).as_posix(), caption.raw, after)
         outcome = apply(folder, f"edit {picture.name}", [change])
         if outcome.conflicts:
             raise ConflictError(f"The caption of {picture.name} was changed elsewhere.", "Look at it as it is now.")
+        service.indexes.ours(folder)
     return _describe_caption(read_caption(picture))
 
 
 def count_tags(service: Service, call: Call) -> Any:
     """The tags of a folder's captions with the number of pictures that have each, the most frequent first.
 
-    `filtered` counts only the pictures that the query `where` means.
+    `filtered` counts only the pictures that the query `where` means; `kind` is the kind of a tag, `elsewhere` how often
+    a list of tags has it, as a share of the most used one.
     """
     means = parse(call.text("where", ""))
-    index = TagIndex.read(service.folder(call.text("folder")))
+    folder = service.folder(call.text("folder"))
+    index, revision = service.indexes.get(folder)
     filtered, counts = index.where(means)
+    folders = service.host.folders
+    tables = load_tables(folders.data)
+    known = load_tag_list(tables, folders.data, folders.taggers)
+    most = max(known.counts.values(), default=1)
+    kind = tables.kinds.of
     return {
-        "pictures": len(index.captions),
+        "pictures": int(index.usable.sum()),
         "filtered": filtered,
-        "captions": sum(caption.exists for caption in index.captions.values()),
-        "tags": [{"tag": tag, "count": count, "filtered": counts[tag]} for tag, count in index.counts.items()],
+        "captions": int((index.exists & index.usable).sum()),
+        "revision": revision,
+        "tags": [
+            {
+                "tag": tag, "count": count, "filtered": counts[tag], "kind": kind(tag),
+                "elsewhere": known.counts.get(tag_key(tag), 0) / most,
+            }
+            for tag, count in index.counts.items()
+        ],
         "notes": [f"{note.path.name}: {note.text}" for note in index.problems[:PAGE]],
-    }
+    }  # fmt: skip
+
+
+def watch(service: Service, call: Call) -> Any:
+    """A text that changes whenever the captions or the history of `folder` do; and the captions that another program
+    changed since the moment `since`, a number of seconds as `now` gives it."""
+    folder = service.folder(call.text("folder"))
+    _, revision = service.indexes.get(folder)
+    acts = history.summaries(folder)
+    last = f"{acts[-1].id} {[act.state for act in acts].count('done')}" if acts else ""
+    try:
+        since = float(call.text("since", "0"))
+    except ValueError:
+        since = 0.0
+    foreign = service.indexes.foreign(folder, since) if since else []
+    return {"revision": f"{revision} {last}", "now": time.time(), "foreign": foreign[:PAGE]}
 
 
 def describe(picture: Path) -> dict[str, Any]:
@@ -102,6 +161,7 @@ def _describe_caption(caption: Caption) -> dict[str, Any]:
         "digest": caption.digest,
         "captioned": caption.exists,
         "note": caption.note,
+        "tokens": token_count(join_tags(caption.tags)),
     }
 
 
@@ -118,4 +178,7 @@ ROUTES = (
     Route("GET", "caption", show_caption),
     Route("PUT", "caption", change_caption),
     Route("GET", "tags", count_tags),
+    Route("GET", "pictures/place", find_picture),
+    Route("GET", "pictures/names", name_pictures),
+    Route("GET", "watch", watch),
 )

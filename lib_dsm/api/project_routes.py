@@ -8,8 +8,7 @@ from typing import Any
 from lib_dsm.api.http import Call, Route, wrong
 from lib_dsm.api.plain import plain
 from lib_dsm.api.service import Service
-from lib_dsm.dataset.captions import caption_path
-from lib_dsm.dataset.listing import has_pictures, list_pictures
+from lib_dsm.dataset.listing import has_pictures, scan_names
 from lib_dsm.dataset.project import CopyReport, Project, create_project, open_project
 from lib_dsm.errors import InputError
 from lib_dsm.jobs import Job
@@ -71,9 +70,10 @@ def describe(project: Project) -> dict[str, Any]:
 
 
 def _describe_folder(folder: Path) -> dict[str, Any]:
-    pictures = list_pictures(folder)[0] if folder.is_dir() else []
-    captions = sum(caption_path(picture).is_file() for picture in pictures)
-    return {"name": folder.name, "path": folder, "pictures": len(pictures), "captions": captions}
+    pictures, captions = scan_names(folder) if folder.is_dir() else ([], set())
+    stems = {name[: name.rfind(".")] for name in captions}
+    captioned = sum(name[: name.rfind(".")] in stems for name in pictures)
+    return {"name": folder.name, "path": folder, "pictures": len(pictures), "captions": captioned}
 
 
 def _folder(text: str) -> Path:

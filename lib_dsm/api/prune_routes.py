@@ -1,31 +1,43 @@
-"""Editing many captions at once, and taking it back."""
+"""Editing many captions at once: what it would do, doing it, and what is known of tags."""
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from lib_dsm import options
+from lib_dsm.api.history_routes import tell
 from lib_dsm.api.http import Call, Route
+from lib_dsm.api.plain import plain
 from lib_dsm.api.service import ConflictError, Service
-from lib_dsm.dataset.history import Outcome, history, redo, undo
-from lib_dsm.dataset.tag_index import TagIndex
-from lib_dsm.pruning.character import character_tags
-from lib_dsm.pruning.prune import Plan, PruneOptions, plan_prune
+from lib_dsm.dataset import history
+from lib_dsm.errors import InputError
+from lib_dsm.pruning import character
+from lib_dsm.pruning.prune import Plan, PruneOptions, plan_prune, scope
+from lib_dsm.pruning.query import parse
+from lib_dsm.pruning.tables import KINDS, OTHER, begin_tables, load_tables, set_kind
+from lib_dsm.pruning.tag_list import load_tag_list
 
 EXAMPLES = 5
-ACTS = 50
 NOTES = 200
+SUGGESTIONS = 12
+TOLD_TAGS = 40
 
 
 def plan(service: Service, call: Call) -> Any:
     """What the `options` (where, remove, replace, add, …) would do to the captions of `folder`; nothing is written."""
     made = _plan(service, call)
+    gone, new = made.tags()
     return {
         "changes": len(made.changes),
         "matched": made.matched,
         "title": made.title,
         "examples": made.examples(EXAMPLES),
+        "changed": [
+            {"name": change.name, "path": str(change.picture), "before": change.before, "after": change.after}
+            for change in made.changes[:EXAMPLES]
+        ],
+        "gone": dict(list(gone.items())[:TOLD_TAGS]),
+        "new": dict(list(new.items())[:TOLD_TAGS]),
         "notes": _notes(made),
     }
 
@@ -39,61 +51,123 @@ def apply(service: Service, call: Call) -> Any:
             f"This would change {len(made.changes)} captions now, not {expected}.",
             "They were changed meanwhile; look again.",
         )
-    return {**_tell(made.apply()), "notes": _notes(made)}
+    outcome = made.apply()
+    service.indexes.ours(made.folder)
+    return {**tell(outcome), "notes": _notes(made)}
 
 
 def propose(service: Service, call: Call) -> Any:
-    """The tags of `folder` that probably describe the character itself, by kind."""
-    found = character_tags(TagIndex.read(service.folder(call.text("folder"))))
-    return {"proposals": [dataclasses.asdict(proposal) for proposal in found]}
+    """The tags of `folder` that probably describe the character itself, by kind, with why, pictures and consequence.
+
+    `preset` names what is looked for, `share` the percentage of the captions from which a tag is taken, `where` the
+    captions that count.
+    """
+    folder = service.folder(call.text("folder"))
+    index, _ = service.indexes.get(folder)
+    tables = load_tables(service.host.folders.data)
+    preset = character.preset_of(call.text("preset", character.PRESETS[0].name))
+    if preset is None:
+        names = ", ".join(item.name for item in character.PRESETS)
+        raise InputError(f'There is no preset "{call.text("preset")}".', f"The presets are {names}.")
+    where = call.text("where", "")
+    within = index.mask(parse(where)) if where.strip() else None
+    share = call.whole("share", 40, 1, 100) / 100
+    found = character.propose(index, share, preset, within, tables)
+    pruned = [item.tag for item in found if item.chosen]
+    return plain(
+        {
+            "preset": preset,
+            "presets": character.PRESETS,
+            "captions": int((index.exists & index.usable & (within if within is not None else index.usable)).sum()),
+            "proposals": found,
+            "consequence": character.consequence(index, pruned, within, tables),
+        }
+    )
 
 
-def undo_last(service: Service, call: Call) -> Any:
-    """Take the last act in `folder` back."""
-    return _tell(undo(service.folder(call.text("folder"))))
+def foresee(service: Service, call: Call) -> Any:
+    """What will be learned as inherent and what stays promptable if the `tags` are pruned from `folder`."""
+    index, _ = service.indexes.get(service.folder(call.text("folder")))
+    where = call.text("where", "")
+    within = index.mask(parse(where)) if where.strip() else None
+    tables = load_tables(service.host.folders.data)
+    return plain(character.consequence(index, call.texts("tags"), within, tables))
 
 
-def redo_last(service: Service, call: Call) -> Any:
-    """Do the act undone last in `folder` once more."""
-    return _tell(redo(service.folder(call.text("folder"))))
+def common(service: Service, call: Call) -> Any:
+    """The tags of the `pictures` of `folder`, or of those that `where` means, with how many of them have each."""
+    index, _ = service.indexes.get(service.folder(call.text("folder")))
+    rows = scope(index, parse(call.text("where", "")), call.texts("pictures", []))
+    counts = {tag: count for tag, count in index.counts_in(rows).items() if count}
+    ranked = sorted(counts.items(), key=lambda item: -item[1])
+    return {"pictures": int(rows.sum()), "tags": [{"tag": tag, "count": count} for tag, count in ranked]}
 
 
-def list_acts(service: Service, call: Call) -> Any:
-    """The last acts in `folder`, the newest first, and whether there is one to undo or to redo."""
-    acts = history(service.folder(call.text("folder")))
-    states = [act.state for act in acts]
-    return {
-        "undo": "done" in states,
-        "redo": "undone" in states,
-        "acts": [
-            {"id": act.id, "title": act.title, "time": act.time, "state": act.state, "captions": len(act.changes)}
-            for act in reversed(acts[-ACTS:])
-        ],
-    }
+def complete(service: Service, call: Call) -> Any:
+    """The tags that `text` may become: from `folder` first, then from the lists of tags and their aliases."""
+    folders = service.host.folders
+    index, _ = service.indexes.get(service.folder(call.text("folder")))
+    known = load_tag_list(load_tables(folders.data), folders.data, folders.taggers)
+    return plain({"tags": known.suggest(index, call.text("text"), SUGGESTIONS)})
+
+
+def kinds(service: Service, call: Call) -> Any:
+    """The kinds of tags, and where the person's own table lies."""
+    return {"kinds": [*KINDS, OTHER], "folder": str(service.host.folders.data)}
+
+
+def change_kind(service: Service, call: Call) -> Any:
+    """Have `tag` be of `kind` from now on, in the person's own table."""
+    data = service.host.folders.data
+    set_kind(data, call.text("tag"), call.text("kind"))
+    return {"tag": call.text("tag"), "kind": load_tables(data).kinds.of(call.text("tag"))}
+
+
+def edit_kinds(service: Service, call: Call) -> Any:
+    """Make the person's own tables of kinds, synonyms and implications, if they are not there, and say where."""
+    begin_tables(service.host.folders.data)
+    return {"folder": str(service.host.folders.data)}
+
+
+def remove_pictures(service: Service, call: Call) -> Any:
+    """Take `pictures` with their captions out of `folder`, to a folder of its own there; it can be undone."""
+    folder = service.folder(call.text("folder"))
+    index, _ = service.indexes.get(folder, now=True)
+    moves = []
+    for name in call.texts("pictures"):
+        row = index.rows.get(name)
+        if row is None:
+            raise InputError(f"There is no picture {name} in {folder}.", "Look at the list again.")
+        shared = not index.usable[row]
+        caption = index.picture(row).with_suffix(".no-caption") if shared else index.caption_path(row)
+        moves += history.removal(index.picture(row), caption, folder)
+    pictures = len(call.texts("pictures"))
+    title = f"take {pictures} picture{'s' * (pictures != 1)} out of the set"
+    outcome = history.apply(folder, title, [], moves=moves)
+    service.indexes.ours(folder)
+    return {**tell(outcome), "folder": str(folder / history.REMOVED)}
 
 
 def _plan(service: Service, call: Call) -> Plan:
     wanted = options.from_json(PruneOptions, call.object("options"), "pruning")
-    return plan_prune(service.folder(call.text("folder")), wanted)
+    folder = service.folder(call.text("folder"))
+    index, _ = service.indexes.get(folder, wanted.recursive, now=True)
+    return plan_prune(folder, wanted, index, load_tables(service.host.folders.data))
 
 
 def _notes(made: Plan) -> list[str]:
     return [f"{note.path.name}: {note.text}" for note in made.notes[:NOTES]]
 
 
-def _tell(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "title": outcome.title,
-        "changed": len(outcome.changed),
-        "conflicts": [f"{note.path.name}: {note.text}" for note in outcome.conflicts],
-    }
-
-
 ROUTES = (
     Route("POST", "prune/plan", plan),
     Route("POST", "prune/apply", apply),
     Route("GET", "prune/character", propose),
-    Route("POST", "undo", undo_last),
-    Route("POST", "redo", redo_last),
-    Route("GET", "history", list_acts),
+    Route("POST", "prune/consequence", foresee),
+    Route("POST", "prune/common", common),
+    Route("GET", "prune/complete", complete),
+    Route("GET", "prune/kinds", kinds),
+    Route("PUT", "prune/kinds", change_kind),
+    Route("POST", "prune/kinds", edit_kinds),
+    Route("POST", "prune/remove-pictures", remove_pictures),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from lib_dsm.dataset.index_store import IndexStore
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.host.protocol import Host
 from lib_dsm.tagging.live import Lives
@@ -28,6 +29,7 @@ class Service:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.indexes = IndexStore()
         self.shelf = Shelf()
         self.lives = Lives()
         self._opened: set[Path] = set()

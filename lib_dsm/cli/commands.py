@@ -134,25 +134,36 @@ def tags(arguments: argparse.Namespace) -> Result:
 
 def prune(arguments: argparse.Namespace) -> Result:
     """Edit many captions."""
+    from lib_dsm.dataset.history import recover
     from lib_dsm.dataset.matching import literal
     from lib_dsm.dataset.tag_index import TagIndex
-    from lib_dsm.pruning.character import character_tags
+    from lib_dsm.pruning.character import PRESETS, preset_of, propose, replacement
     from lib_dsm.pruning.prune import PruneOptions, plan_prune
+    from lib_dsm.pruning.query import parse
 
     chosen = read_flags(arguments, PruneOptions)
+    recovered = recover(arguments.folder)
+    index = TagIndex.read(arguments.folder, chosen.recursive)
     if arguments.character:
-        found = character_tags(TagIndex.read(arguments.folder, chosen.recursive))
+        preset = preset_of(arguments.preset) or PRESETS[0]
+        within = index.mask(parse(chosen.where))
+        found = [item.tag for item in propose(index, arguments.share / 100, preset, within) if item.chosen]
         if not found:
             raise InputError(f"No frequent tag in {arguments.folder} looks like the character's own.", "Name some.")
-        chosen = dataclasses.replace(chosen, remove=(*chosen.remove, *(literal(item.tag) for item in found)))
-    plan = plan_prune(arguments.folder, chosen)
+        if preset.replace:
+            chosen = dataclasses.replace(chosen, replace=(*chosen.replace, *replacement(found, preset.replace)))
+        else:
+            chosen = dataclasses.replace(chosen, remove=(*chosen.remove, *map(literal, found)))
+    plan = plan_prune(arguments.folder, chosen, index)
     data: dict[str, Any] = {
         "title": plan.title,
         "matched": plan.matched,
         "changes": len(plan.changes),
         "notes": _data(_pairs(plan.notes)),
     }
-    notes = _lines(_pairs(plan.notes))
+    if recovered:
+        data["recovered"] = recovered
+    notes = [*recovered, *_lines(_pairs(plan.notes))]
     if arguments.dry_run:
         would = f"Would change {len(plan.changes)} of {plan.matched} captions: {plan.title}."
         lines = [*notes, would, *plan.examples()]
@@ -164,8 +175,14 @@ def prune(arguments: argparse.Namespace) -> Result:
 
 def undo(arguments: argparse.Namespace) -> Result:
     """Take the last act back."""
+    from lib_dsm.dataset.history import go_to
     from lib_dsm.dataset.history import undo as take_back
 
+    if arguments.to is not None:
+        outcomes = run_job("Undoing", "captions", lambda job: go_to(arguments.folder, arguments.to, job))
+        told = [_told(outcome, "written") for outcome in outcomes]
+        text = "\n".join(item.text for item in told) or f"Edit {arguments.to} is the last one already."
+        return Result({"acts": [item.data for item in told]}, text)
     outcome = run_job("Undoing", "captions", lambda job: take_back(arguments.folder, job))
     return _told(outcome, "put back")
 
@@ -180,14 +197,53 @@ def redo(arguments: argparse.Namespace) -> Result:
 
 def history(arguments: argparse.Namespace) -> Result:
     """The acts of a folder."""
-    from lib_dsm.dataset.history import history as read
+    from lib_dsm.dataset.captions import caption_of
+    from lib_dsm.dataset.history import read_act, recover, summaries
 
+    recovered = recover(arguments.folder)
+    if arguments.act is not None:
+        act = read_act(arguments.folder, arguments.act)
+        changes = [
+            {
+                "path": change.path,
+                "before": caption_of(Path(), change.before).tags,
+                "after": caption_of(Path(), change.after).tags,
+            }
+            for change in act.changes
+        ]
+        lines = [f"{item['path']}: {', '.join(item['before'])} -> {', '.join(item['after'])}" for item in changes]
+        lines += [f"{move.path} -> {move.to}" for move in act.moves]
+        moves = [{"path": move.path, "to": move.to} for move in act.moves]
+        return Result({"title": act.title, "changes": changes, "moves": moves}, "\n".join([act.title, *lines]))
     acts = [
-        {"id": act.id, "time": act.time, "title": act.title, "captions": len(act.changes), "state": act.state}
-        for act in read(arguments.folder)
+        {"id": act.id, "time": act.time, "title": act.title, "captions": act.captions, "state": act.state}
+        for act in summaries(arguments.folder)
     ]
-    lines = [f"{act['id']:4}  {act['time']}  {act['captions']:5}  {act['state']:8}  {act['title']}" for act in acts]
-    return Result({"acts": acts}, "\n".join(lines) or "Nothing was edited yet.")
+    lines = [
+        f"{act['id']:4}  {str(act['time'])[:19]}  {act['captions']:5}  {act['state']:8}  {act['title']}" for act in acts
+    ]
+    return Result({"acts": acts, "recovered": recovered}, "\n".join([*recovered, *lines]) or "Nothing was edited yet.")
+
+
+def metadata(arguments: argparse.Namespace) -> Result:
+    """Captions out of kohya's metadata, or into it."""
+    from lib_dsm.pruning.metadata import export_metadata, import_metadata
+
+    if arguments.out:
+        count = export_metadata(arguments.folder, arguments.out, not arguments.stems, arguments.recursive)
+        return Result({"file": str(arguments.out), "captions": count}, f"{count} captions are in {arguments.out}.")
+    plan = import_metadata(arguments.folder, arguments.source, arguments.recursive)
+    data = {
+        "changes": len(plan.changes),
+        "same": plan.same,
+        "missing": plan.missing,
+        "notes": _data(_pairs(plan.notes)),
+    }
+    notes = _lines(_pairs(plan.notes))
+    if arguments.dry_run:
+        return Result({**data, "dry_run": True}, "\n".join([*notes, f"Would change {len(plan.changes)} captions."]))
+    told = _told(run_job("Importing", "captions", plan.apply), "changed")
+    return Result({**data, **told.data}, "\n".join([*notes, told.text]))
 
 
 def crop(arguments: argparse.Namespace) -> Result:
@@ -364,9 +420,10 @@ def _batch(report: CropReport | TagReport, written: str, skipped: str, **more: A
 
 def _told(outcome: Outcome, verb: str) -> Result:
     conflicts = [f"{note.path.name}: {note.text}" for note in outcome.conflicts]
+    moved = f", {len(outcome.moved)} files moved" if outcome.moved else ""
     return Result(
         {"title": outcome.title, "changed": len(outcome.changed), "conflicts": conflicts},
-        "\n".join([*conflicts, f"{outcome.title}: {len(outcome.changed)} captions {verb}."]),
+        "\n".join([*outcome.recovered, *conflicts, f"{outcome.title}: {len(outcome.changed)} captions {verb}{moved}."]),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from lib_dsm.errors import InputError
 from lib_dsm.options import Spec
 
 Options = TypeVar("Options")
+_COMMA = re.compile(r"(?<!\\),")  # \, is a comma within an item
 
 
 def add_flags(parser: argparse.ArgumentParser, kind: type, skip: Iterable[str] = ()) -> None:
@@ -41,7 +43,7 @@ def read_flags(arguments: argparse.Namespace, kind: type[Options], **changes: An
     for spec in options.specs(kind).values():
         value = getattr(arguments, spec.name, None)
         if isinstance(value, list):
-            value = [item.strip() for text in value for item in text.split(",") if item.strip()]
+            value = [item.strip() for text in value for item in _COMMA.split(text) if item.strip()]
         if value is not None:
             given[spec.name] = value
     return options.from_json(kind, {**given, **changes})

@@ -159,6 +159,13 @@ def _prune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=_path)
     add_flags(parser, PruneOptions)
     parser.add_argument("--character", action="store_true", help="remove the tags that describe the character itself")
+    parser.add_argument(
+        "--preset",
+        default="character",
+        choices=("character", "accessories", "features", "outfit", "nudity"),
+        help="which of them --character means: all, all but accessories, no clothes, clothes only, nudity as nsfw",
+    )
+    parser.add_argument("--share", type=_percent, default=40, help="in at least so many percent of the captions (40)")
     parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
     _ready(parser, "prune")
 
@@ -182,6 +189,35 @@ def _crop(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save-plan", type=_path, metavar="FILE", help="write the plan and crop nothing")
     add_flags(parser, CropOptions)
     _ready(parser, "crop")
+
+
+def _undo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=_path)
+    parser.add_argument("--to", type=int, metavar="N", help="undo or redo until edit N is the last, 0 for none of them")
+    _ready(parser, "undo")
+
+
+def _history(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=_path)
+    parser.add_argument("--act", type=int, metavar="N", help="what edit N changed")
+    _ready(parser, "history")
+
+
+def _metadata(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=_path)
+    way = parser.add_mutually_exclusive_group(required=True)
+    way.add_argument("--out", type=_path, metavar="FILE", help="write the captions into this JSON")
+    way.add_argument("--in", type=_path, metavar="FILE", dest="source", help="write its tags beside the pictures")
+    parser.add_argument("--stems", action="store_true", help="name pictures without path and ending, not in full")
+    parser.add_argument("--recursive", action="store_true", help="include the folders inside")
+    parser.add_argument("--dry-run", action="store_true", help="say what --in would change, and change nothing")
+    _ready(parser, "metadata")
+
+
+def _percent(text: str) -> int:
+    if not text.strip("% ").isdigit() or not 1 <= int(text.strip("% ")) <= 100:
+        raise argparse.ArgumentTypeError(f'"{text}" is no percentage from 1 to 100')
+    return int(text.strip("% "))
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -249,9 +285,10 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "tag": ("write captions with a tagger, or look at one picture", _tag),
     "tags": ("count the tags of the captions", _tags),
     "prune": ("edit the tags of many captions", _prune),
-    "undo": ("take the last edit of the captions back", _folder_act("undo")),
+    "undo": ("take the last edit of the captions back", _undo),
     "redo": ("do the edit undone last once more", _folder_act("redo")),
-    "history": ("the edits of a folder's captions", _folder_act("history")),
+    "history": ("the edits of a folder's captions", _history),
+    "metadata": ("the captions as kohya's metadata JSON, out or in", _metadata),
     "crop": ("crop pictures into another folder", _crop),
     "create": ("write an embedding that is not trained yet", _run("create", resumes=False)),
     "check": ("the guards, without training", _run("check")),

@@ -1,4 +1,9 @@
-"""Captions: the `.txt` beside a picture, in whatever encoding it came, and its tags."""
+"""Captions: the `.txt` or `.caption` beside a picture, in whatever encoding it came, and its tags.
+
+Tags stand between commas or line ends. `\\,` is a comma within a tag, and `(blue hair, red eyes:1.2)`, a group with a
+weight, is one tag: both stay as they were written. A caption that is changed keeps its encoding, its byte order mark,
+its way of separating and the line end at its end.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib_dsm.dataset.listing import CAPTION_SUFFIX
+from lib_dsm.dataset.listing import CAPTION_SUFFIXES
 from lib_dsm.dataset.notes import Note
 from lib_dsm.errors import InputError
 
 _BETWEEN_TAGS = re.compile(r"[,\r\n]")
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_TAG = re.compile(
+    r"""\s*(?:
+        (?P<group>\((?:\\.|[^\\()\r\n])+:\s*(?:\d+\.?\d*|\.\d+)\s*\))[^\S\r\n]*(?=[,\r\n]|\Z)
+      | (?P<plain>(?:\\[^\r\n]|[^\\,\r\n]|\\(?=[\r\n]|\Z))*)
+    )""",
+    re.VERBOSE,
+)
+_BACKSLASHES = re.compile(r"\\+$")
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -48,15 +61,51 @@ class Caption:
         """The SHA-256 of the bytes, "" where there is no file."""
         return "" if self.raw is None else hashlib.sha256(self.raw).hexdigest()
 
-    def bytes_with(self, tags: Sequence[str]) -> bytes:
-        """The caption with other tags, as UTF-8; a line end at its end stays."""
+    @property
+    def separator(self) -> str:
+        """What its tags are joined by: its line end for a tag a line, a bare comma where no space follows any."""
+        if "," not in self.text:
+            inner = self.text.strip()
+            return self.newline if self.newline and self.newline in inner else ", "
+        return ", " if ", " in self.text or "," not in self.text.rstrip(", \r\n") else ","
+
+    def bytes_with(self, tags: Sequence[str], utf8: bool = False) -> bytes:
+        """The caption with other tags, in its own encoding, or as plain UTF-8 if asked or where that cannot hold them.
+
+        How the tags are separated and a line end at its end stay.
+        """
         end = _LINE_END.findall(self.text)[-1] if self.text.endswith(("\n", "\r")) else ""
-        return (join_tags(tags) + end).encode("utf-8")
+        text = join_tags(tags, self.separator) + end
+        kept = None if utf8 or self.encoding == "utf-8" else self._encoded(text)
+        return text.encode("utf-8") if kept is None else kept
+
+    def converted(self) -> bytes | None:
+        """The caption as plain UTF-8 without a byte order mark, None where there is no file."""
+        return None if self.raw is None else self.text.encode("utf-8")
+
+    def _encoded(self, text: str) -> bytes | None:
+        """`text` as this caption is encoded, None where the encoding cannot hold it or did not hold its own."""
+        mark, encoding = b"", self.encoding
+        if encoding == "utf-16":
+            mark = (self.raw or codecs.BOM_UTF16_LE)[:2]
+            encoding = "utf-16-be" if mark == codecs.BOM_UTF16_BE else "utf-16-le"
+        try:
+            if mark + self.text.encode(encoding) != self.raw:
+                return None  # some legacy codes are read in two ways and written in one
+            return mark + text.encode(encoding)
+        except UnicodeEncodeError:
+            return None
 
 
 def caption_path(picture: Path) -> Path:
-    """Where the caption of a picture lies: the same name with `.txt` for its last ending."""
-    return picture.with_suffix(CAPTION_SUFFIX)
+    """Where the caption of a picture lies: the same name with `.txt` for its last ending, or `.caption` if that is
+    what there is."""
+    usual, *others = (picture.with_suffix(suffix) for suffix in CAPTION_SUFFIXES)
+    if not usual.exists():
+        for other in others:
+            if other.is_file():
+                return other
+    return usual
 
 
 def read_caption(picture: Path) -> Caption:
@@ -76,22 +125,59 @@ def read_caption_file(path: Path) -> Caption:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        return Caption(path, None, "", "utf-8", "")
+        raw = None
     except OSError as error:
         raise InputError(f"The caption {path} cannot be read: {error.strerror or error}.", "Check the file.") from error
+    return caption_of(path, raw)
+
+
+def caption_of(path: Path, raw: bytes | None) -> Caption:
+    """The caption that these bytes are, None where there is no file; see `read_caption`.
+
+    Raises:
+        InputError: they are no text.
+    """
+    if raw is None:
+        return Caption(path, None, "", "utf-8", "")
     text, encoding, note = _decode(path, raw)
-    line_end = _LINE_END.search(text)
+    line_end = _LINE_END.search(text) if "\n" in text or "\r" in text else None
     return Caption(path, raw, text, encoding, line_end.group() if line_end else "", note)
 
 
 def split_tags(text: str) -> list[str]:
     """The tags of a caption: what stands between commas or line ends, without the space around, empty ones left out."""
-    return [tag for tag in (piece.strip() for piece in _BETWEEN_TAGS.split(text)) if tag]
+    if "\\," in text or ("(" in text and ":" in text):
+        return _split_with_escapes(text)
+    if "\n" not in text and "\r" not in text:
+        return [tag for tag in map(str.strip, text.split(",")) if tag]
+    return [tag for tag in map(str.strip, _BETWEEN_TAGS.split(text)) if tag]
 
 
-def join_tags(tags: Iterable[str]) -> str:
+def join_tags(tags: Iterable[str], separator: str = ", ") -> str:
     """The caption that holds these tags, in order."""
-    return ", ".join(tags)
+    tags = list(tags)
+    joined = separator.join(tags)
+    if "\\" + separator[:1] not in joined:
+        return joined
+    # A tag's own backslash at its end would take the comma for its own.
+    return separator.join(f"{tag} " if _odd_backslashes(tag) else tag for tag in tags)
+
+
+def _split_with_escapes(text: str) -> list[str]:
+    tags, end = [], 0
+    while end <= len(text):
+        found = _TAG.match(text, end)
+        assert found is not None  # it matches nothing as well
+        tag = (found["group"] or found["plain"] or "").strip()
+        if tag:
+            tags.append(tag)
+        end = found.end() + 1
+    return tags
+
+
+def _odd_backslashes(tag: str) -> bool:
+    found = _BACKSLASHES.search(tag)
+    return found is not None and len(found.group()) % 2 == 1
 
 
 def shared_captions(pictures: Iterable[Path]) -> list[Note]:
@@ -111,6 +197,8 @@ def sharing(captions: Iterable[tuple[Path, Path]]) -> list[Note]:
 
 
 def _decode(path: Path, raw: bytes) -> tuple[str, str, str]:
+    if raw.isascii() and b"\0" not in raw:
+        return raw.decode("ascii"), "utf-8", ""
     if raw.startswith(_UTF_16):
         guesses = ["utf-16"]
     elif raw.startswith(codecs.BOM_UTF8):

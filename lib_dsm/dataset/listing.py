@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from lib_dsm.dataset.notes import Note
@@ -16,24 +17,16 @@ PICTURE_SUFFIXES = frozenset(
     )
 )  # fmt: skip
 CAPTION_SUFFIX = ".txt"
-CAPTION_SUFFIXES = frozenset((CAPTION_SUFFIX, ".caption", ".tags"))
-"""What a caption's file may end in; everything but the tagger reads and writes `CAPTION_SUFFIX` alone."""
-
+CAPTION_SUFFIXES = (CAPTION_SUFFIX, ".caption")  # the first one is written where there is none
+WRITTEN_SUFFIXES = (*CAPTION_SUFFIXES, ".tags")
+"""What the files may end in that the tagger writes and that can be undone; nothing here reads `.tags`."""
+_NUMBER = re.compile(r"(\d+)")
 _SYSTEM_FILES = frozenset(("thumbs.db", "desktop.ini"))
 
 
 def is_picture(path: Path) -> bool:
     """Whether the name says that it is a picture, in whatever case."""
     return path.suffix.lower() in PICTURE_SUFFIXES
-
-
-def natural_key(path: Path) -> tuple[list[list[str | int]], str]:
-    """Sorts as a person would: "2.png" before "10.png", whatever the case, folder by folder."""
-    parts = [
-        [int(piece) if index % 2 else piece.casefold() for index, piece in enumerate(re.split(r"(\d+)", part))]
-        for part in path.parts
-    ]
-    return parts, str(path)  # type: ignore[return-value]  # mypy does not see that the kinds alternate
 
 
 def list_pictures(folder: Path, recursive: bool = False) -> tuple[list[Path], list[Note]]:
@@ -46,26 +39,49 @@ def list_pictures(folder: Path, recursive: bool = False) -> tuple[list[Path], li
         InputError: there is no such folder, it is a file, or it may not be read.
     """
     require_folder(folder)
-    pictures: list[Path] = []
-    others: list[Path] = []
+    pictures: list[str] = []
+    others: list[str] = []
     notes: list[Note] = []
-    for path in _files(folder, recursive):
-        if path.name.startswith(".") or path.name.lower() in _SYSTEM_FILES:
-            continue
-        if not _is_text(path.name):
-            notes.append(Note(path, "Its name is not valid text; rename it to use it."))
-        elif is_picture(path):
-            pictures.append(path)
+    for name in _files(folder, recursive):
+        if not _is_text(name):
+            notes.append(Note(folder / name, "Its name is not valid text; rename it to use it."))
+        elif _ending(name) in PICTURE_SUFFIXES:
+            pictures.append(name)
         else:
-            others.append(path)
+            others.append(name)
+    captioned = {name[: name.rfind(".")] for name in pictures} if others else set()
+    notes_by_name = {}
+    for name in others:
+        if _ending(name) not in CAPTION_SUFFIXES:
+            notes_by_name[name] = "It is not a picture and was passed over."
+        elif name[: name.rfind(".")] not in captioned:
+            notes_by_name[name] = "It is a caption without a picture."
+    notes += [Note(folder / name, notes_by_name[name]) for name in sorted(notes_by_name, key=natural_key)]
+    return [folder / name for name in sorted(pictures, key=natural_key)], notes
+
+
+def scan_names(folder: Path, recursive: bool = False, known: list[str] | None = None) -> tuple[list[str], set[str]]:
+    """The names in the folder, with the system's separator, of its pictures in natural order and of its captions.
+
+    The quick way of `list_pictures` for very many; hidden and system files, and names that are no text, are left out.
+    `known` are the pictures as they were in order, which spares sorting where they still are the same.
+
+    Raises:
+        InputError: as `list_pictures`.
+    """
+    require_folder(folder)
+    pictures: list[str] = []
+    captions: set[str] = set()
+    for name in _files(folder, recursive):
+        ending = _ending(name)
+        if ending in PICTURE_SUFFIXES and _is_text(name):
+            pictures.append(name)
+        elif ending in CAPTION_SUFFIXES:
+            captions.add(name)
+    if known is not None and len(known) == len(pictures) and set(known) == set(pictures):
+        return known, captions
     pictures.sort(key=natural_key)
-    captioned = {path.with_suffix("") for path in pictures}
-    for path in sorted(others, key=natural_key):
-        if path.suffix.lower() != CAPTION_SUFFIX:
-            notes.append(Note(path, "It is not a picture and was passed over."))
-        elif path.with_suffix("") not in captioned:
-            notes.append(Note(path, "It is a caption without a picture."))
-    return pictures, notes
+    return pictures, captions
 
 
 def require_pictures(folder: Path, recursive: bool = False) -> list[Path]:
@@ -83,7 +99,17 @@ def require_pictures(folder: Path, recursive: bool = False) -> list[Path]:
 
 def has_pictures(folder: Path) -> bool:
     """Whether the folder exists and directly holds a picture."""
-    return folder.is_dir() and bool(list_pictures(folder)[0])
+    if not folder.is_dir():
+        return False
+    try:
+        with os.scandir(folder) as entries:
+            return any(
+                _ending(entry.name) in PICTURE_SUFFIXES and not _is_hidden(entry.name) and _is_text(entry.name)
+                and not entry.is_dir()
+                for entry in entries
+            )  # fmt: skip
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}.", "Check its permissions.") from error
 
 
 def require_folder(folder: Path) -> None:
@@ -98,15 +124,46 @@ def require_folder(folder: Path) -> None:
         raise InputError(f"{folder} is a file, not a folder.", "Name the folder that holds it.")
 
 
-def _files(folder: Path, recursive: bool) -> list[Path]:
+def natural_key(name: str) -> tuple[list[list[str]], str]:
+    """Sorts names in a folder as a person would: "2.png" before "10.png", whatever the case, folder by folder.
+
+    Numbers are compared by their length and then as text, which spares making numbers of them.
+    """
+    parts = []
+    for part in name.split(os.sep):  # noqa: PTH206 - a path object for each would be slow
+        pieces = _NUMBER.split(part.casefold())
+        pieces[1::2] = [_number(piece) for piece in pieces[1::2]]
+        parts.append(pieces)
+    return parts, name
+
+
+def _number(digits: str) -> str:
+    digits = digits.lstrip("0") or "0"
+    return f"{len(digits):04d}{digits}"
+
+
+def _files(folder: Path, recursive: bool) -> Iterator[str]:
+    """The names in the folder of its files that are not hidden, with the system's separator."""
+
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename} cannot be read: {error.strerror}.", "Check its permissions.") from error
 
-    found: list[Path] = []
     for root, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        found += [Path(root) / name for name in names]
-    return found
+        prefix = "" if root == str(folder) else os.path.relpath(root, folder) + os.sep
+        for name in names:
+            if not _is_hidden(name):
+                yield prefix + name
+
+
+def _ending(name: str) -> str:
+    """The last ending of a name as `Path.suffix` has it, in small letters."""
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > name.rfind(os.sep) + 1 else ""
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SYSTEM_FILES
 
 
 def _is_text(name: str) -> bool:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from lib_dsm.dataset.captions import Caption, read_caption, split_tags
+from lib_dsm.dataset.captions import Caption, caption_of, read_caption
 from lib_dsm.dataset.history import history
 from lib_dsm.dataset.listing import list_pictures
 from lib_dsm.dataset.matching import tag_key
@@ -82,7 +82,11 @@ def _are(vectors: int) -> str:
 
 def _keyed(raw: bytes | None) -> dict[str, str]:
     """The tags of a caption by what their spellings have in common, in order."""
-    return {tag_key(tag): tag for tag in split_tags((raw or b"").decode("utf-8", errors="replace"))}
+    try:
+        tags = caption_of(Path(), raw).tags
+    except InputError:
+        tags = []  # no text that is known, and so no tags
+    return {tag_key(tag): tag for tag in tags}
 
 
 def _caption(picture: Path) -> Caption | None:

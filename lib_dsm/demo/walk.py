@@ -160,9 +160,7 @@ def _captions(project: Project, new_job: NewJob) -> list[str]:
         )
         index = TagIndex.read(folder)
         proposed = [proposal.tag for proposal in character_tags(index, share=0.7)]
-        # The shape of a head is a feature in this world alone, so nobody proposes it.
-        heads = [head for head in world.HEADS if index.counts.get(head, 0) >= 0.7 * len(index.captions)]
-        write_json(record, [*proposed, *heads])
+        write_json(record, proposed)
     pruned = [str(tag) for tag in read_json(record)]
 
     def prune(job: Job) -> None:

@@ -5,44 +5,75 @@ Which tags are meant is decided as in `lib_dsm.dataset.matching`; the tags that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from lib_dsm.dataset.matching import TagPattern, any_matches, tag_key
+from lib_dsm.dataset.matching import Meant, TagPattern, tag_key
 
 Tags = Sequence[str]
 
 
-def remove(tags: Tags, unwanted: Iterable[TagPattern]) -> list[str]:
+def remove(tags: Tags, unwanted: Iterable[TagPattern] | Meant) -> list[str]:
     """Without the tags that are meant."""
-    patterns = list(unwanted)
-    return [tag for tag in tags if not any_matches(patterns, tag)]
+    meant = unwanted if isinstance(unwanted, Meant) else Meant(unwanted)
+    return [tag for tag in tags if not meant[tag]]
 
 
-def replace(tags: Tags, old: TagPattern, new: str) -> list[str]:
-    """With `new` for every tag that is meant; where `new` is there already, or comes twice, it stays once."""
-    if not any(old.matches(tag) for tag in tags):
+def replace(tags: Tags, old: TagPattern | Iterable[TagPattern] | Meant, new: str) -> list[str]:
+    """With `new` for every tag that is meant; where `new` is there already, or comes twice, it stays once.
+
+    Where `new` has as many `*` as the pattern, they stand for the same text: `* colored eyes` by `* eyes`.
+    """
+    if not isinstance(old, Meant):
+        old = Meant([old] if isinstance(old, TagPattern) else old)
+    meant = [old[tag] for tag in tags]
+    if not any(meant):
         return list(tags)
+    written = [_written(tag, old.patterns, new) if is_meant else tag for tag, is_meant in zip(tags, meant, strict=True)]
+    coming = {tag_key(tag) for tag, is_meant in zip(written, meant, strict=True) if is_meant}
     result = []
-    placed = False
-    for tag in tags:
-        meant = old.matches(tag)
-        if not meant and tag_key(tag) != tag_key(new):
+    placed = set()
+    for tag in written:
+        key = tag_key(tag)
+        if key not in coming:
             result.append(tag)
-        elif not placed:
-            result.append(new if meant else tag)
-            placed = True
+        elif key not in placed:
+            result.append(tag)
+            placed.add(key)
     return result
+
+
+def _written(tag: str, patterns: Sequence[TagPattern], new: str) -> str:
+    if "*" not in new:
+        return new
+    pattern = next(pattern for pattern in patterns if pattern.matches(tag))
+    texts = pattern.wild_texts(tag)
+    if new.count("*") != len(texts):
+        return new
+    for text in texts:
+        new = new.replace("*", text.replace("*", "\0"), 1)
+    return new.replace("\0", "*")
 
 
 def add(tags: Tags, new: Iterable[str], first: bool = False) -> list[str]:
     """With the new tags at the end or, with `first`, at the beginning; those that are there already stay in place."""
+    return add_at(tags, new, 0 if first else len(tags))
+
+
+def add_at(tags: Tags, new: Iterable[str], place: int) -> list[str]:
+    """With the new tags before the one that is at `place` now, counted from 0; those that are there already stay."""
     keys = {tag_key(tag) for tag in tags}
     missing = []
     for tag in new:
         if tag_key(tag) not in keys:
             keys.add(tag_key(tag))
             missing.append(tag)
-    return [*missing, *tags] if first else [*tags, *missing]
+    return [*tags[:place], *missing, *tags[place:]]
+
+
+def add_beside(tags: Tags, new: Iterable[str], anchor: TagPattern, after: bool) -> list[str]:
+    """With the new tags before or after the first that the anchor means; at the end where there is none."""
+    at = next((place for place, tag in enumerate(tags) if anchor.matches(tag)), len(tags) - after)
+    return add_at(tags, new, at + after)
 
 
 def dedupe(tags: Tags) -> list[str]:
@@ -51,3 +82,69 @@ def dedupe(tags: Tags) -> list[str]:
     for tag in tags:
         first.setdefault(tag_key(tag), tag)
     return list(first.values())
+
+
+def order(tags: Tags, rank: Callable[[str], object], leave: int = 0) -> list[str]:
+    """Sorted by `rank`, equals as they were; the first `leave` stay where they are."""
+    return [*tags[:leave], *sorted(tags[leave:], key=rank)]  # type: ignore[arg-type]
+
+
+def merge(tags: Tags, preferred: Mapping[str, str]) -> list[str]:
+    """With the preferred tag, by the key of each that has one, in the place of the first that means the same."""
+    for tag in tags:
+        key = tag_key(tag)
+        new = preferred.get(key)
+        if new is not None and tag_key(new) != key:
+            break
+    else:
+        return list(tags)
+    result, seen = [], set()
+    merged = [preferred.get(tag_key(tag), tag) for tag in tags]
+    coming = {tag_key(new) for tag, new in zip(tags, merged, strict=True) if tag_key(new) != tag_key(tag)}
+    for old, new in zip(tags, merged, strict=True):
+        key = tag_key(new)
+        if key in coming and key in seen:
+            continue
+        seen.add(key)
+        result.append(new if tag_key(old) != key else old)
+    return result
+
+
+def keep_specific(tags: Tags, implied: Callable[[str], Collection[str]]) -> list[str]:
+    """Without the tags that another one implies: `long hair` goes where there is `very long hair`."""
+    general = set().union(*(implied(tag) for tag in tags)) if tags else set()
+    return [tag for tag in tags if tag_key(tag) not in general] if general else list(tags)
+
+
+def keep_general(tags: Tags, implied: Callable[[str], Collection[str]], write: Callable[[str], str]) -> list[str]:
+    """With the most general tag that it implies in the place of each; `write` spells a tag by its key."""
+    result: list[str] = []
+    seen: set[str] = set()
+    present = {tag_key(tag): tag for tag in reversed(tags)}
+    changed = False
+    for tag in tags:
+        general = [key for key in implied(tag) if not implied(key)]
+        if not general:
+            if not (changed and tag_key(tag) in seen):
+                result.append(tag)
+            seen.add(tag_key(tag))
+            continue
+        changed = True
+        for key in sorted(general):
+            if key not in seen:
+                seen.add(key)
+                result.append(present.get(key) or write(key))
+    return result
+
+
+def add_general(tags: Tags, implied: Callable[[str], Collection[str]], write: Callable[[str], str]) -> list[str]:
+    """With every tag that one implies after it, where it is missing."""
+    keys = {tag_key(tag) for tag in tags}
+    result = []
+    for tag in tags:
+        result.append(tag)
+        for key in sorted(implied(tag)):
+            if key not in keys:
+                keys.add(key)
+                result.append(write(key))
+    return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from lib_dsm.dataset.listing import CAPTION_SUFFIXES
+from lib_dsm.dataset.listing import WRITTEN_SUFFIXES
 from lib_dsm.errors import InputError
 from lib_dsm.files import file_name
 
@@ -27,8 +27,8 @@ def demand_pattern(pattern: str) -> None:
         raise InputError(
             f'The caption\'s file "{pattern}" lacks [name], so that all pictures would share one.', f"Write {USUAL}."
         )
-    if Path(pattern).suffix.lower() not in CAPTION_SUFFIXES:
-        kinds = ", ".join(sorted(CAPTION_SUFFIXES))
+    if Path(pattern).suffix.lower() not in WRITTEN_SUFFIXES:
+        kinds = ", ".join(WRITTEN_SUFFIXES)
         raise InputError(f'The caption\'s file "{pattern}" is no caption by its ending.', f"It may end in {kinds}.")
     file_name(_PLACE.sub("a", pattern), "caption's file")
 

@@ -141,7 +141,9 @@ class CaptionWriter:
         if self._act is None:
             self._report.changes += [change for _, change in made]
         else:
-            wanted = [(caption.path, caption.raw, caption.bytes_with(change.after)) for caption, change in made]
+            wanted = [
+                (caption.path, caption.raw, caption.bytes_with(change.after, utf8=True)) for caption, change in made
+            ]
             for (_, change), written in zip(made, self._act.write_all(wanted), strict=True):
                 if written:
                     self._report.written.append(change.picture)

@@ -52,9 +52,9 @@ def test_from_pictures_to_an_embedding(open_page, pictures, tmp_path, shots):
     page.click("#dsm_next_prune")
     page.wait_for_selector("#dsm_prune_tags .dsm-tag")
     page.click("#dsm_prune_character")
-    page.wait_for_selector("#dsm_prune_remove_all:has-text('Remove from')")
+    page.wait_for_selector("#dsm_prune_accept:has-text('Remove')")
     page.screenshot(path=shots / "walk-4-prune.png")
-    page.click("#dsm_prune_remove_all")
+    page.click("#dsm_prune_accept")
     page.wait_for_selector("#dsm_prune_undo[title*=remove]")
     pruned = {path: path.read_bytes() for path in captions}
     assert pruned != captions

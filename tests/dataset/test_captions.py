@@ -10,7 +10,8 @@ from lib_dsm.errors import InputError
 TAGS = st.lists(
     st.text(st.characters(exclude_characters=",\r\n", exclude_categories=("Cs",))).map(str.strip).filter(bool)
 )
-TEXTS = st.text(st.characters(exclude_categories=("Cs",)))
+TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\\("))
+ODD = st.text(alphabet="ab ,\\()[]:1.\n", max_size=24)
 
 
 @given(TAGS)
@@ -24,6 +25,44 @@ def test_splitting_loses_nothing_but_what_separates(text: str) -> None:
     assert all(tag == tag.strip() and tag for tag in tags)
     assert "".join("".join(tags).split()) == "".join(text.replace(",", " ").split())
     assert split_tags(join_tags(tags)) == tags
+
+
+@given(ODD)
+def test_splitting_is_steady_with_escapes_and_weights(text: str) -> None:
+    tags = split_tags(text)
+    assert split_tags(join_tags(tags)) == tags and split_tags(join_tags(tags, ",")) == tags
+
+
+@pytest.mark.parametrize(
+    ("text", "tags"),
+    [
+        (r"oh\, my, x", [r"oh\, my", "x"]),
+        (r"a\\, b", [r"a\\", "b"]),
+        ("(a, b:1.2), c", ["(a, b:1.2)", "c"]),
+        (r"(a \(b\), c:.5) , d", [r"(a \(b\), c:.5)", "d"]),
+        (":(, x, :)", [":(", "x", ":)"]),
+        ("(a, b), c", ["(a", "b)", "c"]),
+        ("(a, b:1.2)c, d", ["(a", "b:1.2)c", "d"]),
+    ],
+)
+def test_escaped_commas_and_weighted_groups(text: str, tags: list[str]) -> None:
+    assert split_tags(text) == tags and split_tags(join_tags(tags)) == tags
+
+
+@pytest.mark.parametrize(
+    ("raw", "after"),
+    [(b"a,b", b"x,y"), (b"a\nb\n", b"x\ny\n"), (b"a, b,c", b"x, y"), (b"a", b"x, y"), (b"a\n", b"x, y\n")],
+)
+def test_the_way_of_separating_stays(tmp_path: Path, raw: bytes, after: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(raw)
+    assert read_caption(tmp_path / "a.png").bytes_with(["x", "y"]) == after
+
+
+def test_a_caption_file_of_the_other_ending(tmp_path: Path) -> None:
+    (tmp_path / "a.caption").write_text("1girl")
+    assert caption_path(tmp_path / "a.png").name == "a.caption" and read_caption(tmp_path / "a.png").tags == ["1girl"]
+    (tmp_path / "a.txt").write_text("hat")
+    assert read_caption(tmp_path / "a.png").tags == ["hat"]
 
 
 def test_inner_text_is_kept() -> None:

@@ -115,6 +115,7 @@ from pathlib import Path
 from lib_dsm.dataset import history
 folder, act, after = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 put, done = history._put, 0
+history._FEW = int(sys.argv[4])
 def dying(*args):
     global done
     if done == after:
@@ -136,8 +137,9 @@ else:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 @pytest.mark.parametrize("after", [0, 1, 2])
+@pytest.mark.parametrize("few", [64, 0], ids=["flushed", "quick"])
 @pytest.mark.parametrize("act", ["apply", "record", "undo", "redo"])
-def test_killed_between_two_captions(tmp_path: Path, act: str, after: int) -> None:
+def test_killed_between_two_captions(tmp_path: Path, act: str, few: int, after: int) -> None:
     before = {f"{name}.txt": name.encode() for name in "abc"}
     edited = {name: b"new " + name.encode() for name in before}
     put(tmp_path, before)
@@ -147,7 +149,8 @@ def test_killed_between_two_captions(tmp_path: Path, act: str, after: int) -> No
         undo(tmp_path)
     root = Path(__file__).parent.parent.parent
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), act, str(after)], env={**os.environ, "PYTHONPATH": str(root)}
+        [sys.executable, "-c", KILLED, str(tmp_path), act, str(after), str(few)],
+        env={**os.environ, "PYTHONPATH": str(root)},
     )
     assert done.returncode == -signal.SIGKILL
     if act == "undo":
@@ -177,9 +180,7 @@ def test_a_line_cut_off_by_a_crash_is_passed_over(tmp_path: Path) -> None:
         out.write(b'{"state": "undo')
     undo(tmp_path)
     assert state(tmp_path) == {"a.txt": b"1"}
-    assert [json.loads(line) for line in file.read_text().splitlines()[-2:]] == [
-        {"state": "undoing"}, {"state": "undone"},
-    ]  # fmt: skip
+    assert [json.loads(line)["state"] for line in file.read_text().splitlines()[-2:]] == ["undoing", "undone"]
 
 
 @pytest.mark.parametrize("name", ["../evil.txt", "/etc/evil.txt", "evil.sh"])

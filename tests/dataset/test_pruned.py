@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
-from lib_dsm.dataset.history import undo
+from lib_dsm.dataset.history import Change, apply, undo
 from lib_dsm.dataset.pruned import fitting_tags, pruned_tags
 from lib_dsm.errors import InputError
 from lib_dsm.pruning.prune import PruneOptions, plan_prune
@@ -79,3 +81,11 @@ def test_the_last_act_decides_and_one_that_was_undone_does_not_count(folder):
     prune(folder, "red hair")
     (folder / "a.txt").write_text("solo, smile", encoding="utf-8")  # edited elsewhere
     assert [tag for tag, _ in pruned_tags(folder)] == ["red hair", "hat"]
+
+
+def test_captions_of_other_encodings_are_read_as_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    raw = "猫, 青い髪".encode("utf-16")
+    (tmp_path / "a.txt").write_bytes(raw)
+    apply(tmp_path, "remove", [Change("a.txt", raw, "猫".encode("utf-16"))])
+    assert pruned_tags(tmp_path) == [("青い髪", 1.0)]
