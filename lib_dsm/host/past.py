@@ -28,16 +28,17 @@ def past_run(host: Host, path: Path) -> Job:
     monitor = Monitor(job, config, folder, record)
     monitor.ended = str(record.get("ended") or "")
     done = max([monitor.read(), *folder.saved_steps()])
-    published = published_file(host.folders.embeddings, config.name)
+    published = published_file(host.folders, config)
     job.data.update(
         kind="training",
         name=config.name,
         run_folder=str(path),
+        network=config.kind,
         clip_skip=config.clip_skip,
         requests=len(config.previews),
         learning_rate=config.learning_rate,
         published=str(published) if published.is_file() else None,
-        published_step=published_step(published, folder),
+        published_step=published_step(published, folder, config),
         stopped=done < schedule_of(config).last and not monitor.ended,
     )
     job.run(lambda job: job.progress(done, config.max_steps))

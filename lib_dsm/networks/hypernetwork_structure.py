@@ -190,5 +190,19 @@ def described(structure: Structure, layers_of: Mapping[int, int] | None = None) 
     }
 
 
+def recorded(structure: Structure) -> dict[str, Any]:
+    """The structure as a run's record has it, under the names of the settings."""
+    return {
+        "widths": list(structure.widths),
+        "layer_structure": list(structure.layers),
+        "activation": structure.activation,
+        "activate_output": structure.activate_output,
+        "layer_norm": structure.layer_norm,
+        "dropout_structure": list(structure.dropout),
+        "skip_connection": structure.skip,
+        "upsample_linear": bool(structure.upsampling),
+    }
+
+
 def _listed(numbers: Sequence[float]) -> str:
     return ", ".join(f"{number:g}" for number in numbers)

@@ -16,7 +16,7 @@ from lib_dsm.diffusion.protocol import DiffusionModel, Replacements
 from lib_dsm.errors import DsmError, ModelError
 from lib_dsm.networks.hypernetwork import Hypernetwork, Weights, by_width, load_hypernetwork, named
 from lib_dsm.networks.hypernetwork_modules import Drawing, Half, Pairs, initialise
-from lib_dsm.networks.hypernetwork_structure import Structure, parameter_count
+from lib_dsm.networks.hypernetwork_structure import Structure, parameter_count, recorded
 from lib_dsm.networks.webui_optimizer import read_hypernetwork_moments
 
 
@@ -141,15 +141,5 @@ class HypernetworkTraining:
 
     def description(self) -> dict[str, Any]:
         """See trainable.py."""
-        structure = self.structure
-        return {
-            "kind": "hypernetwork",
-            "widths": list(structure.widths),
-            "layer_structure": list(structure.layers),
-            "activation": structure.activation,
-            "activate_output": structure.activate_output,
-            "layer_norm": structure.layer_norm,
-            "dropout_structure": list(structure.dropout),
-            "skip_connection": structure.skip,
-            "parameters": sum(parameter_count(structure, width) for width in structure.widths),
-        }
+        count = sum(parameter_count(self.structure, width) for width in self.structure.widths)
+        return {"kind": "hypernetwork", **recorded(self.structure), "parameters": count}

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from fastapi import Body
 from modules import call_queue, devices, script_callbacks, sd_hijack, sd_models, sd_unet, sd_vae, shared
+from modules.hypernetworks import hypernetwork
 from modules.textual_inversion.textual_inversion import Embedding
 from safetensors.torch import load_file, save_file
 
@@ -105,6 +106,41 @@ def run_model(checkpoint: str, inputs: str, out: str) -> None:
         decoded = model.decode_latents(mean * model.latent_scale)
         made = {"mean": mean, "logvar": logvar, "predicted": predicted, "decoded": decoded}
     save_file({**{name: tensor.contiguous() for name, tensor in made.items()}, "alphas": model.alphas_cumprod}, out)
+
+
+def apply_hypernetworks(checkpoint: str, files: dict[str, str], strengths: list[float], inputs: str, out: str) -> None:
+    """Write what the U-Net gives under each hypernetwork and strength, by the WebUI's own means and by ours.
+
+    Each file is also read and written again by the WebUI, beside itself, as NAME.again.pt.
+    """
+    from lib_dsm.networks.hypernetwork import load_hypernetwork
+    from lib_dsm.networks.hypernetwork_training import HypernetworkTraining
+
+    for name, file in files.items():
+        place = Path(shared.cmd_opts.hypernetwork_dir, f"{name}.pt")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(Path(file).read_bytes())
+    shared.reload_hypernetworks()
+    given, made = load_file(inputs), {}
+    tensors = [given[name] for name in ("noisy", "timesteps", "conditioning")]
+    with _session(checkpoint) as session, torch.no_grad():
+        made["without"] = session.model.predict(*tensors)
+        for name, file in files.items():
+            found = load_hypernetwork(Path(file))
+            ours = HypernetworkTraining(name, found.structure, found.weights, session.model.device)
+            for strength in strengths:
+                hypernetwork.load_hypernetworks([name], [strength])
+                assert [loaded.name for loaded in shared.loaded_hypernetworks] == [name]
+                made[f"theirs {name} {strength}"] = session.model.predict(*tensors)
+                hypernetwork.load_hypernetworks([])
+                with ours.applied(session.model, strength):
+                    made[f"ours {name} {strength}"] = session.model.predict(*tensors)
+            theirs = hypernetwork.load_hypernetwork(name)
+            theirs.save(str(Path(file).with_suffix(".again.pt")))
+        made["after"] = session.model.predict(*tensors)
+        unet = shared.sd_model.model.diffusion_model
+        assert not any(module._forward_pre_hooks for module in unet.modules())
+    save_file({name: tensor.contiguous() for name, tensor in made.items()}, out)
 
 
 def train(checkpoint: str | None = None, steps: int = 3, fail: bool = False, vectors: str = "") -> dict[str, Any]:
@@ -450,6 +486,7 @@ FUNCTIONS = {
         encode,
         encode_together,
         run_model,
+        apply_hypernetworks,
         train,
         train_peer,
         train_ours,
