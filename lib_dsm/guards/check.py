@@ -100,7 +100,7 @@ RULES: tuple[Guard, ...] = (
         "No template line has [name]",
         kinds=_HYPERNETWORK,
     ),
-    Guard(rules_hypernetwork.name_taken, ("name-taken",), "The name is free", kinds=_HYPERNETWORK),
+    Guard(rules_hypernetwork.name_taken, ("hyper-name-taken",), "The name is free", kinds=_HYPERNETWORK),
     Guard(
         rules_hypernetwork.unloadable_structure,
         ("hyper-unloadable",),

@@ -156,7 +156,7 @@ def name_taken(facts: RunFacts) -> Iterator[Finding]:
     name = facts.config.name
     if facts.record is None and not facts.config.overwrite and name.lower() in facts.foreign_networks:
         yield Finding(
-            "name-taken",
+            "hyper-name-taken",
             Severity.BLOCK,
             f'There is a hypernetwork "{name}" already.',
             "Choose another name, or allow overwriting: the old file is kept under another name.",
@@ -164,7 +164,7 @@ def name_taken(facts: RunFacts) -> Iterator[Finding]:
         )
     if name == "None":
         yield Finding(
-            "name-taken",
+            "hyper-name-taken",
             Severity.BLOCK,
             'The WebUI does not list a hypernetwork called "None".',
             "Choose another name.",
