@@ -15,6 +15,7 @@ from lib_dsm.api import (
     project_routes,
     prune_routes,
     run_routes,
+    structure_routes,
     system_routes,
     train_routes,
 )
@@ -25,7 +26,7 @@ from lib_dsm.api.service import Service
 PREFIX = "/dsm/v1/"
 _MODULES = (
     system_routes, job_routes, project_routes, picture_routes, prune_routes, crop_routes, train_routes,
-    run_routes, preset_routes,
+    run_routes, preset_routes, structure_routes,
 )  # fmt: skip
 
 

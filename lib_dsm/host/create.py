@@ -75,7 +75,10 @@ def create_network(host: Host, config: RunConfig, job: Job) -> Created:
             kind.save(network, source)
             outputs.put(path, source.read_bytes())
     job.data.update(
-        name=config.name, published=str(published), summary=kind.created(network, published.name) + _kept(kept)
+        name=config.name,
+        usage=kind.usage(config.name),
+        published=str(published),
+        summary=kind.created(network, published.name) + _kept(kept),
     )
     job.say(job.data["summary"])
     announce(host, job, config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lib_dsm import options
+from lib_dsm.host.kinds import kind_of
 from lib_dsm.host.monitor import Monitor
 from lib_dsm.host.protocol import Host
 from lib_dsm.host.publish import published_file, published_step
@@ -38,6 +39,7 @@ def past_run(host: Host, path: Path) -> Job:
         requests=len(config.previews),
         learning_rate=config.learning_rate,
         published=str(published) if published.is_file() else None,
+        usage=kind_of(config).usage(config.name),
         published_step=published_step(published, folder, config),
         stopped=done < schedule_of(config).last and not monitor.ended,
     )

@@ -120,7 +120,8 @@ def train(host: Host, config: RunConfig, job: Job, resume: bool = False) -> RunR
       `published_step`, the step that the published file holds, None if there is none;
     - `requests`, how many pictures a preview has, and `learning_rate` as the settings have it;
     - `ended`, a sentence why the run stopped by itself (`stop_when`), else "";
-    - afterwards `files`, `published` and `stopped` (whether steps are left because somebody stopped it).
+    - afterwards `files`, `published`, `usage` (how it stands in a prompt) and `stopped` (whether steps are left because
+      somebody stopped it).
 
     Raises:
         GuardError: a guard blocks, or stopped the run in its course.
@@ -279,7 +280,11 @@ class _Run:
         ended = self.monitor.ended
         stopped = not finished and not ended
         job.data.update(
-            stopped=stopped, files=list(map(str, files)), published=str(published), published_step=trainer.step
+            stopped=stopped,
+            files=list(map(str, files)),
+            published=str(published),
+            published_step=trainer.step,
+            usage=self.kind.usage(config.name),
         )
         if ended:
             self.folder.write_record({**record, "ended": ended})
