@@ -60,9 +60,9 @@ GROUPS = (
         "Network",
         "dsm_train_group_vectors",
         (
-            "widths", "dropout_structure", "layer_norm", "weight_init", "weight_init_deviation", "weight_init_seed",
-            "activate_output", "skip_connection", "upsample_linear", "init_mode", "norm_control", "norm_decay",
-            "norm_target", "init_embedding", "init_hypernetwork", "init_continue",
+            "init_embedding", "init_hypernetwork", "init_continue", "widths", "dropout_structure", "layer_norm",
+            "weight_init", "weight_init_deviation", "weight_init_seed", "activate_output", "skip_connection",
+            "upsample_linear", "init_mode", "norm_control", "norm_decay", "norm_target",
         ),
     ),
     Group(

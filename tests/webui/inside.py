@@ -212,6 +212,35 @@ def train_peer(
     return {"seconds": seconds, "files": saved | {str(steps): str(Path(shared.cmd_opts.embeddings_dir, f"{name}.pt"))}}
 
 
+def train_peers_hypernetwork(
+    dataset: str, name: str, widths: list[int], layers: str, activation: str, rate: str, steps: int, batch: int,
+    logs: str, width: int, height: int,
+) -> dict[str, Any]:  # fmt: skip
+    """The WebUI's own hypernetwork trainer, called as its tab calls it; where the file is, and the seconds it took."""
+    from modules.textual_inversion import textual_inversion as peer
+
+    template = Path(logs) / "hyper.txt"
+    template.parent.mkdir(parents=True, exist_ok=True)
+    template.write_text("[filewords]", encoding="utf-8")
+    peer.textual_inversion_templates[template.name] = peer.TextualInversionTemplate(template.name, str(template))
+    Path(shared.cmd_opts.hypernetwork_dir).mkdir(parents=True, exist_ok=True)
+    hypernetwork.create_hypernetwork(name, [str(size) for size in widths], True, layers, activation, "Normal")
+    shared.state.begin("train-hypernetwork")
+    shared.loaded_hypernetworks = []
+    sd_hijack.model_hijack.undo_optimizations()
+    began = time.monotonic()
+    try:
+        _, file = hypernetwork.train_hypernetwork(
+            "task", name, rate, batch, 1, dataset, logs, width, height, False, steps, "disabled", "0.1", True, 0.0,
+            "deterministic", False, 0, 0, template.name, False, "", "", 20, "Euler a", 7.0, 1, 64, 64,
+        )  # fmt: skip
+    finally:
+        shared.loaded_hypernetworks = []
+        sd_hijack.model_hijack.apply_optimizations()
+        shared.state.end()
+    return {"seconds": time.monotonic() - began, "file": str(file)}
+
+
 def train_ours(settings: dict[str, Any]) -> dict[str, Any]:
     """Our trainer, as the tab calls it: when it began, the seconds it took, and where the run lies."""
     from lib_dsm import options
@@ -489,6 +518,7 @@ FUNCTIONS = {
         apply_hypernetworks,
         train,
         train_peer,
+        train_peers_hypernetwork,
         train_ours,
         measured,
         tokens,
