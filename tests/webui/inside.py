@@ -143,6 +143,22 @@ def apply_hypernetworks(checkpoint: str, files: dict[str, str], strengths: list[
     save_file({name: tensor.contiguous() for name, tensor in made.items()}, out)
 
 
+def hypernetwork_as_loaded(name: str) -> dict[str, Any]:
+    """What the WebUI's own class makes of a hypernetwork in its list, as its trainer would begin with it."""
+    found = hypernetwork.Hypernetwork()
+    found.load(shared.hypernetworks[name])
+    state = (found.optimizer_state_dict or {}).get("state", {})
+    torch.optim.AdamW(found.weights(), lr=0.1).load_state_dict(found.optimizer_state_dict)
+    return {
+        "step": found.step,
+        "optimizer": found.optimizer_name,
+        "states": len(state),
+        "parameters": len(found.weights()),
+        "activation": found.activation_func,
+        "dropout": found.dropout_structure,
+    }
+
+
 def train(checkpoint: str | None = None, steps: int = 3, fail: bool = False, vectors: str = "") -> dict[str, Any]:
     """Some optimiser steps on two vectors, a preview among them; what was seen inside. `fail` ends it by an error."""
     seen: dict[str, Any] = {}
@@ -227,7 +243,7 @@ def train_peers_hypernetwork(
     hypernetwork.create_hypernetwork(name, [str(size) for size in widths], True, layers, activation, "Normal")
     shared.state.begin("train-hypernetwork")
     shared.loaded_hypernetworks = []
-    sd_hijack.model_hijack.undo_optimizations()
+    sd_hijack.undo_optimizations()
     began = time.monotonic()
     try:
         _, file = hypernetwork.train_hypernetwork(
@@ -236,7 +252,7 @@ def train_peers_hypernetwork(
         )  # fmt: skip
     finally:
         shared.loaded_hypernetworks = []
-        sd_hijack.model_hijack.apply_optimizations()
+        sd_hijack.apply_optimizations()
         shared.state.end()
     return {"seconds": time.monotonic() - began, "file": str(file)}
 
@@ -516,6 +532,7 @@ FUNCTIONS = {
         encode_together,
         run_model,
         apply_hypernetworks,
+        hypernetwork_as_loaded,
         train,
         train_peer,
         train_peers_hypernetwork,

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from lib_dsm.host.studio import load_model
@@ -73,3 +74,46 @@ def test_the_webui_writes_again_what_it_read(compared, activation, norm):
         for half, again in zip(pair, theirs.weights[width], strict=True):
             assert list(half) == list(again)
             assert all(torch.equal(half[name], again[name]) for name in half)
+
+
+@pytest.fixture
+def run(webui, character):
+    """The settings of a small run, as RUN.json; the folder is opened as a project, and the hypernetwork is removed."""
+    webui.call("/dsm/v1/project/open", {"path": str(character)})
+    yield {
+        "kind": "hypernetwork", "name": "inkstyle", "checkpoint": webui.checkpoint.name, "dataset": str(character),
+        "learning_rate": "0.0003", "max_steps": 4, "batch_size": 2, "gradient_accumulation": 1, "width": 96,
+        "height": 64, "size_step": 8, "save_every": 2, "preview_every": 2, "weight_init": "XavierNormal",
+        "activation": "swish", "dropout_structure": [0, 0.2, 0], "preview_strength": 0.7, "overwrite": True,
+        "previews": [{"prompt": "solo, red hair", "width": 64, "height": 64, "steps": 4, "seed": 1}],
+    }  # fmt: skip
+    for path in (webui.data / "models" / "hypernetworks").glob("inkstyle*"):
+        path.unlink()
+
+
+def test_from_pictures_to_a_hypernetwork_in_a_prompt(webui, run):
+    before, without = webui.inside("snapshot"), webui.txt2img(prompt="solo, red hair")
+    job = webui.wait_for_job(webui.call("/dsm/v1/train/start", {"config": run})["job"])
+    assert (job["state"], job["done"], job["total"]) == ("done", 4, 4), job["error"]
+    # It is in the WebUI's list at once, and generation gives the preview's picture.
+    assert "inkstyle" in {item["name"] for item in webui.call("/sdapi/v1/hypernetworks")}
+    drawn = webui.picture(prompt="solo, red hair <hypernet:inkstyle:0.7>", cfg_scale=7.0)
+    assert drawn.tobytes() == Image.open(job["data"]["previews"][-1]["path"]).convert("RGB").tobytes()
+    assert drawn.tobytes() != without
+    # An earlier step takes its place, although the WebUI has loaded this one.
+    used = webui.wait_for_job(webui.call("/dsm/v1/train/use", {"run": "inkstyle", "step": 2})["job"])
+    assert used["state"] == "done", used["error"]
+    earlier = webui.picture(prompt="solo, red hair <hypernet:inkstyle:0.7>", cfg_scale=7.0)
+    assert earlier.tobytes() == Image.open(job["data"]["previews"][0]["path"]).convert("RGB").tobytes()
+    assert webui.txt2img(prompt="solo, red hair") == without
+    assert webui.inside("snapshot") == before
+
+
+def test_the_webuis_trainer_goes_on_with_ours(webui, run):
+    """Its own loader takes the file and, from beside it, the optimizer's state."""
+    config = {**run, "save_optimizer": True, "preview_every": 0}
+    job = webui.wait_for_job(webui.call("/dsm/v1/train/start", {"config": config})["job"])
+    assert job["state"] == "done", job["error"]
+    found = webui.inside("hypernetwork_as_loaded", name="inkstyle")
+    assert found["step"] == 4 and found["optimizer"] == "AdamW" and found["states"] == found["parameters"]
+    assert found["activation"] == "swish" and found["dropout"] == [0, 0.2, 0]
