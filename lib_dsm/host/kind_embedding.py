@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ class EmbeddingKind:
     suffixes: tuple[str, ...] = (".pt", ".safetensors", ".bin", ".png", ".webp", ".jxl", ".avif")
     published = ".safetensors"
     handed: tuple[str, ...] = (".safetensors", ".pt")
+    saved = handed
     in_previews = True
 
     def folder(self, folders: Folders) -> Path:
@@ -73,7 +74,9 @@ class EmbeddingKind:
 
         (save_pt if path.suffix == ".pt" else save_safetensors)(network, path)
 
-    def extras(self, config: RunConfig, network: Path, state: Mapping[str, torch.Tensor]) -> dict[str, bytes]:
+    def extras(
+        self, config: RunConfig, network: Path, state: Callable[[], Mapping[str, torch.Tensor]]
+    ) -> dict[str, bytes]:
         """See kinds.py."""
         return {}
 

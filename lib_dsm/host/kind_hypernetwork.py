@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ class HypernetworkKind:
     suffixes: tuple[str, ...] = (".pt",)
     published = ".pt"
     handed: tuple[str, ...] = (".pt", ".safetensors")
+    saved: tuple[str, ...] = (".pt",)  # the twin of ninety megabytes is made when it is handed over
     in_previews = False
 
     def folder(self, folders: Folders) -> Path:
@@ -87,15 +88,18 @@ class HypernetworkKind:
 
         (save_pt if path.suffix == ".pt" else save_safetensors)(network, path)
 
-    def extras(self, config: RunConfig, network: Path, state: Mapping[str, torch.Tensor]) -> dict[str, bytes]:
+    def extras(
+        self, config: RunConfig, network: Path, state: Callable[[], Mapping[str, torch.Tensor]]
+    ) -> dict[str, bytes]:
         """See kinds.py; the optimizer's state for the WebUI's trainer, where the settings want it."""
         from lib_dsm.networks.webui_optimizer import MOMENTS, save_hypernetwork_moments
 
         if not config.save_optimizer or config.optimizer != "adamw" or network.suffix != ".pt":
             return {}
         moments: list[dict[str, torch.Tensor]] = []
-        while all(f"optimizer.{len(moments)}.{name}" in state for name in MOMENTS):
-            moments.append({name: state[f"optimizer.{len(moments)}.{name}"] for name in MOMENTS})
+        known = state()
+        while all(f"optimizer.{len(moments)}.{name}" in known for name in MOMENTS):
+            moments.append({name: known[f"optimizer.{len(moments)}.{name}"] for name in MOMENTS})
         if not moments:
             return {}
         with tempfile.TemporaryDirectory() as folder:

@@ -5,7 +5,7 @@ Everything else of a run is the same for all. `kind_of(config)` gives the one th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,6 +39,7 @@ class Kind(Protocol):
         suffixes: of files in the host's folder that are taken for one.
         published: the suffix of the file that is put there.
         handed: the suffixes of the files beside a run's folder that hold the network alone.
+        saved: those of them that every saved state has as well.
         in_previews: whether a preview's picture holds the network of its step.
     """
 
@@ -46,6 +47,7 @@ class Kind(Protocol):
     suffixes: tuple[str, ...]
     published: str
     handed: tuple[str, ...]
+    saved: tuple[str, ...]
     in_previews: bool
 
     def folder(self, folders: Folders) -> Path:
@@ -108,8 +110,10 @@ class Kind(Protocol):
         """
         ...
 
-    def extras(self, config: RunConfig, network: Path, state: Mapping[str, torch.Tensor]) -> dict[str, bytes]:
-        """Further files, by suffix, to the written file `network` with the run's saved `state` of that step."""
+    def extras(
+        self, config: RunConfig, network: Path, state: Callable[[], Mapping[str, torch.Tensor]]
+    ) -> dict[str, bytes]:
+        """Further files, by suffix, to the written file `network`; `state` reads the run's saved state of that step."""
         ...
 
     def picture(self, network: Any, image: Image) -> bytes:

@@ -91,7 +91,7 @@ def step_files(folder: RunFolder, config: RunConfig, step: int, pictures: Iterab
                 file = Path(temporary) / file.name
                 kind.save(network, file)
             contents[suffix] = file.read_bytes()
-    extras = kind.extras(config, saved[kind.published], folder.state_of(step))
+    extras = kind.extras(config, saved[kind.published], lambda: folder.state_of(step))
     if kind.carrier(network):
         previews = folder.previews_of(step)
         png = previews[0].read_bytes() if previews else kind.picture(network, _carrier(folder, step, pictures))

@@ -405,7 +405,7 @@ class _Run:
 
     def _write_network(self, step: int, folder: Path) -> None:
         network = self._network(step)
-        for suffix in self.kind.handed:
+        for suffix in self.kind.saved:
             self.kind.save(network, folder / f"{self.config.name}{suffix}")
 
     def _preview(self, step: int, pictures: TrainingSet) -> None:

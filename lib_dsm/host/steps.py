@@ -159,7 +159,7 @@ def _copy_until(source: RunFolder, part: Path, step: int, config: RunConfig, new
     new, network = RunFolder(part), kind.renamed(step_network(source, config, step), new_name)
 
     def write(folder: Path) -> None:
-        for suffix in kind.handed:
+        for suffix in kind.saved:
             kind.save(network, folder / f"{new_name}{suffix}")
 
     if step not in source.saved_steps():

@@ -97,7 +97,9 @@ def same_runs(tmp_path: Path, steps: int, previews: int, suffixes: tuple[str, ..
     saved = [folder.name for folder in sorted((whole / "checkpoints").iterdir())]
     assert len(saved) == steps
     for step in saved:
-        for name in ("zorgle.pt", "zorgle.safetensors"):
+        names = {file.name for file in (whole / "checkpoints" / step).iterdir()}
+        assert names == {file.name for file in (killed / "checkpoints" / step).iterdir()} and "zorgle.pt" in names
+        for name in names - {"state.safetensors"}:
             expected, found = (folder / "checkpoints" / step / name for folder in (whole, killed))
             assert found.read_bytes() == expected.read_bytes(), (step, name)
         expected, found = (load_file(folder / "checkpoints" / step / "state.safetensors") for folder in (whole, killed))
