@@ -77,8 +77,9 @@ def test_twenty_steps_are_those_of_a_plain_trainer(run_config, micro, tmp_path, 
     config = run_config(
         kind="hypernetwork", template=("[filewords]",), learning_rate="0.0002", max_steps=STEPS, save_every=0,
         shuffle_tags=True, activation=activation, layer_norm=layer_norm, weight_init_deviation=0.02, batch_size=1,
-        width=64, height=64, adam_epsilon=1e-5,  # so that a gradient that is but rounding does not count for a whole step
+        width=64, height=64, adam_epsilon=1e-5,
     )  # fmt: skip
+    # With a smaller epsilon a gradient that is but rounding counts for a whole step.
     pictures = training_set(config, micro, tmp_path / "latents")
     structure = config.structure(tuple(micro.context_widths()))
     run, losses = trained(config, micro, tmp_path / "run", pictures, structure)
@@ -94,8 +95,8 @@ def test_twenty_steps_are_those_of_a_plain_trainer(run_config, micro, tmp_path, 
 
 def test_the_loss_falls(run_config, micro, tmp_path):
     config = run_config(
-        kind="hypernetwork", template=("[filewords]",), learning_rate="0.002", max_steps=40, batch_size=2, width=64, height=64,
-        activation="swish", save_every=0, latent_sampling="deterministic",
+        kind="hypernetwork", template=("[filewords]",), learning_rate="0.002", max_steps=40, batch_size=2, width=64,
+        height=64, activation="swish", save_every=0, latent_sampling="deterministic",
     )  # fmt: skip
     pictures = training_set(config, micro, tmp_path / "latents")
     structure = config.structure(tuple(micro.context_widths()))

@@ -248,7 +248,7 @@ def train_peers_hypernetwork(
     try:
         _, file = hypernetwork.train_hypernetwork(
             "task", name, rate, batch, 1, dataset, logs, width, height, False, steps, "disabled", "0.1", True, 0.0,
-            "deterministic", False, 0, 0, template.name, False, "", "", 20, "Euler a", 7.0, 1, 64, 64,
+            "deterministic", False, 0, 1000, template.name, False, "", "", 20, "Euler a", 7.0, 1, 64, 64,
         )  # fmt: skip
     finally:
         shared.loaded_hypernetworks = []
