@@ -136,7 +136,7 @@ def test_what_cannot_be_built_is_refused_for_a_hypernetwork_alone():
     assert options.from_json(RunConfig, given).kind == "embedding"
     with pytest.raises(InputError, match="begins and ends with 1"):
         options.from_json(RunConfig, {**given, "kind": "hypernetwork"})
-    with pytest.raises(InputError, match='hypernetwork.s name "a<b" holds'):
+    with pytest.raises(InputError, match=r'hypernetwork.s name "a<b" holds'):
         options.from_json(RunConfig, {"name": "a<b", "checkpoint": "c", "dataset": "d", "kind": "hypernetwork"})
 
 

@@ -84,7 +84,7 @@ def test_twenty_steps_are_those_of_a_plain_trainer(run_config, micro, tmp_path, 
     structure = config.structure(tuple(micro.context_widths()))
     run, losses = trained(config, micro, tmp_path / "run", pictures, structure)
     expected, halves = plainly(config, micro, pictures, structure)
-    assert np.allclose(losses, expected, rtol=1e-4), max(abs(a - b) / b for a, b in zip(losses, expected, strict=True))
+    assert np.allclose(losses, expected, rtol=5e-4), max(abs(a - b) / b for a, b in zip(losses, expected, strict=True))
     assert len(set(losses)) == STEPS
     # Softmax takes out what is added to all keys alike, so a keys' bias has no gradient but what rounding leaves.
     for width, pair in run.trainable.weights().items():
