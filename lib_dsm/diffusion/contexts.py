@@ -45,22 +45,59 @@ def context_widths(unet: torch.nn.Module, first: int) -> dict[int, int]:
 
 
 @contextmanager
-def contexts_changed(unet: torch.nn.Module, maps: Mapping[int, tuple[ContextMap, ContextMap]]) -> Iterator[None]:
+def contexts_changed(
+    unet: torch.nn.Module, maps: Mapping[int, tuple[ContextMap, ContextMap]], alike: bool = False
+) -> Iterator[None]:
     """While the context lasts, layers whose context has a width of `maps` compute keys and values from what these give.
 
     A pair of maps is for keys and for values. They get and give float32; in another type the context's own follows.
+    `alike` says that the maps give the same for all layers. Then the prompts' context, which all of the cross-attention
+    reads, is changed once in a pass of the U-Net: before its blocks are gone through, so that it makes no difference
+    whether these compute their activations again.
     """
+    prompts = _Prompts(maps if alike else {})
     with ExitStack() as stack:
+        if alike:
+            stack.callback(unet.register_forward_pre_hook(prompts.begin, with_kwargs=True).remove)
         for layer in attention_layers(unet):
-            for linear, change in zip((layer.to_k, layer.to_v), maps.get(layer.width, ()), strict=False):
-                handle = linear.register_forward_pre_hook(_hook(change, layer.number))
-                stack.callback(handle.remove)
+            for half, linear in enumerate((layer.to_k, layer.to_v)):
+                if layer.width in maps:
+                    change = maps[layer.width][half]
+                    handle = linear.register_forward_pre_hook(_hook(change, layer.number, half, prompts))
+                    stack.callback(handle.remove)
         yield
 
 
-def _hook(change: ContextMap, number: int) -> Callable[[torch.nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
+class _Prompts:
+    """The prompts' context of the last pass that was begun, and what the maps made of it."""
+
+    def __init__(self, maps: Mapping[int, tuple[ContextMap, ContextMap]]) -> None:
+        self.maps = maps
+        self._context: torch.Tensor | None = None
+        self._changed: tuple[torch.Tensor, ...] = ()
+
+    def begin(self, unet: torch.nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        """Called with what the U-Net is given: the context is the only one of its inputs that is B×N×W."""
+        given = [value for value in (*inputs, *named.values()) if torch.is_tensor(value) and value.dim() == 3]
+        self._context, self._changed = None, ()
+        if len(given) == 1 and given[0].shape[-1] in self.maps:
+            self._context = given[0]
+            self._changed = tuple(_changed(change, given[0], 0) for change in self.maps[given[0].shape[-1]])
+
+    def of(self, context: torch.Tensor, half: int) -> torch.Tensor | None:
+        """What was made of `context` in the beginning, None if it is another."""
+        return self._changed[half] if context is self._context else None
+
+
+def _changed(change: ContextMap, context: torch.Tensor, number: int) -> torch.Tensor:
+    return change(context.float(), number).to(context.dtype)
+
+
+def _hook(
+    change: ContextMap, number: int, half: int, prompts: _Prompts
+) -> Callable[[torch.nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
     def hook(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        context: torch.Tensor = inputs[0]
-        return (change(context.float(), number).to(context.dtype), *inputs[1:])
+        known = prompts.of(inputs[0], half)
+        return (_changed(change, inputs[0], number) if known is None else known, *inputs[1:])
 
     return hook

@@ -215,9 +215,11 @@ class DiffusersModel:
         """See protocol.py."""
         return context_widths(self.unet, self.hidden_size)
 
-    def contexts_changed(self, maps: Mapping[int, tuple[ContextMap, ContextMap]]) -> AbstractContextManager[None]:
+    def contexts_changed(
+        self, maps: Mapping[int, tuple[ContextMap, ContextMap]], alike: bool = False
+    ) -> AbstractContextManager[None]:
         """See protocol.py."""
-        return contexts_changed(self.unet, maps)
+        return contexts_changed(self.unet, maps, alike)
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: torch.Tensor) -> torch.Tensor:
         """See protocol.py."""

@@ -131,9 +131,11 @@ class LdmModel:
         """See protocol.py."""
         return context_widths(self._sd_model.model.diffusion_model, self.hidden_size)
 
-    def contexts_changed(self, maps: Mapping[int, tuple[ContextMap, ContextMap]]) -> AbstractContextManager[None]:
+    def contexts_changed(
+        self, maps: Mapping[int, tuple[ContextMap, ContextMap]], alike: bool = False
+    ) -> AbstractContextManager[None]:
         """See protocol.py; the WebUI's own generation goes through them too."""
-        return contexts_changed(self._sd_model.model.diffusion_model, maps)
+        return contexts_changed(self._sd_model.model.diffusion_model, maps, alike)
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: torch.Tensor) -> torch.Tensor:
         """See protocol.py."""

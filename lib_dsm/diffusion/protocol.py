@@ -82,10 +82,12 @@ class DiffusionModel(Protocol):
         """
         ...
 
-    def contexts_changed(self, maps: Mapping[int, tuple[ContextMap, ContextMap]]) -> AbstractContextManager[None]:
+    def contexts_changed(
+        self, maps: Mapping[int, tuple[ContextMap, ContextMap]], alike: bool = False
+    ) -> AbstractContextManager[None]:
         """While the context lasts, layers of these widths compute keys and values from what the maps give for theirs.
 
-        Nothing of it is left afterwards. See contexts.py.
+        With `alike` the maps give the same whichever layer asks. Nothing of it is left afterwards. See contexts.py.
         """
         ...
 

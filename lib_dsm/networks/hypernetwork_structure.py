@@ -91,6 +91,11 @@ class Structure:
         return self.activation != "linear" and (self.skip or self.activate_output or layer < len(self.layers) - 2)
 
     @property
+    def draws(self) -> bool:
+        """Whether random numbers are drawn in training, for each layer of the U-Net others."""
+        return any(self.dropout) or self.activation == "rrelu"
+
+    @property
     def linear(self) -> bool:
         """Whether keys and values are an affine function of the context, so that it could be a LoRA as well."""
         return self.activation == "linear" and not self.layer_norm

@@ -105,7 +105,7 @@ class HypernetworkTraining:
             width: (partial(self._through, keys, strength), partial(self._through, values, strength))
             for width, (keys, values) in self._pairs.halves.items()
         }
-        with model.contexts_changed(maps):
+        with model.contexts_changed(maps, alike=not self.structure.draws):
             yield {}
 
     @contextmanager

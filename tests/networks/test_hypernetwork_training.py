@@ -107,19 +107,43 @@ def test_nothing_is_left_on_the_model(micro, inputs):
         assert not module._forward_pre_hooks and not module._forward_hooks, name
 
 
-def test_a_width_that_is_not_named_is_left_alone(micro, inputs):
+@pytest.mark.parametrize("dropout", [(), (0, 0.4, 0)])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_prompts_context_is_changed_once_where_all_layers_get_the_same(micro, inputs, dropout, recompute):
     width = micro.hidden_size
-    structure = Structure((width,))
-    trained = HypernetworkTraining(
-        "a", structure, drawn_start(structure, "XavierNormal", 0.01, 0).weights, micro.device
-    )
+    structure = Structure((width,), dropout=dropout)
+    start = drawn_start(structure, "XavierNormal", 0.01, 0)
+    trained = HypernetworkTraining("a", structure, start.weights, micro.device)
     seen: list[int] = []
-    inner = trained._pairs.halves[width][0]
-    handle = inner.register_forward_hook(lambda module, given, output: seen.append(given[0].shape[-1]))
+    handle = trained._pairs.halves[width][0].register_forward_hook(
+        lambda module, given, output: seen.append(given[0].shape[-1])
+    )
+    try:
+        micro.recompute = recompute
+        for place in (0, 1):
+            with trained.applied(micro), trained.training(0, (place, 5)):
+                loss = micro.predict(*inputs).square().mean()
+                torch.autograd.grad(loss, trained.parameters())
+    finally:
+        micro.recompute = False
+        handle.remove()
+    layers = micro.context_widths()[width] * (1 + recompute) if dropout else 1
+    assert seen == [width] * 2 * layers  # and the layers of other widths are left alone
+
+
+def test_each_pass_has_its_own_context(micro, inputs):
+    """Passes within one context do not see each other's prompts, nor weights that have moved since."""
+    trained = network(micro)
+    noisy, moments, conditioning = inputs
     with torch.no_grad(), trained.applied(micro):
-        micro.predict(*inputs)
-    handle.remove()
-    assert seen == [width] * micro.context_widths()[width]
+        first = micro.predict(noisy, moments, conditioning)
+        other = micro.predict(noisy, moments, conditioning.flip(0))
+        trained.parameters()[0].mul_(1.5)
+        moved = micro.predict(noisy, moments, conditioning)
+        trained.parameters()[0].div_(1.5)
+        again = micro.predict(noisy, moments, conditioning)
+    assert torch.allclose(first, again, atol=1e-5)
+    assert not torch.allclose(first, other, atol=1e-3) and not torch.allclose(first, moved, atol=1e-4)
 
 
 @pytest.mark.parametrize("dropout", [(), (0, 0.4, 0)])
