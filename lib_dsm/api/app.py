@@ -18,6 +18,7 @@ from lib_dsm.api import (
     structure_routes,
     system_routes,
     train_routes,
+    tune_routes,
 )
 from lib_dsm.api.http import Route, endpoint
 from lib_dsm.api.security import Gate
@@ -26,7 +27,7 @@ from lib_dsm.api.service import Service
 PREFIX = "/dsm/v1/"
 _MODULES = (
     system_routes, job_routes, project_routes, picture_routes, prune_routes, crop_routes, train_routes,
-    run_routes, preset_routes, structure_routes,
+    run_routes, preset_routes, structure_routes, tune_routes,
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def plan(service: Service, call: Call) -> Any:
     from lib_dsm.host.templates import with_host_template
     from lib_dsm.training.pictures import plan_pictures
 
-    config = _config(service, call)
+    config = read_settings(service, call)
     planned = plan_pictures(config)
     begun = _begun(service, config)
     facts = describe_plan(config, planned, call.flag("pictures"), begun)
@@ -96,7 +96,7 @@ def check(service: Service, call: Call) -> Any:
     """What the guards say of the settings in `config`, without training, and what they found in order."""
     from lib_dsm.host.run import examine_run
 
-    findings, passed = examine_run(service.host, _config(service, call), call.flag("resume"))
+    findings, passed = examine_run(service.host, read_settings(service, call), call.flag("resume"))
     return {
         "findings": [finding.to_json() for finding in findings],
         "passed": [{"id": guard.ids[0], "fine": guard.fine} for guard in passed],
@@ -105,14 +105,14 @@ def check(service: Service, call: Call) -> Any:
 
 def start(service: Service, call: Call) -> Any:
     """Start the training of `config` (as in RUN.json) in the background; answers with the job's id."""
-    return start_job(service, _config(service, call), call.flag("resume"))
+    return start_job(service, read_settings(service, call), call.flag("resume"))
 
 
 def create(service: Service, call: Call) -> Any:
     """Write the untrained network of `config` in the background; answers with the job's id. Needs no pictures."""
     from lib_dsm.host.create import start_creating
 
-    return {"job": start_creating(service.host, _config(service, call, pictures=False)).id}
+    return {"job": start_creating(service.host, read_settings(service, call, pictures=False)).id}
 
 
 def start_job(service: Service, config: RunConfig, resume: bool) -> dict[str, Any]:
@@ -150,7 +150,8 @@ def _begun(service: Service, config: RunConfig) -> int:
     return 0
 
 
-def _config(service: Service, call: Call, pictures: bool = True) -> RunConfig:
+def read_settings(service: Service, call: Call, pictures: bool = True) -> RunConfig:
+    """The settings in `config`, whose files and folders are the host's own or opened; without `pictures` no dataset."""
     given = call.object("config")
     for name, spec in options.specs(RunConfig).items():
         if name in given and given[name] is None and type(None) not in typing.get_args(spec.type):

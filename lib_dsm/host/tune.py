@@ -110,26 +110,32 @@ def trials(host: Host, config: RunConfig, found: Sequence[Mapping[str, Any]]) ->
     return made
 
 
-def start_tuning(host: Host, config: RunConfig, varied: Mapping[str, Sequence[Any]], resume: bool = False) -> Job:
+def start_tuning(
+    host: Host, config: RunConfig, varied: Mapping[str, Sequence[Any]] | None, resume: bool = False
+) -> Job:
     """Tune in the background; see `tune`."""
-    combinations(config, varied)  # what is wrong is said at once
+    if varied is not None:
+        combinations(config, varied)  # what is wrong is said at once
     return host.jobs.start(f"Tuning {config.name}", lambda job: tune(host, config, varied, job, resume), unit="steps")
 
 
-def tune(host: Host, config: RunConfig, varied: Mapping[str, Sequence[Any]], job: Job, resume: bool = False) -> Tuned:
+def tune(
+    host: Host, config: RunConfig, varied: Mapping[str, Sequence[Any]] | None, job: Job, resume: bool = False
+) -> Tuned:
     """Train every combination of `varied` around `config`, one after another. A stop ends it after a whole step.
 
     Meanwhile `job.data` has `kind` "tuning", `name`, `grid` (its folder) and `trials` (see `rows_of`). A trial that
     fails by its own settings is noted, and the next one begins.
 
-    With `resume` the grid of this name goes on: `varied` may have more values than it had, and what it had stays.
+    With `resume` the grid of this name goes on: `varied` may have more values than it had, and what it had stays; None
+    adds nothing.
 
     Raises:
         InputError: the grid is wrong (see `combinations`), is there already, or is another than the one to go on with.
         BusyError, StorageError: as `train`; a later `resume` goes on from there.
     """
     folder = grid_folder(host, config)
-    found = combinations(config, varied)
+    found = [] if varied is None and resume else combinations(config, varied or {})
     before = _read(folder)
     if before is not None and resume:
         found = _joined(before, found, config)
@@ -187,6 +193,12 @@ def read_grid(folder: Path) -> tuple[RunConfig, list[dict[str, Any]]]:
     return config, rows_of(made, {})
 
 
+def grids(host: Host) -> list[Path]:
+    """The folders of all grids in the host's folder for runs, the newest first; those moved aside are left out."""
+    found = [path for path in host.folders.logs.glob(f"*.tune/{_FILE}") if ".old-" not in path.parent.name]
+    return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
 def rows_of(made: Sequence[Trial], problems: Mapping[int, str]) -> list[dict[str, Any]]:
     """What came of each trial, in order, as plain data:
 
@@ -229,6 +241,25 @@ def _row(trial: Trial, problem: str) -> dict[str, Any]:
         "key": record.get("validation", {}).get("draws"),
         "previews": [preview for preview in previews if preview["step"] == newest],
     }
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as text in columns, the lowest loss marked; losses measured on other draws than most are in brackets."""
+    keys = [row["key"] for row in rows if row["key"]]
+    usual = max(set(keys), key=keys.count, default=None)
+    compared = [row["loss"] for row in rows if row["loss"] is not None and row["key"] == usual]
+    lowest = min(compared, default=None)
+    lines = [["trial", *rows[0]["changes"], "state", "steps", "seconds", "loss", "lowest, at step"]]
+    for row in rows:
+        loss = "" if row["loss"] is None else f"{row['loss']:.5f}"
+        best = "" if row["best"] is None else f"{row['best']:.5f}, {row['best_step']}"
+        mark = " *" if row["loss"] == lowest and row["key"] == usual and loss else ""
+        told = f"({loss})" if loss and row["key"] != usual else f"{loss}{mark}"
+        cells = [str(row["number"]), *map(_short, row["changes"].values()), row["state"]]
+        lines.append([*cells, f"{row['step']}/{row['last']}", f"{row['seconds']:.0f}", told, best])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*text, *(f"Trial {row['number']}: {row['problem']}" for row in rows if row["problem"])])
 
 
 def is_done(folder: RunFolder, config: RunConfig) -> bool:

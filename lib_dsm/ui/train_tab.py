@@ -111,6 +111,7 @@ def build(page: Page) -> None:
         check = gr.Button("Check settings", elem_id="dsm_train_check")
         start = gr.Button("Start training", elem_id="dsm_train_start", variant="primary")
     compat.html(messages.place("traincheck"), "dsm_train_findings")
+    compat.html(messages.place("traintune"), "dsm_train_tune")
     compat.html(messages.place("trainruns"), "dsm_train_runs_place")
     compat.html(messages.place("trainrun"), "dsm_train_panel")
     page.next("LoRA")
