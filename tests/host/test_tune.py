@@ -13,16 +13,23 @@ from lib_dsm.host.run import train
 from lib_dsm.host.steps import use_step
 from lib_dsm.host.tune import MOST, combinations, grid_folder, read_grid, tune
 from lib_dsm.jobs import Job
+from lib_dsm.training import validation
 from lib_dsm.training.config import PreviewRequest
 
 RATES = ["0.01", "0.05"]
+
+
+@pytest.fixture(autouse=True)
+def short_validations(monkeypatch):
+    """What they measure is exact enough with a quarter of the draws."""
+    monkeypatch.setattr(validation, "UNITS", 4)
 
 
 @pytest.fixture
 def config(run_config):
     """A run of four steps on one size, with a preview."""
     return run_config(
-        variable_aspect=False, save_every=0, validate_every=0, max_steps=4, batch_size=1,
+        variable_aspect=False, save_every=0, validate_every=0, max_steps=4, batch_size=1, width=64,
         previews=(PreviewRequest(prompt="solo, [name]", width=64, height=64, steps=1, cfg=1.0),),
     )  # fmt: skip
 
@@ -38,26 +45,24 @@ def network(row) -> Path:
 
 def test_every_combination_is_trained_and_compared(config, studio):
     job = Job("grid")
-    result = tune(studio, config, {"learning_rate": RATES, "vectors": [2, 4]}, job)
+    result = tune(studio, config, {"learning_rate": RATES, "vectors": [2]}, job)
     assert not result.stopped
-    assert [row["changes"] for row in result.rows] == [
-        {"learning_rate": rate, "vectors": count} for rate in RATES for count in (2, 4)
-    ]
+    assert [row["changes"] for row in result.rows] == [{"learning_rate": rate, "vectors": 2} for rate in RATES]
     for row in result.rows:
         assert row["state"] == "done" and row["step"] == row["last"] == 4 and row["seconds"] > 0
         assert row["loss"] is not None and row["first"] is not None and row["best"] <= min(row["loss"], row["first"])
         assert [preview["step"] for preview in row["previews"]] == [4]
-    assert len({row["loss"] for row in result.rows}) == 4
+    assert len({row["loss"] for row in result.rows}) == 2
     assert len({row["key"] for row in result.rows}) == 1
-    assert job.data["trials"] == result.rows and job.done == job.total == 16
+    assert job.data["trials"] == result.rows and job.done == job.total == 8
     saved, rows = read_grid(result.folder)
     assert saved == config and rows == result.rows
     # A trial is what the run would have been, and can be chosen; before that the host has none of it.
     assert not studio.folders.embeddings.exists()
     alone = dataclasses.replace(config, name="zorgle", learning_rate=RATES[1], vectors=2, output="")
-    assert train(studio, alone, Job("alone")).files[0].read_bytes() == network(result.rows[2]).read_bytes()
-    used = use_step(studio, Path(result.rows[1]["run"]), 4)
-    assert used.published.read_bytes() == network(result.rows[1]).read_bytes()
+    assert train(studio, alone, Job("alone")).files[0].read_bytes() == network(result.rows[1]).read_bytes()
+    used = use_step(studio, Path(result.rows[0]["run"]), 4)
+    assert used.published.read_bytes() == network(result.rows[0]).read_bytes()
 
 
 def test_a_stopped_grid_goes_on_where_it_was_and_ends_as_if_it_had_not_been(config, studio, tmp_path):
@@ -80,7 +85,9 @@ def test_a_stopped_grid_goes_on_where_it_was_and_ends_as_if_it_had_not_been(conf
     more = tune(studio, config, {"learning_rate": [RATES[0], "0.2"]}, Job("more"), resume=True)
     assert [row["changes"]["learning_rate"] for row in more.rows] == [*RATES, "0.2"]
     assert [network(row).stat().st_mtime_ns for row in more.rows[:2]] == times
-    kept = tune(studio, dataclasses.replace(config, overwrite=True), {"seed": [1, 2]}, Job("anew"))
+    anew = Job("anew")
+    anew.cancel()
+    kept = tune(studio, dataclasses.replace(config, overwrite=True), {"seed": [1, 2]}, anew)
     assert len(kept.rows) == 2 and len(list(kept.folder.parent.glob("*.old-*"))) == 1
 
 
