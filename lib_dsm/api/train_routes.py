@@ -14,7 +14,7 @@ from lib_dsm.api.plain import plain
 from lib_dsm.api.service import Service
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.networks.stretching import stretched
-from lib_dsm.training.config import RunConfig
+from lib_dsm.training.config import HYPERNETWORK, STARTS, RunConfig
 
 RATE_POINTS = 240
 PROMPTS = 4
@@ -30,7 +30,7 @@ def plan(service: Service, call: Call) -> Any:
     from lib_dsm.host.templates import with_host_template
     from lib_dsm.training.pictures import plan_pictures
 
-    config = _config(service, call)
+    config = read_settings(service, call)
     planned = plan_pictures(config)
     begun = _begun(service, config)
     facts = describe_plan(config, planned, call.flag("pictures"), begun)
@@ -96,7 +96,7 @@ def check(service: Service, call: Call) -> Any:
     """What the guards say of the settings in `config`, without training, and what they found in order."""
     from lib_dsm.host.run import examine_run
 
-    findings, passed = examine_run(service.host, _config(service, call), call.flag("resume"))
+    findings, passed = examine_run(service.host, read_settings(service, call), call.flag("resume"))
     return {
         "findings": [finding.to_json() for finding in findings],
         "passed": [{"id": guard.ids[0], "fine": guard.fine} for guard in passed],
@@ -105,14 +105,14 @@ def check(service: Service, call: Call) -> Any:
 
 def start(service: Service, call: Call) -> Any:
     """Start the training of `config` (as in RUN.json) in the background; answers with the job's id."""
-    return start_job(service, _config(service, call), call.flag("resume"))
+    return start_job(service, read_settings(service, call), call.flag("resume"))
 
 
 def create(service: Service, call: Call) -> Any:
-    """Write the untrained embedding of `config` in the background; answers with the job's id. Needs no pictures."""
+    """Write the untrained network of `config` in the background; answers with the job's id. Needs no pictures."""
     from lib_dsm.host.create import start_creating
 
-    return {"job": start_creating(service.host, _config(service, call, pictures=False)).id}
+    return {"job": start_creating(service.host, read_settings(service, call, pictures=False)).id}
 
 
 def start_job(service: Service, config: RunConfig, resume: bool) -> dict[str, Any]:
@@ -134,18 +134,24 @@ def runs(service: Service, aside: bool = False) -> list[Path]:
 
 def _begun(service: Service, config: RunConfig) -> int:
     """The step that a run goes on after, 0 where that cannot be told; why not is the check's to say."""
-    from lib_dsm.host.starting import find_embedding
+    from lib_dsm.host.starting import find_embedding, find_hypernetwork
     from lib_dsm.networks.embedding import load_embedding
+    from lib_dsm.networks.hypernetwork import load_hypernetwork
 
-    if not (config.init_continue and config.init_embedding):
+    if not config.init_continue:
         return 0
     try:
-        return max(0, load_embedding(find_embedding(service.host, config.init_embedding)).step or 0)
+        if config.kind == HYPERNETWORK and config.init_hypernetwork:
+            return max(0, load_hypernetwork(find_hypernetwork(service.host, config.init_hypernetwork)).step or 0)
+        if config.kind != HYPERNETWORK and config.init_embedding:
+            return max(0, load_embedding(find_embedding(service.host, config.init_embedding)).step or 0)
     except DsmError:
-        return 0
+        pass
+    return 0
 
 
-def _config(service: Service, call: Call, pictures: bool = True) -> RunConfig:
+def read_settings(service: Service, call: Call, pictures: bool = True) -> RunConfig:
+    """The settings in `config`, whose files and folders are the host's own or opened; without `pictures` no dataset."""
     given = call.object("config")
     for name, spec in options.specs(RunConfig).items():
         if name in given and given[name] is None and type(None) not in typing.get_args(spec.type):
@@ -159,13 +165,14 @@ def _config(service: Service, call: Call, pictures: bool = True) -> RunConfig:
         service.path(config.checkpoint)
     if Path(config.template_file).is_absolute():  # anything else can only be a name in the host's folder
         service.path(config.template_file)
-    _demand_opened(service, config.init_embedding)
+    for start in STARTS:
+        _demand_opened(service, getattr(config, start))
     return config
 
 
-def _demand_opened(service: Service, embedding: str) -> None:
-    if re.search(r"[/\\:]|^\.", embedding):  # a path, and not a name in the host's folder
-        service.path(embedding)
+def _demand_opened(service: Service, network: str) -> None:
+    if re.search(r"[/\\:]|^\.", network):  # a path, and not a name in the host's folder
+        service.path(network)
 
 
 ROUTES = (

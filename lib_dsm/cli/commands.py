@@ -270,10 +270,10 @@ def crop(arguments: argparse.Namespace) -> Result:
 
 def create(arguments: argparse.Namespace) -> Result:
     """An embedding that is not trained yet."""
-    from lib_dsm.host.create import create_embedding
+    from lib_dsm.host.create import create_network
 
     config, host = _run(arguments, dataset="")  # the pictures have no part in it
-    made = run_job(f"Creating {config.name}", "", lambda job: create_embedding(host, config, job))
+    made = run_job(f"Creating {config.name}", "", lambda job: create_network(host, config, job))
     return Result(
         {"published": str(made.published), "files": _names(list(made.files)), "kept": _names(list(made.kept))},
         "\n".join(map(str, [*made.files, made.published])),
@@ -324,6 +324,28 @@ def train(arguments: argparse.Namespace) -> Result:
         },
         "\n".join(lines),
         STOPPED if result.stopped else 0,
+    )
+
+
+def tune(arguments: argparse.Namespace) -> Result:
+    """Train every combination of some settings; Ctrl-C saves, and --resume goes on."""
+    from lib_dsm.host.tune import table, tune
+
+    config, host = _run(arguments)
+    varied: dict[str, list[Any]] = {}
+    for text in arguments.vary:
+        key, sign, values = text.partition("=")
+        if not sign:
+            raise InputError(f'"{text}" is not of the form KEY=VALUE|VALUE.', "Write for example --vary vectors=4|16.")
+        varied.setdefault(key.strip(), []).extend(_setting(f"{key}={value}")[1] for value in values.split("|"))
+    made = run_job(f"Tuning {config.name}", "steps", lambda job: tune(host, config, varied, job, arguments.resume))
+    lines = [table(made.rows), f"The grid is in {made.folder}."]
+    if made.stopped:
+        lines.append("Stopped; --resume goes on.")
+    return Result(
+        {"folder": str(made.folder), "trials": made.rows, "stopped": made.stopped},
+        "\n".join(lines),
+        STOPPED if made.stopped else FAILED if all(row["state"] == "failed" for row in made.rows) else 0,
     )
 
 

@@ -254,6 +254,14 @@ def _run(name: str, resumes: bool = True) -> Callable[[argparse.ArgumentParser],
     return declare
 
 
+def _tune(parser: argparse.ArgumentParser) -> None:
+    _run("tune")(parser)
+    parser.add_argument(
+        "--vary", action="append", default=[], required=True, metavar="KEY=VALUE|VALUE",
+        help="try a key with each of these values; may be repeated, and every combination is trained",
+    )  # fmt: skip
+
+
 def _extract(parser: argparse.ArgumentParser) -> None:
     from lib_dsm.cli.flags import add_flags
     from lib_dsm.extraction.options import ExtractionOptions
@@ -293,6 +301,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "create": ("write an embedding that is not trained yet", _run("create", resumes=False)),
     "check": ("the guards, without training", _run("check")),
     "train": ("train an embedding", _run("train")),
+    "tune": ("train with several values of some settings, and compare", _tune),
     "extract": ("make a LoRA file", _extract),
     "inspect": ("what a .pt, .safetensors or PNG file is", _inspect),
 }
