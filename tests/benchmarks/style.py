@@ -61,7 +61,7 @@ def settings(folder: Path, steps: int, activation: str) -> RunConfig:
         name="blue-period", kind="hypernetwork", checkpoint=str(MICRO), dataset=str(folder / "pictures"),
         template=("[filewords]",), learning_rate="0.001", max_steps=steps, batch_size=4, gradient_accumulation=1,
         width=96, height=64, size_step=8, activation=activation, save_every=0, preview_every=0, validate_every=0,
-        overwrite=True, output=str(folder / "runs"),
+        overwrite=True, output=str(folder / "runs"), override=("hyper-rate",),
     )  # fmt: skip
 
 
@@ -109,6 +109,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the run and the sheet of pictures")
     options = parser.parse_args()
     folder = options.out or Path(tempfile.mkdtemp(prefix="dsm-style-"))
+    if (folder / "pictures").exists():
+        parser.error(f"{folder} has pictures already; name an empty folder")
     host = StudioHost(folder / "studio")
     install_checkpoint(host.folders.checkpoints)
     draw_style(folder / "pictures")
