@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lib_dsm import options
-from lib_dsm.api.http import Call, Route
+from lib_dsm.api.http import Call, Route, wrong
 from lib_dsm.api.plain import plain
 from lib_dsm.api.run_routes import PLACES
 from lib_dsm.api.service import MissingError, Service
@@ -73,7 +73,9 @@ def use(service: Service, call: Call) -> Any:
     from lib_dsm.host.tune import read_grid
 
     _, rows = read_grid(_folder(service, call))
-    number = call.whole("trial", 0, 1, len(rows))
+    number = call.whole("trial", 0, 0, len(rows))
+    if not number:
+        raise wrong("trial", None, f"a number from 1 to {len(rows)}")
     row = rows[number - 1]
     if not row["step"]:
         raise InputError(f"Trial {number} has no saved step yet.", "Let it train first.")

@@ -135,6 +135,12 @@ def tune(
         BusyError, StorageError: as `train`; a later `resume` goes on from there.
     """
     folder = grid_folder(host, config)
+    job.data.update(kind="tuning", name=config.name, grid=str(folder))
+    if any(
+        other is not job and other.state == "running" and other.data.get("grid") == str(folder)
+        for other in host.jobs.all()
+    ):
+        raise BusyError(f'The grid "{config.name}" is being tuned already.', "Wait for it to end, or stop it.")
     found = [] if varied is None and resume else combinations(config, varied or {})
     before = _read(folder)
     if before is not None and resume:
@@ -149,27 +155,28 @@ def tune(
     elif resume:
         raise InputError(f'There is no grid "{config.name}" in {folder.parent} to go on with.', "Start it anew.")
     made = trials(host, config, found)
-    write_json(folder / _FILE, {"version": VERSION, "config": options.to_json(config), "trials": found})
-    job.data.update(kind="tuning", name=config.name, grid=str(folder))
+    content = {"version": VERSION, "config": options.to_json(config), "trials": found}
+    write_json(folder / _FILE, content)
     total = sum(schedule_of(trial.config).last for trial in made)
-    states = {trial.number: "" for trial in made}
+    problems: dict[int, str] = {}  # why trials failed; each is tried again
     done = 0
     job.begin(0, total, f"{len(made)} trials")
     for trial in made:
-        _tell(job, made, states)
+        _tell(job, made, problems)
         if job.cancel_requested:
             break
         try:
-            _train(host, trial, job, done, lambda: _tell(job, made, states))
+            _train(host, trial, job, done, lambda: _tell(job, made, problems))
         except (BusyError, StorageError):
             raise
         except Cancelled:
             break
         except DsmError as error:
-            states[trial.number] = str(error)
+            problems[trial.number] = str(error)
+            write_json(folder / _FILE, {**content, "problems": problems})
             job.say(f"Trial {trial.number} failed: {error}")
         done += schedule_of(trial.config).last
-    rows = _tell(job, made, states)
+    rows = _tell(job, made, problems)
     stopped = any(row["state"] in ("waiting", "stopped") for row in rows)
     job.data["stopped"] = stopped
     return Tuned(folder, rows, stopped)
@@ -185,12 +192,13 @@ def read_grid(folder: Path) -> tuple[RunConfig, list[dict[str, Any]]]:
     if content is None:
         raise InputError(f"There is no grid in {folder}.", "Start one.")
     config = options.from_json(RunConfig, content.get("config"), "grid")
+    problems = content.get("problems", {})
     values = options.to_json(config)
     made = []
     for number, changes in enumerate(content["trials"], 1):
         its = {**values, **changes, "output": str(folder / f"{number:02}")}
         made.append(Trial(number, changes, options.from_json(RunConfig, its, "grid")))
-    return config, rows_of(made, {})
+    return config, rows_of(made, {number: problems.get(str(number), "") for number in range(1, len(made) + 1)})
 
 
 def grids(host: Host) -> list[Path]:
@@ -229,7 +237,7 @@ def _row(trial: Trial, problem: str) -> dict[str, Any]:
         "number": trial.number,
         "changes": trial.changes,
         "run": str(folder.path),
-        "state": "failed" if problem else state,
+        "state": "failed" if problem and state != "done" else state,
         "problem": problem,
         "step": step,
         "last": last,
@@ -335,7 +343,12 @@ def _read(folder: Path) -> dict[str, Any] | None:
 def _joined(before: Mapping[str, Any], found: Sequence[dict[str, Any]], config: RunConfig) -> list[dict[str, Any]]:
     """The trials that there are, and those of `found` that are new, provided that all else is the same."""
     had, has = before.get("config", {}), options.to_json(config)
-    varied = {key for changes in (*before["trials"], *found) for key in changes}
+    varied = set(before["trials"][0]) if before["trials"] else set()
+    if found and set(found[0]) != varied:
+        raise InputError(
+            f'The grid "{config.name}" varies {" and ".join(sorted(varied))}.',
+            "Go on with values of these, or start another grid.",
+        )
     other = sorted(key for key in has if had.get(key) != has[key] and key not in (varied | {"overwrite"}))
     if other:
         raise InputError(

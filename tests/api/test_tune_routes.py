@@ -24,6 +24,7 @@ def test_a_grid_is_trained_listed_and_used(client, config, service):  # noqa: F8
     shown = client.get(V1 + "train/grid", params={"grid": "zorgle"}).json()
     assert shown["trials"] == job["data"]["trials"] and shown["config"]["learning_rate"] == "0.01"
     assert not service.host.folders.embeddings.exists()
+    assert client.post(V1 + "train/grid/use", json={"grid": "zorgle"}).status_code == 400
     used = finish(client, client.post(V1 + "train/grid/use", json={"grid": "zorgle", "trial": 2}).json()["job"])
     assert used["state"] == "done" and (service.host.folders.embeddings / "zorgle.safetensors").is_file()
     again = finish(client, client.post(V1 + "train/grid/resume", json={"grid": "zorgle"}).json()["job"])

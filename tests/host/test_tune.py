@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import pytest
 
-from lib_dsm.errors import Cancelled, InputError
+from lib_dsm.errors import BusyError, Cancelled, InputError
 from lib_dsm.host.run import train
 from lib_dsm.host.steps import use_step
 from lib_dsm.host.tune import MOST, combinations, grid_folder, read_grid, tune
@@ -97,6 +98,32 @@ def test_a_trial_that_fails_does_not_end_the_others(config, studio):
     assert [row["state"] for row in result.rows] == ["failed", "done"]
     assert "red hair" in result.rows[0]["problem"] and "vectors" in result.rows[0]["problem"]
     assert any("Trial 1 failed" in line for line in job.snapshot()["lines"])
+    assert read_grid(result.folder)[1] == result.rows  # the sentence is still there later
+    with pytest.raises(InputError, match="varies init_text and vectors"):
+        tune(studio, config, {"seed": [1, 2]}, Job("other"), resume=True)
+
+
+def test_a_grid_that_is_being_tuned_is_left_alone(config, studio):
+    running = studio.jobs.start(
+        "tuning", lambda job: job.data.update(grid=str(grid_folder(studio, config))) or wait(job)
+    )
+    while "grid" not in running.data:
+        time.sleep(0.01)
+    folder = grid_folder(studio, config)
+    folder.mkdir(parents=True)
+    (folder / "grid.json").write_text('{"trials": []}', encoding="utf-8")
+    try:
+        with pytest.raises(BusyError, match="already"):
+            tune(studio, dataclasses.replace(config, overwrite=True), {"seed": [1, 2]}, Job("second"))
+    finally:
+        running.cancel()
+    assert running.wait(10) and (folder / "grid.json").is_file()
+
+
+def wait(job):
+    """Until the job is cancelled."""
+    while not job.cancel_requested:
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
