@@ -77,20 +77,22 @@ def test_twenty_steps_are_those_of_a_plain_trainer(run_config, micro, tmp_path, 
     config = run_config(
         kind="hypernetwork", template=("[filewords]",), learning_rate="0.0002", max_steps=STEPS, save_every=0,
         shuffle_tags=True, activation=activation, layer_norm=layer_norm, weight_init_deviation=0.02, batch_size=1,
-        width=64, height=64, adam_epsilon=1e-5,
+        width=64, height=64, adam_epsilon=1e-4,
     )  # fmt: skip
     # With a smaller epsilon a gradient that is but rounding counts for a whole step.
     pictures = training_set(config, micro, tmp_path / "latents")
     structure = config.structure(tuple(micro.context_widths()))
     run, losses = trained(config, micro, tmp_path / "run", pictures, structure)
     expected, halves = plainly(config, micro, pictures, structure)
-    assert np.allclose(losses, expected, rtol=5e-4), max(abs(a - b) / b for a, b in zip(losses, expected, strict=True))
+    assert np.allclose(losses, expected, rtol=1e-4), max(abs(a - b) / b for a, b in zip(losses, expected, strict=True))
     assert len(set(losses)) == STEPS
+    moved = [float((new - old).abs().max()) for new, old in zip(run.trainable.parameters(), run.start, strict=True)]
+    assert max(moved) > 1e-3
     # Softmax takes out what is added to all keys alike, so a keys' bias has no gradient but what rounding leaves.
     for width, pair in run.trainable.weights().items():
         tensors, plain = pair[1], halves[width][1].state_dict()
         for name, tensor in plain.items():
-            assert torch.allclose(tensors[f"linear.{name}"], tensor, atol=5e-4), (width, name)
+            assert torch.allclose(tensors[f"linear.{name}"], tensor, atol=1e-5), (width, name)
 
 
 def test_the_loss_falls(run_config, micro, tmp_path):
