@@ -436,11 +436,11 @@ def _recover(folder: Path) -> tuple[dict[str, Outcome], list[str]]:
         if state in _ENDS:
             act = _read(path)
             outcomes[state] = Outcome(act.id, act.title)
+            _remove_parts(folder, act)  # before writing: a new process may have the dead one's number, and its names
             _turn_files(folder, act, state, outcomes[state], None, torn=True)
             end = {"state": _ENDS[state], "captions": len(act.changes), "recovered": _now()}
             _append(path, [end])
             told.append(_recovered(act, state, outcomes[state]))
-            _remove_parts(folder, act)
     for part in _cut_off(folder):
         part.unlink(missing_ok=True)
         told.append("An edit was cut off before it changed anything: all captions are as they were before it.")
