@@ -153,19 +153,6 @@ def recover(folder: Path) -> list[str]:
         return []
 
 
-def originals(folder: Path) -> dict[str, bytes | None]:
-    """What every caption that was ever edited held before its first edit, by its name in the folder.
-
-    Raises:
-        InputError: as `history`.
-    """
-    first: dict[str, bytes | None] = {}
-    for act in history(folder):
-        for change in act.changes:
-            first.setdefault(change.path, change.before)
-    return first
-
-
 def removal(picture: Path, caption: Path, folder: Path) -> list[Move]:
     """The moves that take a picture and its caption, if there is one, out of the set, under names that are free."""
     name = picture.relative_to(folder)

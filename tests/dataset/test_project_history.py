@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from lib_dsm.dataset import history, project_history
-from lib_dsm.dataset.history import Change, apply, originals, removal, summaries
+from lib_dsm.dataset.history import Change, apply, removal, summaries
 from lib_dsm.dataset.project import create_project
 from lib_dsm.errors import InputError
 
@@ -58,13 +58,14 @@ def test_going_to_an_act_of_one_folder(tmp_path: Path) -> None:
         history.go_to(tmp_path, 9)
 
 
-def test_the_first_captions_are_never_forgotten(tmp_path: Path) -> None:
+def test_the_first_captions_are_gone_back_to_past_an_act_that_was_dropped(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"first")
     put(tmp_path, "a.txt", b"first", b"second")
     put(tmp_path, "b.txt", None, b"new")
     history.undo(tmp_path)
     put(tmp_path, "a.txt", b"second", b"third")
-    assert originals(tmp_path) == {"a.txt": b"first", "b.txt": None}
+    history.go_to(tmp_path, 0)
+    assert read(tmp_path) == {"a.txt": b"first"}
 
 
 def test_a_picture_taken_out_goes_to_a_folder_and_comes_back(tmp_path: Path) -> None:
