@@ -22,7 +22,7 @@ import contextlib
 import datetime
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -153,17 +153,21 @@ def recover(folder: Path) -> list[str]:
         return []
 
 
-def removal(picture: Path, caption: Path, folder: Path) -> list[Move]:
-    """The moves that take a picture and its caption, if there is one, out of the set, under names that are free."""
-    name = picture.relative_to(folder)
-    number, stem = 1, name.with_suffix("").as_posix()
+def removal(files: Iterable[Path], folder: Path, taken: Container[str] = ()) -> list[Move]:
+    """The moves that take files of one stem, pictures and their caption, out of the set, those that are there.
+
+    They stay together, under a name that is free for them all and not among `taken`.
+    """
+    found = [path.relative_to(folder) for path in files if path.exists()]
+    number = 1
     while True:
-        target = REMOVED / (stem if number == 1 else f"{stem}-{number}")
-        moves = [(picture, f"{target}{picture.suffix}"), (caption, f"{target}{caption.suffix}")]
-        if not any((folder / to).exists() for _, to in moves):
-            break
+        ending = "" if number == 1 else f"-{number}"
+        moves = [
+            Move(path.as_posix(), f"{REMOVED}/{path.with_suffix('').as_posix()}{ending}{path.suffix}") for path in found
+        ]
+        if not any(move.to in taken or (folder / move.to).exists() for move in moves):
+            return moves
         number += 1
-    return [Move(path.relative_to(folder).as_posix(), to) for path, to in moves if path.exists()]
 
 
 def apply(

@@ -73,7 +73,7 @@ def test_a_picture_taken_out_goes_to_a_folder_and_comes_back(tmp_path: Path) -> 
         (tmp_path / "a.png").write_bytes(b"picture %d" % round_number)
         (tmp_path / "a.txt").write_bytes(b"hat")
         outcome = apply(
-            tmp_path, "take out", [], moves=removal(tmp_path / "a.png", tmp_path / "a.txt", tmp_path)
+            tmp_path, "take out", [], moves=removal([tmp_path / "a.png", tmp_path / "a.txt"], tmp_path)
         )  # fmt: skip
         assert not (tmp_path / "a.png").exists() and not (tmp_path / "a.txt").exists() and len(outcome.moved) == 2
     removed = tmp_path / ".dsm" / "removed"
@@ -90,7 +90,7 @@ def test_a_picture_taken_out_goes_to_a_folder_and_comes_back(tmp_path: Path) -> 
 @pytest.mark.parametrize("to", ["../x.png", "/x.png", "x.png", ".dsm/removed/../../x.png", ".dsm/removed/x.exe"])
 def test_a_record_that_moves_files_elsewhere_is_refused(tmp_path: Path, to: str) -> None:
     (tmp_path / "a.png").touch()
-    apply(tmp_path, "take out", [], moves=removal(tmp_path / "a.png", tmp_path / "a.txt", tmp_path))
+    apply(tmp_path, "take out", [], moves=removal([tmp_path / "a.png", tmp_path / "a.txt"], tmp_path))
     file = tmp_path / ".dsm" / "history" / "000001.jsonl"
     file.write_text(file.read_text().replace(".dsm/removed/a.png", to))
     with pytest.raises(InputError, match="damaged"):
