@@ -52,7 +52,7 @@ class TagPattern:
         pieces[-1] += re.escape(key[end:])
         self.text = pattern.strip()
         self._pieces = pieces
-        self._expressions = [re.compile(piece, re.DOTALL) for piece in pieces]
+        self._expression = re.compile(_without_going_back(pieces), re.DOTALL)
         self._known: dict[str, bool] = {}
 
     def wild_texts(self, tag: str) -> list[str]:
@@ -60,7 +60,7 @@ class TagPattern:
         if "*" not in self._wild or not self.matches(tag):
             return []
         spaced = _SPACE.sub(" ", _ESCAPED.sub(r"\1", tag)).strip()
-        found = _fit([re.compile(piece, re.DOTALL | re.IGNORECASE) for piece in self._pieces], spaced)
+        found = _fit(self._pieces, spaced, re.DOTALL | re.IGNORECASE)
         if found is None:
             return []
         return [text for sign, text in zip(self._wild, found, strict=True) if sign == "*"]
@@ -69,31 +69,40 @@ class TagPattern:
         """Whether the tag is meant."""
         known = self._known.get(tag)
         if known is None:
-            known = self._known[tag] = _fit(self._expressions, tag_key(tag)) is not None
+            known = self._known[tag] = self._expression.fullmatch(tag_key(tag)) is not None
         return known
 
     def parts(self, tag: str) -> tuple[str, ...] | None:
         """What the wildcards stand for in the tag's key, in order; None where it is not meant."""
-        found = _fit(self._expressions, tag_key(tag)) if self.matches(tag) else None
+        found = _fit(self._pieces, tag_key(tag), re.DOTALL) if self.matches(tag) else None
         return None if found is None else tuple(found)
 
 
-def _fit(pieces: Sequence[re.Pattern[str]], text: str) -> list[str] | None:
+def _without_going_back(pieces: Sequence[str]) -> str:
+    """An expression for the pieces with any text between them, in a time that does not grow to the power of their
+    number: each of the inner ones is taken where it comes first, and what a lookahead has found is not tried again."""
+    if len(pieces) == 1:
+        return pieces[0]
+    inner = (f"(?=(?P<to{number}>.*?{piece}))(?P=to{number})" for number, piece in enumerate(pieces[1:-1]))
+    return "".join((pieces[0], *inner, ".*", pieces[-1]))
+
+
+def _fit(pieces: Sequence[str], text: str, flags: re.RegexFlag) -> list[str] | None:
     """What the `*` between the pieces and the groups in them stand for if they make up the text, else None.
 
-    As in a regular expression the first `*` gets the most. But where one matches in time to the power of its stars,
-    this places the pieces from the last to the first, each as far right as it can be, and takes none of it back: that
-    leaves most room for those before. A piece is of a fixed length.
+    As in a regular expression the first `*` gets the most. But nothing is taken back: the pieces, each of a fixed
+    length, are placed from the last to the first, as far right as they can be, which leaves most room for those before.
     """
-    if len(pieces) == 1:
-        whole = pieces[0].fullmatch(text)
+    begin, *others = (re.compile(piece, flags) for piece in pieces)
+    if not others:
+        whole = begin.fullmatch(text)
         return None if whole is None else list(whole.groups())
-    first = pieces[0].match(text)
+    first = begin.match(text)
     if first is None:
         return None
     found: list[str] = []
     end = len(text)
-    for number, piece in enumerate(reversed(pieces[1:])):
+    for number, piece in enumerate(reversed(others)):
         matches = (piece.match(text, at, end) for at in range(end, first.end() - 1, -1))
         placed = next((match for match in matches if match and (number or match.end() == end)), None)
         if placed is None:
