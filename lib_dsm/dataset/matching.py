@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 _ESCAPED = re.compile(r"\\([\\()\[\]{},])")
 _WEIGHTED = re.compile(r"\(([^,]*[^,\s\\][^,]*):\s*(?:\d+\.?\d*|\.\d+)\s*\)", re.DOTALL)
 _SPACE = re.compile(r"[\s_]+")
 _WILD = re.compile(r"\\?[*?]")
-_WILDCARDS = {"*": "(.*)", "?": "(.)"}
 
 
 @lru_cache(maxsize=1 << 18)
@@ -36,30 +35,35 @@ class TagPattern:
     def __init__(self, pattern: str) -> None:
         key = tag_key(pattern)
         is_word = key == "*" or any(character.isalnum() for character in key)
-        expression, end = "", 0
+        pieces, end = [""], 0
+        self._wild = ""  # its wildcards, in order
         for wild in _WILD.finditer(key):
             sign = wild.group()
-            meaning = _WILDCARDS[sign] if is_word and sign in _WILDCARDS else re.escape(sign[-1])
-            expression += re.escape(key[end : wild.start()]) + meaning
+            pieces[-1] += re.escape(key[end : wild.start()])
             end = wild.end()
+            if not is_word or len(sign) > 1:
+                pieces[-1] += re.escape(sign[-1])
+                continue
+            self._wild += sign
+            if sign == "*":
+                pieces.append("")
+            else:
+                pieces[-1] += "(.)"
+        pieces[-1] += re.escape(key[end:])
         self.text = pattern.strip()
-        self._expression = re.compile(expression + re.escape(key[end:]), re.DOTALL)
+        self._pieces = pieces
+        self._expression = re.compile(_without_going_back(pieces), re.DOTALL)
         self._known: dict[str, bool] = {}
 
     def wild_texts(self, tag: str) -> list[str]:
         """What the `*` stand for in a tag that is meant, as it is written there; [] where there are none."""
-        expression, end, stars = "", 0, 0
-        key = tag_key(self.text)
-        for wild in _WILD.finditer(key):
-            sign = wild.group()
-            stars += sign == "*"
-            meaning = {"*": "(.*)", "?": "."}.get(sign) or re.escape(sign[-1])
-            expression += re.escape(key[end : wild.start()]) + meaning
-            end = wild.end()
-        expression += re.escape(key[end:])
+        if "*" not in self._wild or not self.matches(tag):
+            return []
         spaced = _SPACE.sub(" ", _ESCAPED.sub(r"\1", tag)).strip()
-        found = re.fullmatch(expression, spaced, re.DOTALL | re.IGNORECASE)
-        return list(found.groups()) if found is not None and stars else []
+        found = _fit(self._pieces, spaced, re.DOTALL | re.IGNORECASE)
+        if found is None:
+            return []
+        return [text for sign, text in zip(self._wild, found, strict=True) if sign == "*"]
 
     def matches(self, tag: str) -> bool:
         """Whether the tag is meant."""
@@ -70,8 +74,43 @@ class TagPattern:
 
     def parts(self, tag: str) -> tuple[str, ...] | None:
         """What the wildcards stand for in the tag's key, in order; None where it is not meant."""
-        found = self._expression.fullmatch(tag_key(tag))
-        return found.groups() if found else None
+        found = _fit(self._pieces, tag_key(tag), re.DOTALL) if self.matches(tag) else None
+        return None if found is None else tuple(found)
+
+
+def _without_going_back(pieces: Sequence[str]) -> str:
+    """An expression for the pieces with any text between them, in a time that does not grow to the power of their
+    number: each of the inner ones is taken where it comes first, and what a lookahead has found is not tried again."""
+    if len(pieces) == 1:
+        return pieces[0]
+    inner = (f"(?=(?P<to{number}>.*?{piece}))(?P=to{number})" for number, piece in enumerate(pieces[1:-1]))
+    return "".join((pieces[0], *inner, ".*", pieces[-1]))
+
+
+def _fit(pieces: Sequence[str], text: str, flags: re.RegexFlag) -> list[str] | None:
+    """What the `*` between the pieces and the groups in them stand for if they make up the text, else None.
+
+    As in a regular expression the first `*` gets the most. But nothing is taken back: the pieces, each of a fixed
+    length, are placed from the last to the first, as far right as they can be, which leaves most room for those before.
+    """
+    begin, *others = (re.compile(piece, flags) for piece in pieces)
+    if not others:
+        whole = begin.fullmatch(text)
+        return None if whole is None else list(whole.groups())
+    first = begin.match(text)
+    if first is None:
+        return None
+    found: list[str] = []
+    end = len(text)
+    for number, piece in enumerate(reversed(others)):
+        matches = (piece.match(text, at, end) for at in range(end, first.end() - 1, -1))
+        placed = next((match for match in matches if match and (number or match.end() == end)), None)
+        if placed is None:
+            return None
+        found = [text[placed.end() : end], *found] if number else found
+        found = [*placed.groups(), *found]
+        end = placed.start()
+    return [*first.groups(), text[first.end() : end], *found]
 
 
 class Meant(dict[str, bool]):
