@@ -41,14 +41,14 @@ def parse_color(text: str) -> Color | None:
     return red, green, blue
 
 
-def edge_color(image: Image.Image, sides: Sides) -> Color | None:
-    """The colour of these edges of an RGB picture; None where they have more than one."""
+def edge_color(image: Image.Image, sides: Sides, share: float = _ALIKE_SHARE) -> Color | None:
+    """The colour that at least this share of these edges of an RGB picture has; None where there is none."""
     pixels = np.asarray(image)
     edges = (pixels[:, 0], pixels[0], pixels[:, -1], pixels[-1])
     border = np.concatenate([edge for edge, padded in zip(edges, sides, strict=True) if padded]).astype(np.int16)
     median = np.median(border, axis=0)
     alike = np.abs(border - median).max(axis=1) <= _ALIKE
-    if alike.mean() < _ALIKE_SHARE:
+    if alike.mean() < share:
         return None
     red, green, blue = (int(value) for value in np.rint(median))
     return red, green, blue

@@ -21,6 +21,8 @@ from lib_dsm.files import sha256
 from lib_dsm.jobs import Job
 
 _MARGIN = 0.06  # of a figure's longer side, left free around it
+_LONG = 2.0  # pictures from here on are kept in two parts even where one place catches the eye
+_MOST_FIGURES = 5  # more things on a plain ground than this are no persons
 _SQUARE = 1.03  # pictures no longer than this times the shape need hardly be cut
 _HEADS_WIDE, _HEADS_HIGH = 3.2, 7.5  # a person in heads, arms included
 _PORTRAIT = 2.4  # a portrait's side in heads
@@ -122,14 +124,14 @@ def _frames(scene: Scene, mode: str, options: CropOptions) -> _Frames:
     if mode == "auto":
         return _automatic(scene, options)
     if mode == "people":
-        people = _people(scene)
+        people = _people(scene, shape)
         if len(people) > 1:
-            each = [around(person, size, shape, scene.ground is not None) for person in people]
+            each = [around(person, size, shape, _blends(scene, shape)) for person in people]
             return {f"{PERSON}-{number}": (mode, box, "one of several") for number, box in enumerate(each, 1)}
-    subject, why = _subject(scene)
+    subject, why = _subject(scene, shape)
     if subject is None:
         return {"": ("center", center_box(size, shape), why)}
-    whole = around(subject, size, shape, scene.ground is not None)
+    whole = around(subject, size, shape, _blends(scene, shape))
     if mode == "portrait":
         portrait = _portrait(scene, subject, shape)
         if portrait is not None:
@@ -141,23 +143,36 @@ def _automatic(scene: Scene, options: CropOptions) -> _Frames:
     """What the guides would do: pad where the ground blends, else keep both sides of what is long, else the subject."""
     size, shape = scene.size, (options.width, options.height)
     longer = elongation(size, shape)
-    people = _people(scene)
+    people = _people(scene, shape)
     if len(people) > 1:
         return _frames(scene, "people", options)
     if longer <= _SQUARE:
         return {"": ("center", center_box(size, shape), "nearly of the shape")}
-    if scene.ground is not None:
+    if _blends(scene, shape):
         return {"": ("pad", padded_box(size, shape), "plain border: padded, nothing is lost")}
-    if longer >= options.split_from and not scene.heads:
+    subject, _ = _subject(scene, shape)
+    most = center_box(size, shape)
+    fits = (
+        subject is not None
+        and subject[2] - subject[0] <= most[2] - most[0]
+        and subject[3] - subject[1] <= most[3] - most[1]
+    )
+    if longer >= options.split_from and not (scene.heads or (fits and longer < _LONG)):
         parts = split_boxes(size, shape)
         return {part: ("split", box, "long: both sides") for part, box in parts.items()}
     return _frames(scene, "subject", options)
 
 
-def _subject(scene: Scene) -> tuple[Box | None, str]:
+def _blends(scene: Scene, shape: Size) -> bool:
+    """Whether the ground blends where a picture of this size is padded to the shape."""
+    wide = scene.size[0] * shape[1] > scene.size[1] * shape[0]
+    return scene.blends[1 if wide else 0]
+
+
+def _subject(scene: Scene, shape: Size) -> tuple[Box | None, str]:
     """The one thing that the picture is about, and how it is known."""
     if scene.heads:
-        return _around_all(_people(scene)), "by the detector" if len(scene.heads) == 1 else "all persons"
+        return _around_all(_people(scene, shape)), "by the detector" if len(scene.heads) == 1 else "all persons"
     if scene.figures:
         return _around_all(scene.figures), "what catches the eye" if scene.how == EYE else "the figure on its ground"
     return None, "nothing stands out: the middle"
@@ -168,17 +183,18 @@ def _around_all(boxes: tuple[Box, ...] | list[Box]) -> Box:
     return min(lefts), min(tops), max(rights), max(bottoms)
 
 
-def _people(scene: Scene) -> list[Box]:
+def _people(scene: Scene, shape: Size) -> list[Box]:
     """A box for each person: the figure that a head is on, else as much as a person usually has below a head."""
     if not scene.heads:
         figures = list(scene.figures) if scene.how != EYE else []
         highest = max((bottom - top for _, top, _, bottom in figures), default=0)
-        return [box for box in figures if box[3] - box[1] >= highest / 2]
+        people = [box for box in figures if box[3] - box[1] >= highest / 2]
+        return people if len(people) <= _MOST_FIGURES else []
     people = []
     for index, head in enumerate(scene.heads):
         owners = [figure for figure in scene.figures if scene.how != EYE and _holds(figure, head)]
         alone = [figure for figure in owners if sum(_holds(figure, other) for other in scene.heads) == 1]
-        people.append(alone[0] if alone else _body(scene, index))
+        people.append(alone[0] if alone else _body(scene, index, shape))
     return people
 
 
@@ -187,8 +203,9 @@ def _holds(figure: Box, head: Box) -> bool:
     return figure[0] <= x < figure[2] and figure[1] <= y < figure[3]
 
 
-def _body(scene: Scene, index: int) -> Box:
-    """A person below a head, as far as half-way to the next heads beside it."""
+def _body(scene: Scene, index: int, shape: Size) -> Box:
+    """A person below a head, as far as half-way to the next heads beside it, and with such not further down than a
+    frame of the shape goes that does not show them."""
     left, top, right, bottom = scene.heads[index]
     width, height, middle = right - left, bottom - top, (left + right) / 2
     west, east = middle - width * _HEADS_WIDE / 2, middle + width * _HEADS_WIDE / 2
@@ -198,9 +215,12 @@ def _body(scene: Scene, index: int) -> Box:
             west = max(west, min((theirs + middle) / 2, left))
         elif theirs > middle:
             east = min(east, max((theirs + middle) / 2, right))
+    high = height * _HEADS_HIGH
+    if len(scene.heads) > 1:
+        high = max(1.5 * height, min(high, (east - west) * shape[1] / shape[0]))
     return (
         max(0, round(west)), max(0, round(top - 0.3 * height)),
-        min(scene.size[0], round(east)), min(scene.size[1], round(top + height * _HEADS_HIGH)),
+        min(scene.size[0], round(east)), min(scene.size[1], round(top + high)),
     )  # fmt: skip
 
 
@@ -211,7 +231,7 @@ def _portrait(scene: Scene, subject: Box, shape: Size) -> Box | None:
         left, top, right, bottom = scene.heads[0]
         side = max(right - left, bottom - top) * _PORTRAIT
         x, y = (left + right) / 2, (top + bottom) / 2 + 0.25 * (bottom - top)
-    elif not scene.heads and len(scene.figures) == 1:
+    elif not scene.heads and scene.how != EYE and len(scene.figures) == 1:
         width, height = subject[2] - subject[0], subject[3] - subject[1]
         if height < _UPRIGHT * width:
             return None

@@ -18,10 +18,13 @@ LOOKED_AT = 640
 """Pixels of the longer side that suffice for all of this."""
 
 GROUND, EYE = "background", "saliency"
+_BESIDE, _ABOVE = (True, False, True, False), (False, True, False, True)
+_MOSTLY = 0.7  # of the border is ground where a figure may stand on the picture's edge
 _SIDE = 96  # pixels of the longer side at which figures are told from the ground
 _SPECTRUM = 64  # of the side at which saliency is computed, as its paper has it
 _DIFFERENT = 24  # levels from the ground's colour
 _SMALL = 0.12  # figures with less than this share of the largest one's area are not figures
+_UNUSUAL = 1.5  # standard deviations above the mean that catch the eye
 _LEAST, _MOST = 0.01, 0.85  # shares of the picture between which something can be its subject
 
 
@@ -29,12 +32,13 @@ _LEAST, _MOST = 0.01, 0.85  # shares of the picture between which something can 
 class Scene:
     """What was found in an upright picture of `size` pixels, as boxes in its pixels from left to right.
 
-    `heads` are a detector's. `figures` are what stands out: each figure on a plain ground of the colour `ground`, or
-    the one place that catches the eye; empty where nothing does. `how` tells which, `GROUND` or `EYE`.
+    `heads` are a detector's. `figures` are what stands out: each figure on a plain ground, or the one place that
+    catches the eye; empty where nothing does. `how` tells which, `GROUND` or `EYE`. `blends` says whether padding
+    at left and right, and at top and bottom, would go over into the picture.
     """
 
     size: Size
-    ground: Color | None
+    blends: tuple[bool, bool]
     heads: tuple[Box, ...]
     figures: tuple[Box, ...]
     how: str
@@ -47,7 +51,8 @@ def look_at(image: Image.Image, size: Size, detector: Detector | None = None) ->
         ModelError: the detector fails.
     """
     heads = [_in_pixels(found, size) for found in detector.find(image)] if detector is not None else []
-    ground = edge_color(image, ALL_SIDES)
+    ground = edge_color(image, ALL_SIDES, _MOSTLY)
+    blends = edge_color(image, _BESIDE) is not None, edge_color(image, _ABOVE) is not None
     small = image.copy()
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
     figures = _figures(small, ground) if ground is not None else _catching(small)
@@ -56,7 +61,7 @@ def look_at(image: Image.Image, size: Size, detector: Detector | None = None) ->
         for left, top, right, bottom in figures
     ]
     boxes = sorted(_in_pixels(share, size) for share in shares)
-    return Scene(size, ground, tuple(sorted(heads)), tuple(boxes), GROUND if ground is not None else EYE)
+    return Scene(size, blends, tuple(sorted(heads)), tuple(boxes), GROUND if ground is not None else EYE)
 
 
 def _in_pixels(found: Found, size: Size) -> Box:
@@ -87,14 +92,16 @@ def _catching(image: Image.Image) -> list[Box]:
     amplitude = np.log(np.abs(spectrum) + 1e-9)
     residual = amplitude - _mean_3(amplitude)
     odd = np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2
-    colours = np.asarray(image.convert("LAB").resize((_SPECTRUM, _SPECTRUM), Image.Resampling.BOX), dtype=np.float64)
+    small = image.resize((_SPECTRUM, _SPECTRUM), Image.Resampling.BOX).convert("LAB")
+    colours = np.asarray(small).view(np.int8).astype(np.float64)  # a and b are signed
+    colours[..., 0] = np.asarray(small)[..., 0]
     border = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
     spread = border.std(axis=0) + 8.0
     distinct = np.sqrt((((colours - border.mean(axis=0)) / spread) ** 2).sum(axis=2))
     salient = _smooth(_unit(odd)) + _smooth(_unit(distinct))
     place = np.linspace(-1, 1, _SPECTRUM)
     salient *= np.exp(-(place[None, :] ** 2 + place[:, None] ** 2) / 2)  # photographers and painters aim
-    found = _connected(salient > salient.mean() + salient.std())
+    found = _connected(salient > salient.mean() + _UNUSUAL * salient.std())
     if not found:
         return []
     _, (left, top, right, bottom) = max(found, key=lambda item: item[0])
