@@ -10,14 +10,17 @@ from lib_dsm import options
 from lib_dsm.api.http import Call, Route
 from lib_dsm.api.service import Service
 from lib_dsm.cropping.aside import take_back
+from lib_dsm.cropping.cleaning import CleanOptions, find_flaws, set_aside
 from lib_dsm.cropping.colors import parse_color
 from lib_dsm.cropping.draft import DRAFT, Draft, left_unreviewed
 from lib_dsm.cropping.plan import LOOKING, CropItem, CropOptions, CropPlan, PlanPicture
 from lib_dsm.cropping.propose import Proposer
 from lib_dsm.cropping.tags import impossible_tags
 from lib_dsm.cropping.write import CropReport, write_plan
+from lib_dsm.dataset import history
 from lib_dsm.dataset.captions import read_caption
-from lib_dsm.dataset.listing import list_pictures
+from lib_dsm.dataset.history import REMOVED
+from lib_dsm.dataset.listing import list_pictures, require_pictures
 from lib_dsm.dataset.one_sided import not_mirrored
 from lib_dsm.dataset.pictures import picture_size
 from lib_dsm.dataset.project import Project
@@ -185,6 +188,47 @@ def sizes(service: Service, call: Call) -> Any:
     return {"pictures": pictures, "buckets": told, "small": small}
 
 
+def clean(service: Service, call: Call) -> Any:
+    """Look for pictures that the set had better be without, in the background; the job's `flaws` tell what was found.
+
+    `options` may hold the limits of what counts as what. Nothing is moved.
+    """
+    source = _project(service, call).source_folder()
+    chosen = options.from_json(CleanOptions, call.object("options", {}), "cleaning")
+    pictures = require_pictures(source)
+
+    def work(job: Job) -> int:
+        found = find_flaws(pictures, chosen, job)
+        job.data["flaws"] = [
+            {
+                "name": flaw.path.name, "path": str(flaw.path), "kind": flaw.kind, "text": flaw.text,
+                "stamp": _stamp(flaw.path), "like": str(flaw.like) if flaw.like else "",
+                "size": found.sizes.get(flaw.path, (0, 0)),
+            }
+            for flaw in found.flaws
+        ]  # fmt: skip
+        return len(found.flaws)
+
+    return {"job": service.host.jobs.start(f"Looking through {source.name}", work, "pictures").id}
+
+
+def aside(service: Service, call: Call) -> Any:
+    """Move the pictures `names` with their captions out of the project's pictures; nothing is deleted, and the act can
+    be undone with `crop/back`."""
+    source = _project(service, call).source_folder()
+    outcome = set_aside(source, call.texts("names"))
+    service.indexes.ours(source)
+    return {"title": outcome.title, "moved": len(outcome.moved), "folder": str(source / REMOVED)}
+
+
+def bring_back(service: Service, call: Call) -> Any:
+    """Undo the last act on the project's pictures, such as setting some aside."""
+    source = _project(service, call).source_folder()
+    outcome = history.undo(source)
+    service.indexes.ours(source)
+    return {"title": outcome.title, "moved": len(outcome.moved)}
+
+
 def _project(service: Service, call: Call) -> Project:
     return Project(service.folder(call.text("project")))
 
@@ -222,4 +266,7 @@ ROUTES = (
     Route("POST", "crop/sizes", sizes),
     Route("POST", "crop/write", write),
     Route("POST", "crop/undo", undo),
+    Route("POST", "crop/clean", clean),
+    Route("POST", "crop/aside", aside),
+    Route("POST", "crop/back", bring_back),
 )

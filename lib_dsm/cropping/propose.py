@@ -241,10 +241,11 @@ def _portrait(scene: Scene, subject: Box, shape: Size) -> Box | None:
         return None
     ratio = shape[0] / shape[1]
     wide, high = (side * ratio, side) if ratio < 1 else (side, side / ratio)
-    factor = min(_GROWN, max(1.0, shape[0] / wide))
-    wide, high = wide * factor, high * factor
     most = center_box(size, shape)
-    if wide >= 0.9 * (most[2] - most[0]):
+    largest = most[2] - most[0]
+    factor = max(1.0, min(_GROWN, shape[0] / wide, 0.75 * largest / wide))
+    wide, high = wide * factor, high * factor
+    if wide >= 0.9 * largest:
         return None  # the whole of it is a portrait already
     return _placed(x - wide / 2, y - high / 2, round(wide), max(1, round(round(wide) / ratio)), size)
 
