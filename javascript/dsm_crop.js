@@ -75,10 +75,11 @@
             h("button", {class: "dsm-link", id: "dsm_crop_buckets", onclick: () => DSM.cropBuckets(options)}, "What each size would cut away"));
         const stage = DSM.cropStage({drag, redraw: () => draw(true), focus: () => page.focus({preventScroll: true}), facts: label});
         const page = h("div", {class: "dsm-page dsm-page-crop", tabindex: "-1"},
-            h("div", {class: "dsm-toolbar"}, h("span", {class: "dsm-subdued"}, "Propose"), modes, h("span", {class: "dsm-spring"}), cleanButton, help),
+            h("div", {class: "dsm-toolbar"}, h("span", {class: "dsm-subdued"}, "Propose"), modes,
+                h("label", {title: "ONNX files of faces or heads that you put into the folder of detectors"}, "Detector", detector),
+                h("span", {class: "dsm-spring"}), cleanButton, help),
             h("div", {class: "dsm-toolbar"}, h("label", {}, "Size", width, "×", height), ratioLabel, snapLabel, enlargeLabel,
                 h("label", {}, "Padding", ground, color), flipLabel, h("label", {}, "Write as", format, quality),
-                h("label", {title: "ONNX files of faces or heads that you put into the folder of detectors"}, "Detector", detector),
                 h("span", {class: "dsm-spring"}), acceptButton, backButton, writeButton),
             aspect, notes, h("div", {class: "dsm-crop"}, h("div", {class: "dsm-column"}, counts, strip), stage.element, facts));
         const grid = DSM.virtual(strip, {height: (each) => each * 0.75 + 24, gap: 6, item: thumb});
@@ -351,7 +352,7 @@
                 picture.items.forEach((item, index) => { item.drop = answer.drop[index].filter((tag) => !kept.has(tag)); });
                 changed(picture);
             }
-            if (answer.mirrored.length && picture.items.some((item) => item.mirrored)) mirror(picture, false);
+            if (answer.mirrored.length && picture.items.some((item) => item.mirrored)) { mirror(picture, false); mirror(picture, true); }
             if (picture === current()) drawFacts(picture);
         }
 
@@ -441,7 +442,7 @@
                 if (label(picture, item).warn) rows.push(["", options.enlarge ? "enlarged: it will be soft" : "smaller than asked for; it is not enlarged"]);
             }
             const whole = trained([picture.width, picture.height]);
-            rows.push(["Uncropped", whole ? `${whole.target.join("×")}, ${percent(whole.lost)} cut` : "too small to train"]);
+            rows.push(["Uncropped", whole ? `${whole.target.join("×")}, ${whole.lost < 0.0005 ? "all of it" : percent(whole.lost) + " cut"}` : "too small to train"]);
             const button = (text, key, act, kind) => h("button", {class: `dsm-button ${kind || ""}`, title: key, onclick: act}, text);
             facts.replaceChildren(
                 item ? preview(picture, item) : empty("No frame", waiting.has(picture) ? "One is being looked for …" : "Press n for one."),
@@ -511,9 +512,10 @@
             draw();
         }
 
-        function turnMirror() {
+        async function turnMirror() {
             const picture = current();
             if (!picture) return;
+            if (!picture.judged) await look();
             mirror(picture, !picture.items.some((item) => item.mirrored));
             draw();
         }
