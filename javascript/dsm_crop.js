@@ -4,292 +4,429 @@
 (function () {
     const {h, post, attempt, empty, thumbnail, plural, toast} = DSM;
     const MODES = [
-        ["center", "Centre", "cut the middle out"], ["pad", "Pad", "keep the whole picture, add colour at the sides"],
-        ["split", "Split", "long pictures become two"], ["keep", "As they are", "copy without cropping"],
+        ["auto", "Automatic", "pad where the ground blends, both sides of what is long, else what the picture shows"],
+        ["subject", "Subject", "what the picture shows"], ["portrait", "Portrait + body", "head and shoulders, and all of one figure"],
+        ["people", "People", "one frame for each person"], ["center", "Centre", "cut the middle out"],
+        ["pad", "Pad", "keep the whole picture, add ground at the sides"], ["split", "Split", "long pictures become two"],
+        ["bucket", "Bucket", "the middle, in the nearest training size"], ["keep", "As they are", "copy without cropping"],
     ];
+    const LOOKING = ["auto", "subject", "portrait", "people"];
     const KEYS = [
-        ["Enter", "take the frames of this picture and go on"],
+        ["Enter", "confirm the frames of this picture and go on"],
+        ["A", "confirm all that is proposed (Shift and a)"],
         ["← ↑ → ↓", "move the frame by 8 pixels; with Shift by 1"],
         ["+ −", "make the frame larger or smaller"],
         ["PgUp PgDn", "the picture before, the picture after"],
-        ["1 2 3 4", "this picture: centre, pad, split, as it is"],
+        ["1 … 9", "this picture anew: automatic, subject, portrait, people, centre, pad, split, bucket, as it is"],
         ["n", "one more frame on this picture"],
         ["f", "the next frame of this picture"],
         ["Delete", "take the frame away"],
+        ["m", "a mirrored copy of this picture's crops, or none"],
         ["s", "leave the picture out, or take it in again"],
+        ["r g", "keep the shape; snap to the training sizes"],
+        ["wheel", "zoom to the pointer; drag the ground to move"],
+        ["z 0", "one pixel for one; the whole picture"],
+        ["b", "what variable-aspect training would keep of the picture"],
         ["?", "this list"],
     ];
-    const SMALLEST = 16; // pixels of a frame's side
+    const STATES = {untouched: "", proposed: "proposed", confirmed: "✓", skipped: "left out"};
+    const SAVE_AFTER = 150; // milliseconds
+    const [FEW, MANY] = [6, 200]; // pictures that are proposed at a time: those that must be read, those that need not
 
     DSM.widgets.crop = (place) => {
+        const frames = DSM.frames; // of a script that is read after this one
         let pictures = [];
         let problems = [];
         let [at, frame] = [0, 0];
-        let scale = 1; // pixels of the screen for one of the picture
-        const options = {mode: "center", width: 512, height: 512, shrink: true, enlarge: false, color: "auto", format: "png"};
-        let locked = true;
+        let [locked, snap, showKept] = [true, false, false];
+        let detectorFolder = "";
+        const options = {mode: "auto", width: 512, height: 512, shrink: true, enlarge: false, color: "auto", format: "png", quality: 95, flip: false, detector: "", bucket_step: 64};
 
         // ---- elements ----------------------------------------------------------------------------------------------
-        const modes = h("span", {class: "dsm-segments", role: "group", "aria-label": "For all pictures"}, MODES.map(([mode, label, title]) =>
-            h("button", {id: `dsm_crop_mode_${mode}`, title: `All pictures not taken yet: ${title}`, onclick: () => { options.mode = mode; propose(); }}, label)));
-        const number = (key) => h("input", {class: "dsm-field", id: `dsm_crop_${key}`, type: "number", min: "64", max: "8192", step: "64", value: String(options[key]), "aria-label": `Finished ${key}`, onchange: reshape});
-        const [width, height] = [number("width"), number("height")];
-        const ratio = h("input", {type: "checkbox", id: "dsm_crop_ratio", onchange: () => { locked = ratio.checked; draw(); }});
+        const modes = h("span", {class: "dsm-segments", role: "group", "aria-label": "Propose for all pictures"}, MODES.map(([mode, label, title]) =>
+            h("button", {id: `dsm_crop_mode_${mode}`, title: `All pictures without a decision: ${title}`, onclick: () => { options.mode = mode; propose(); }}, label)));
+        const number = (key, step) => h("input", {class: "dsm-field", id: `dsm_crop_${key}`, type: "number", min: "16", max: "8192", step, value: String(options[key]), "aria-label": `Finished ${key}`, onchange: reshape});
+        const [width, height] = [number("width", "64"), number("height", "64")];
+        const box = (id, label, title, change) => {
+            const input = h("input", {type: "checkbox", id: `dsm_crop_${id}`, onchange: () => change(input.checked)});
+            return [input, h("label", {title}, input, label)];
+        };
+        const [ratio, ratioLabel] = box("ratio", "keep the shape", "Key r", (on) => { locked = on; draw(); });
+        const [snapping, snapLabel] = box("snap", "snap to training sizes", "A pulled frame takes the shape of the nearest size of variable-aspect training (key g)", (on) => { snap = on; if (on) { locked = ratio.checked = false; } draw(); });
+        const [enlarge, enlargeLabel] = box("enlarge", "enlarge", "Enlarge what has fewer pixels than asked for", (on) => { options.enlarge = on; refinish(); });
+        const [flip, flipLabel] = box("flip", "mirrored copies", "Of each crop, unless its caption names something one-sided", (on) => { options.flip = on; remember(); for (const picture of pictures) if (open(picture)) mirror(picture, on); draw(); });
         ratio.checked = true;
-        const auto = h("select", {class: "dsm-field", id: "dsm_crop_color_kind", "aria-label": "Padding", onchange: recolor},
-            h("option", {value: "auto"}, "edge colour"), h("option", {value: "pick"}, "colour"));
+        const choice = (id, label, entries, change) => h("select", {class: "dsm-field", id: `dsm_crop_${id}`, "aria-label": label, onchange: change}, entries.map(([value, text]) => h("option", {value}, text)));
+        const ground = choice("color_kind", "Padding", [["auto", "edge colour"], ["white", "white"], ["pick", "colour"], ["blur", "blur"], ["transparent", "transparent"]], recolor);
         const color = h("input", {class: "dsm-field", id: "dsm_crop_color", type: "color", value: "#ffffff", "aria-label": "Padding colour", onchange: recolor, hidden: true});
+        const format = choice("format", "Format", [["png", "PNG"], ["jpeg", "JPEG"], ["webp", "WebP"]], reformat);
+        const quality = h("input", {class: "dsm-field", id: "dsm_crop_quality", type: "number", min: "1", max: "100", value: "95", title: "Quality", "aria-label": "Quality", hidden: true, onchange: reformat});
+        const detector = choice("detector", "Detector", [["", "none"]], () => { options.detector = detector.value; remember(); if (LOOKING.includes(options.mode)) propose(); });
+        const acceptButton = h("button", {class: "dsm-button", id: "dsm_crop_accept", title: "Confirm all that is proposed (Shift and a)", onclick: acceptAll});
         const writeButton = h("button", {class: "dsm-button dsm-primary", id: "dsm_crop_write", onclick: write});
+        const backButton = h("button", {class: "dsm-button", id: "dsm_crop_back", title: "Take back what was written last; nothing is deleted", onclick: takeBack}, "Take back");
+        const cleanButton = h("button", {class: "dsm-button", id: "dsm_crop_clean", title: "Duplicates, blurred, too small: look before cropping", onclick: () => DSM.cropClean(begin)}, "Clean the set …");
         const help = h("button", {class: "dsm-button", id: "dsm_crop_keys", title: "Keys", "aria-label": "Keys", onclick: () => DSM.showKeys("Keys of this page", KEYS)}, "?");
+        const counts = h("div", {class: "dsm-crop-counts", id: "dsm_crop_counts"});
         const strip = h("div", {class: "dsm-strip", id: "dsm_crop_strip"});
-        const stage = h("div", {class: "dsm-stage", id: "dsm_crop_stage"});
         const facts = h("div", {class: "dsm-side", id: "dsm_crop_side"});
         const notes = h("div", {});
+        const aspect = h("div", {class: "dsm-crop-aspect"}, "With variable-aspect training nothing need be cropped: each picture is trained near its own shape. ",
+            h("button", {class: "dsm-link", id: "dsm_crop_buckets", onclick: () => DSM.cropBuckets(options)}, "What each size would cut away"));
+        const stage = DSM.cropStage({drag, redraw: () => draw(true), focus: () => page.focus({preventScroll: true}), facts: label});
         const page = h("div", {class: "dsm-page dsm-page-crop", tabindex: "-1"},
-            h("div", {class: "dsm-toolbar"}, modes, h("label", {}, "Size", width, "×", height), h("label", {}, ratio, "keep the shape"),
-                h("label", {}, "Padding", auto, color), h("span", {class: "dsm-spring"}), writeButton, help),
-            notes, h("div", {class: "dsm-crop"}, strip, stage, facts));
+            h("div", {class: "dsm-toolbar"}, h("span", {class: "dsm-subdued"}, "Propose"), modes,
+                h("label", {title: "ONNX files of faces or heads that you put into the folder of detectors"}, "Detector", detector),
+                h("span", {class: "dsm-spring"}), cleanButton, help),
+            h("div", {class: "dsm-toolbar"}, h("label", {}, "Size", width, "×", height), ratioLabel, snapLabel, enlargeLabel,
+                h("label", {}, "Padding", ground, color), flipLabel, h("label", {}, "Write as", format, quality),
+                h("span", {class: "dsm-spring"}), acceptButton, backButton, writeButton),
+            aspect, notes, h("div", {class: "dsm-crop"}, h("div", {class: "dsm-column"}, counts, strip), stage.element, facts));
+        const grid = DSM.virtual(strip, {height: (each) => each * 0.75 + 24, gap: 6, item: thumb});
 
         const current = () => pictures[at];
-        const stored = () => `dsm.crop:${DSM.state.project.path}`;
+        const open = (picture) => picture.state === "untouched" || picture.state === "proposed";
+        const stored = () => `dsm.crop.options:${DSM.state.project.path}`;
 
-        // ---- proposals -----------------------------------------------------------------------------------------------
-        let serial = 0;
-        let settled = Promise.resolve(); // what is decided waits for the newest proposal
-
-        function propose(names) {
-            settled = ask(names);
-            return settled;
-        }
-
-        async function ask(names) {
+        // ---- the plan: read, proposed, saved -------------------------------------------------------------------------
+        async function load() {
             if (!DSM.state.project) return;
-            const mine = names ? serial : ++serial;
-            const answer = await attempt(() => post("crop/propose", {project: DSM.state.project.path, options: {...options}, names: names || []}));
-            if (!answer || mine !== serial) return; // a later proposal is on its way
-            const earlier = new Map(pictures.map((picture) => [picture.path + picture.stamp, picture]));
-            if (names) {
-                for (const picture of answer.pictures) {
-                    const old = earlier.get(picture.path + picture.stamp);
-                    if (old) Object.assign(old, {items: picture.items, state: ""});
-                }
-            } else {
-                const saved = load();
-                pictures = answer.pictures.map((picture) => {
-                    const kept = earlier.get(picture.path + picture.stamp) || saved[picture.path + picture.stamp];
-                    return {...picture, state: "", ...(kept && kept.state ? {items: kept.items, state: kept.state} : {})};
-                });
-                problems = answer.problems;
-                at = Math.min(at, Math.max(0, pictures.length - 1));
-            }
+            const project = DSM.state.project.path;
+            await flush();
+            const answer = await attempt(() => post("crop/open", {project}));
+            if (!answer || DSM.state.project.path !== project) return;
+            const before = current() && current().name;
+            pictures = answer.pictures.map((picture) => ({...picture, ...unfolded(picture.items)}));
+            problems = answer.problems;
+            detectorFolder = answer.detector_folder;
+            recall();
+            detector.replaceChildren(...[["", "none"], ...answer.detectors.map((item) => [item.path, item.name])].map(([value, text]) => h("option", {value}, text)));
+            if (!answer.detectors.some((item) => item.path === options.detector)) options.detector = "";
+            detector.value = options.detector;
+            detector.title = `Put ONNX files into ${detectorFolder}`;
+            at = Math.max(0, pictures.findIndex((picture) => picture.name === before));
             frame = 0;
-            save();
             if (!page.isConnected) place.replaceChildren(page);
-            drawStrip();
+            notes.replaceChildren(...problems.slice(0, 4).map((problem) => DSM.line("warn", problem)));
+            grid.show(pictures.length);
+            if (!pictures.length) strip.replaceChildren(empty("No pictures", "Add some on the tab Dataset."));
             draw();
+            look();
+            propose(pictures.filter((picture) => picture.state === "untouched"));
         }
 
-        function load() {
+        function recall() {
             try {
-                return JSON.parse(localStorage.getItem(stored())) || {};
-            } catch (error) {
-                return {};
+                Object.assign(options, JSON.parse(localStorage.getItem(stored())) || {});
+            } catch (error) { /* the usual ones, then */ }
+            [width.value, height.value, enlarge.checked, flip.checked, format.value, quality.value] = [options.width, options.height, options.enlarge, options.flip, options.format, options.quality];
+            const named = ["auto", "white", "blur", "transparent"].includes(options.color);
+            ground.value = named ? options.color : "pick";
+            if (!named) color.value = options.color;
+            color.hidden = named;
+            quality.hidden = options.format === "png";
+        }
+
+        const remember = () => localStorage.setItem(stored(), JSON.stringify(options));
+
+        // In the page a mirrored copy is a mark of its crop; in the plan it is one of its own.
+        function unfolded(items) {
+            const plain = items.filter((item) => !item.flip).map((item) => ({...item, mirrored: items.some((other) => other.flip && (other.part === "flipped" ? "" : other.part.replace(/-flipped$/, "")) === item.part)}));
+            return {items: plain};
+        }
+
+        function folded(picture) {
+            return picture.items.flatMap(({mirrored, ...item}) => {
+                const twin = {...item, part: item.part ? `${item.part}-flipped` : "flipped", flip: true, mode: item.mode === "keep" ? "free" : item.mode};
+                return mirrored ? [item, twin] : [item];
+            });
+        }
+
+        const waiting = new Set(); // pictures that are to be proposed
+        let [serial, asking] = [0, null];
+
+        // Proposals for all pictures without a decision and without a frame of the person's own, or for some anew.
+        function propose(chosen, mode) {
+            remember();
+            serial += 1;
+            if (!chosen) waiting.clear();
+            for (const picture of chosen || pictures.filter((one) => open(one) && !one.items.some((item) => item.mode === "free"))) waiting.add(picture);
+            const mine = serial;
+            asking = (asking || Promise.resolve()).then(() => ask(mine, mode));
+            draw();
+            return asking;
+        }
+
+        async function ask(mine, mode) {
+            const wanted = {...options, mode: mode || options.mode};
+            while (waiting.size && mine === serial) {
+                const order = [...waiting].sort((a, b) => distance(a) - distance(b));
+                const batch = order.slice(0, LOOKING.includes(wanted.mode) ? FEW : MANY);
+                const answer = await attempt(() => post("crop/propose", {project: DSM.state.project.path, options: wanted, names: batch.map((picture) => picture.name)}));
+                if (!answer) { waiting.clear(); break; }
+                if (mine !== serial) return;
+                const found = new Map(answer.pictures.map((picture) => [picture.name, picture]));
+                for (const picture of batch) {
+                    waiting.delete(picture);
+                    const proposal = found.get(picture.name);
+                    if (!proposal || picture.stamp !== proposal.stamp) continue;
+                    Object.assign(picture, unfolded(proposal.items), {state: "proposed"});
+                    if (proposal.notes.length) picture.note = proposal.notes[0];
+                    changed(picture, false);
+                }
+                if (batch.includes(current())) { frame = 0; look(); }
+                draw();
             }
         }
 
-        // What was decided survives a reload.
-        function save() {
-            const decided = pictures.filter((picture) => picture.state);
-            localStorage.setItem(stored(), JSON.stringify(Object.fromEntries(
-                decided.map((picture) => [picture.path + picture.stamp, {items: picture.items, state: picture.state}]))));
+        const distance = (picture) => { const index = pictures.indexOf(picture); return index >= at ? index - at : pictures.length + at - index; };
+
+        const dirty = new Set();
+        let [saving, timer] = [null, 0];
+
+        function changed(picture, now) {
+            dirty.add(picture);
+            grid.replace(pictures.indexOf(picture));
+            clearTimeout(timer);
+            timer = setTimeout(flush, now ? 0 : SAVE_AFTER);
         }
 
+        // Everything decided so far is on the disk when this is done.
+        async function flush() {
+            clearTimeout(timer);
+            while (saving) await saving;
+            if (!dirty.size || !DSM.state.project) return;
+            const sent = [...dirty];
+            dirty.clear();
+            const values = sent.map((picture) => ({source: picture.name, state: picture.state, stamp: picture.stamp, items: folded(picture)}));
+            saving = attempt(() => post("crop/save", {project: DSM.state.project.path, pictures: values}));
+            const answer = await saving;
+            saving = null;
+            if (!answer) for (const picture of sent) dirty.add(picture); // tried again with the next decision
+            else if (dirty.size) await flush();
+        }
+        window.addEventListener("pagehide", flush);
+
+        // ---- options -------------------------------------------------------------------------------------------------
         function reshape() {
             const read = (field, old) => Math.max(16, Math.min(8192, Math.round(Number(field.value)))) || old;
             [options.width, options.height] = [read(width, options.width), read(height, options.height)];
             [width.value, height.value] = [options.width, options.height];
-            // Frames that were taken keep their middle and get the new shape.
-            for (const picture of pictures.filter((item) => item.state === "done")) {
-                for (const item of picture.items) if (item.mode !== "keep") setBox(picture, item, fitted(item.box, picture), "free");
+            // Frames that a person made keep their middle and get the new shape.
+            for (const picture of pictures) {
+                const own = picture.state === "confirmed" || picture.items.some((item) => item.mode === "free");
+                if (!own) continue;
+                for (const item of picture.items) if (item.mode !== "keep") setBox(picture, item, frames.shaped(item.box, options.width / options.height, picture), "free");
+                changed(picture);
             }
             propose();
         }
 
-        function recolor() {
-            color.hidden = auto.value === "auto";
-            options.color = auto.value === "auto" ? "auto" : color.value;
-            for (const picture of pictures) for (const item of picture.items) item.color = options.color;
-            save();
+        function refinish() {
+            remember();
+            for (const picture of pictures) {
+                if (!picture.items.length) continue;
+                for (const item of picture.items) setSize(item);
+                changed(picture);
+            }
             draw();
         }
 
-        // ---- boxes -----------------------------------------------------------------------------------------------------
-        const shape = () => options.width / options.height;
-
-        function fitted(box, picture) {
-            const [left, top, right, bottom] = box;
-            const area = Math.sqrt((right - left) * (bottom - top) * shape());
-            const wide = Math.min(area, picture.width, picture.height * shape());
-            const [x, y] = [(left + right) / 2, (top + bottom) / 2];
-            return [x - wide / 2, y - wide / shape() / 2, x + wide / 2, y + wide / shape() / 2];
+        function recolor() {
+            color.hidden = ground.value !== "pick";
+            options.color = ground.value === "pick" ? color.value : ground.value;
+            for (const picture of pictures) for (const item of picture.items) item.color = options.color;
+            refinish();
         }
 
-        // Whole pixels; inside the picture where it fits, else around it.
-        function setBox(picture, item, box, mode) {
-            let [w, hgt] = [Math.max(SMALLEST, Math.round(box[2] - box[0])), Math.max(SMALLEST, Math.round(box[3] - box[1]))];
-            const within = (start, length, limit) => length <= limit ? Math.max(0, Math.min(limit - length, start)) : Math.max(limit - length, Math.min(0, start));
-            const [left, top] = [within(Math.round(box[0]), w, picture.width), within(Math.round(box[1]), hgt, picture.height)];
-            item.box = [left, top, left + w, top + hgt];
+        function reformat() {
+            options.format = format.value;
+            options.quality = Math.max(1, Math.min(100, Math.round(Number(quality.value)))) || 95;
+            quality.hidden = options.format === "png";
+            remember();
+        }
+
+        // ---- frames --------------------------------------------------------------------------------------------------
+        function setSize(item) {
+            const {width: w, height: hgt} = frames.finished(item, options, snap);
+            [item.width, item.height] = [w, hgt];
+        }
+
+        function setBox(picture, item, next, mode) {
+            item.box = frames.placed(next, picture);
             if (mode) item.mode = mode;
-            Object.assign(item, finished(item));
+            item.why = "";
+            setSize(item);
         }
 
-        // The finished size: the one asked for, and never more pixels than the frame has.
-        function finished(item) {
-            const [w, hgt] = [item.box[2] - item.box[0], item.box[3] - item.box[1]];
-            if (item.mode === "keep") return {width: w, height: hgt};
-            if (Math.abs(w / hgt / shape() - 1) < 0.02) {
-                return w >= options.width && hgt >= options.height ? {width: options.width, height: options.height} : {width: w, height: hgt};
-            }
-            const factor = Math.min(1, Math.sqrt((options.width * options.height) / (w * hgt)));
-            return {width: Math.max(1, Math.round(w * factor)), height: Math.max(1, Math.round(hgt * factor))};
-        }
+        const own = (item) => (item.mode === "pad" ? "pad" : "free");
 
         function move(dx, dy) {
             const [picture, item] = [current(), current() && current().items[frame]];
             if (!item) return;
-            const [left, top, right, bottom] = item.box;
-            setBox(picture, item, [left + dx, top + dy, right + dx, bottom + dy], item.mode === "pad" ? "pad" : "free");
+            setBox(picture, item, [item.box[0] + dx, item.box[1] + dy, item.box[2] + dx, item.box[3] + dy], own(item));
             touched(picture);
         }
 
         function grow(factor) {
             const [picture, item] = [current(), current() && current().items[frame]];
             if (!item) return;
-            const [left, top, right, bottom] = item.box;
-            const largest = item.mode === "pad" ? 8 : Math.min(picture.width / (right - left), picture.height / (bottom - top));
-            const [w, hgt] = [(right - left) * Math.min(factor, largest), (bottom - top) * Math.min(factor, largest)];
-            const [x, y] = [(left + right) / 2, (top + bottom) / 2];
-            setBox(picture, item, [x - w / 2, y - hgt / 2, x + w / 2, y + hgt / 2], item.mode === "pad" ? "pad" : "free");
+            const [w, hgt] = [frames.width(item.box), frames.height(item.box)];
+            factor = Math.min(factor, item.mode === "pad" ? 8 : Math.min(picture.width / w, picture.height / hgt));
+            const [x, y] = [(item.box[0] + item.box[2]) / 2, (item.box[1] + item.box[3]) / 2];
+            setBox(picture, item, [x - w * factor / 2, y - hgt * factor / 2, x + w * factor / 2, y + hgt * factor / 2], own(item));
             touched(picture);
         }
 
         function touched(picture) {
-            save();
+            if (picture.state === "untouched" || picture.state === "skipped") picture.state = "proposed";
+            waiting.delete(picture);
+            changed(picture);
             draw();
-            const item = strip.children[pictures.indexOf(picture)];
-            if (item) badge(item, picture);
+            judgeSoon();
         }
 
-        // ---- dragging ----------------------------------------------------------------------------------------------------
         function drag(event, index, corner) {
             event.preventDefault();
             event.stopPropagation();
             page.focus({preventScroll: true});
             frame = index;
             const [picture, item] = [current(), current().items[index]];
-            const [box, start, unit] = [[...item.box], [event.clientX, event.clientY], scale];
+            const [start, from, unit] = [[...item.box], [event.clientX, event.clientY], stage.scale];
+            let moved = false;
             const follow = (now) => {
-                const [dx, dy] = [(now.clientX - start[0]) / unit, (now.clientY - start[1]) / unit];
-                const next = corner ? resized(box, corner, dx, dy, picture, item) : [box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy];
-                setBox(picture, item, next, item.mode === "pad" ? "pad" : "free");
+                const [dx, dy] = [(now.clientX - from[0]) / unit, (now.clientY - from[1]) / unit];
+                if (!moved && Math.hypot(now.clientX - from[0], now.clientY - from[1]) < 3) return; // a click only chooses
+                moved = true;
+                setBox(picture, item, corner ? pulled(start, corner, dx, dy, picture, item) : [start[0] + dx, start[1] + dy, start[2] + dx, start[3] + dy], own(item));
                 draw(true);
             };
             const end = () => {
                 window.removeEventListener("pointermove", follow);
                 window.removeEventListener("pointerup", end);
-                touched(picture);
+                if (moved) touched(picture);
+                else draw();
             };
             window.addEventListener("pointermove", follow);
             window.addEventListener("pointerup", end);
             draw(true);
         }
 
-        function resized(box, corner, dx, dy, picture, item) {
-            const [west, north] = [corner.includes("w"), corner.includes("n")];
-            const [fixedX, fixedY] = [west ? box[2] : box[0], north ? box[3] : box[1]];
+        function pulled(start, corner, dx, dy, picture, item) {
             const padding = item.mode === "pad";
-            const roomX = padding ? 8 * picture.width : west ? fixedX : picture.width - fixedX;
-            const roomY = padding ? 8 * picture.height : north ? fixedY : picture.height - fixedY;
-            let w = Math.max(SMALLEST, box[2] - box[0] + (west ? -dx : dx));
-            let hgt = Math.max(SMALLEST, box[3] - box[1] + (north ? -dy : dy));
-            if (locked) {
-                const wanted = Math.max(w, hgt * shape());
-                w = Math.min(wanted, roomX, roomY * shape());
-                hgt = w / shape();
-            } else {
-                [w, hgt] = [Math.min(w, roomX), Math.min(hgt, roomY)];
+            if (locked) return frames.resized(start, corner, dx, dy, picture, padding, options.width / options.height);
+            const free = frames.resized(start, corner, dx, dy, picture, padding, 0);
+            if (!snap) return free;
+            const size = frames.nearest(frames.width(free) / frames.height(free), [options.width, options.height], options.bucket_step);
+            return frames.resized(start, corner, dx, dy, picture, padding, size[0] / size[1]);
+        }
+
+        function mirror(picture, on) {
+            const against = picture.judged ? picture.judged.mirrored : [];
+            if (on && against.length) {
+                toast(`${picture.name} is not mirrored: its caption has ${against.join(", ")}.`, "error");
+                return;
             }
-            return [west ? fixedX - w : fixedX, north ? fixedY - hgt : fixedY, west ? fixedX : fixedX + w, north ? fixedY : fixedY + hgt];
+            for (const item of picture.items) item.mirrored = on;
+            changed(picture);
         }
 
-        // ---- drawing -------------------------------------------------------------------------------------------------------
-        function drawStrip() {
-            strip.replaceChildren(...pictures.map((picture, index) => {
-                const item = h("button", {class: "dsm-thumb", tabindex: "-1", title: picture.name, onclick: () => go(index)},
-                    h("img", {src: thumbnail(picture.path, 192, picture.stamp), alt: picture.name, loading: "lazy"}),
-                    h("span", {class: "dsm-badge"}), h("span", {class: "dsm-thumb-name"}, picture.name));
-                badge(item, picture);
-                return item;
-            }));
-            notes.replaceChildren(...problems.slice(0, 4).map((problem) => DSM.line("warn", problem)));
-            if (!pictures.length) strip.append(empty("No pictures", "Add some on the tab Dataset."));
+        // ---- captions ------------------------------------------------------------------------------------------------
+        let judging = 0;
+        const judgeSoon = () => { clearTimeout(judging); judging = setTimeout(() => look(true), 250); };
+
+        // What the caption says to the frames: tags that can no longer be in them are proposed for removal.
+        async function look(again) {
+            const picture = current();
+            if (!picture || (!again && picture.judged && picture.judged.drop.length === picture.items.length)) return;
+            const items = picture.items.map(({mirrored, ...item}) => item);
+            let answer;
+            try {
+                answer = await post("crop/judge", {project: DSM.state.project.path, name: picture.name, items});
+            } catch (error) {
+                return; // said when the caption is to be carried along
+            }
+            picture.judged = answer;
+            if (again && answer.drop.length === picture.items.length) {
+                const kept = picture.kept || new Set();
+                picture.items.forEach((item, index) => { item.drop = answer.drop[index].filter((tag) => !kept.has(tag)); });
+                changed(picture);
+            }
+            if (answer.mirrored.length && picture.items.some((item) => item.mirrored)) { mirror(picture, false); mirror(picture, true); }
+            if (picture === current()) drawFacts(picture);
         }
 
-        function badge(item, picture) {
-            const mark = item.querySelector(".dsm-badge");
-            mark.textContent = {done: "✓", skip: "left out"}[picture.state] || (picture.items.length > 1 ? picture.items.length : "");
-            mark.className = "dsm-badge" + ({done: " dsm-good", skip: " dsm-bad"}[picture.state] || "");
-            mark.hidden = !mark.textContent;
-            item.style.opacity = picture.state === "skip" ? 0.45 : 1;
+        function tags(picture, item) {
+            const proposed = (picture.judged && picture.judged.drop[frame]) || [];
+            const all = [...new Set([...proposed, ...(item.drop || [])])];
+            if (!all.length) return null;
+            return h("div", {class: "dsm-crop-tags"}, h("span", {class: "dsm-subdued"}, "Not in this crop; removed from its caption:"),
+                all.map((tag) => {
+                    const input = h("input", {type: "checkbox", onchange: () => {
+                        picture.kept = picture.kept || new Set();
+                        if (input.checked) picture.kept.delete(tag);
+                        else picture.kept.add(tag);
+                        item.drop = input.checked ? [...(item.drop || []), tag] : (item.drop || []).filter((other) => other !== tag);
+                        changed(picture);
+                    }});
+                    input.checked = (item.drop || []).includes(tag);
+                    return h("label", {}, input, tag);
+                }));
         }
 
-        let view = null; // what of the plane the stage shows; steady while dragging
+        // ---- drawing -------------------------------------------------------------------------------------------------
+        function thumb(index) {
+            const picture = pictures[index];
+            const many = picture.items.length > 1 ? ` ${picture.items.length}` : "";
+            const mark = waiting.has(picture) && open(picture) ? "…" : STATES[picture.state] + (picture.state === "skipped" ? "" : many);
+            const item = h("button", {class: "dsm-thumb" + (index === at ? " dsm-current" : ""), tabindex: "-1", title: `${picture.name}: ${picture.state}`, onclick: () => go(index)},
+                h("img", {src: thumbnail(picture.path, 192, picture.stamp), alt: picture.name, loading: "lazy"}),
+                h("span", {class: "dsm-badge" + ({confirmed: " dsm-good", skipped: " dsm-bad"}[picture.state] || ""), hidden: !mark}, mark),
+                h("span", {class: "dsm-thumb-name"}, picture.name));
+            item.dataset.state = picture.state;
+            return item;
+        }
+
+        // The text on a frame, and whether it is or would be enlarged.
+        function label(picture, item) {
+            const {wanted} = frames.finished(item, options, snap);
+            const small = item.mode !== "keep" && (frames.width(item.box) < wanted[0] || frames.height(item.box) < wanted[1]);
+            const how = small ? (options.enlarge ? `  ▲ enlarged ×${Math.max(wanted[0] / frames.width(item.box), wanted[1] / frames.height(item.box)).toFixed(1)}` : "  ▲ small") : "";
+            return {text: `${item.part ? item.part + "  " : ""}${item.width}×${item.height}${item.mirrored ? "  ⇋" : ""}${how}`, warn: small};
+        }
+
+        const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+        const asked = () => [options.width, options.height];
+
+        function trained(size) {
+            const target = frames.trainingSize(size, asked(), options.bucket_step);
+            return target ? {target, lost: frames.lostShare(size, target)} : null;
+        }
+
         function draw(steady) {
             for (const [index, button] of [...modes.children].entries()) button.setAttribute("aria-pressed", String(MODES[index][0] === options.mode));
-            const chosen = pictures.filter((picture) => picture.state !== "skip").reduce((sum, picture) => sum + picture.items.length, 0);
-            writeButton.textContent = `Write ${plural(chosen, "crop")}`;
-            writeButton.disabled = !chosen;
-            [...strip.children].forEach((item, index) => item.classList.toggle("dsm-current", index === at));
+            const inState = (state) => pictures.filter((picture) => picture.state === state);
+            const crops = inState("confirmed").reduce((sum, picture) => sum + folded(picture).length, 0);
+            const proposed = inState("proposed").length;
+            writeButton.textContent = `Write ${plural(crops, "crop")}`;
+            writeButton.disabled = !crops;
+            acceptButton.textContent = `Accept all ${proposed || ""}`.trim();
+            acceptButton.disabled = !proposed && !waiting.size;
+            counts.textContent = waiting.size ? `Looking at ${plural(waiting.size, "picture")} …` : `${inState("confirmed").length} of ${pictures.length} confirmed`;
             const picture = current();
             if (!picture) {
-                stage.replaceChildren();
+                stage.draw(null);
                 facts.replaceChildren(empty("Nothing to crop", "Add pictures on the tab Dataset."));
                 return;
             }
-            if (!steady || !view) {
-                const boxes = [[0, 0, picture.width, picture.height], ...picture.items.map((item) => item.box)];
-                const bound = (side, pick) => pick(...boxes.map((box) => box[side]));
-                view = [bound(0, Math.min), bound(1, Math.min), bound(2, Math.max), bound(3, Math.max)];
+            let kept = null;
+            const fate = showKept ? trained([picture.width, picture.height]) : null;
+            if (fate) {
+                const factor = Math.max(fate.target[0] / picture.width, fate.target[1] / picture.height);
+                const [w, hgt] = [fate.target[0] / factor, fate.target[1] / factor];
+                kept = {box: [(picture.width - w) / 2, (picture.height - hgt) / 2, (picture.width + w) / 2, (picture.height + hgt) / 2], text: `uncropped: trained at ${fate.target.join("×")}, ${percent(fate.lost)} cut away`};
             }
-            const margin = 18;
-            const [wide, high] = [stage.clientWidth - 2 * margin, stage.clientHeight - 2 * margin];
-            scale = Math.max(0.001, Math.min(wide / (view[2] - view[0]), high / (view[3] - view[1])));
-            const origin = [margin + (wide - (view[2] - view[0]) * scale) / 2 - view[0] * scale, margin + (high - (view[3] - view[1]) * scale) / 2 - view[1] * scale];
-            const put = (box) => `left:${origin[0] + box[0] * scale}px;top:${origin[1] + box[1] * scale}px;width:${(box[2] - box[0]) * scale}px;height:${(box[3] - box[1]) * scale}px;`;
-            const address = thumbnail(picture.path, 1600, picture.stamp);
-            let image = stage.querySelector("img");
-            if (!image || image.dataset.address !== address) {
-                image = h("img", {src: address, alt: picture.name, draggable: false});
-                image.dataset.address = address;
-            }
-            image.style.cssText = put([0, 0, picture.width, picture.height]);
-            const paper = picture.items.map((item) => h("div", {style: put(item.box) + `position:absolute;background:${item.color === "auto" ? "#fff" : item.color}`}));
-            // Darkens what of the picture is left out, and only of the picture.
-            const shade = h("div", {class: "dsm-shade", style: put([0, 0, picture.width, picture.height])}, picture.items.length === 1
-                ? h("div", {style: `position:absolute;left:${picture.items[0].box[0] * scale}px;top:${picture.items[0].box[1] * scale}px;` +
-                    `width:${(picture.items[0].box[2] - picture.items[0].box[0]) * scale}px;height:${(picture.items[0].box[3] - picture.items[0].box[1]) * scale}px`}) : null);
-            const frames = picture.items.map((item, index) => h("div", {
-                class: "dsm-frame" + (index === frame ? " dsm-current" : ""), style: put(item.box), onpointerdown: (event) => drag(event, index, ""),
-            },
-            h("span", {class: "dsm-frame-label"}, `${item.part ? item.part + "  " : ""}${item.width}×${item.height}`),
-            index === frame ? ["nw", "ne", "sw", "se"].map((corner) => {
-                const handle = h("div", {class: "dsm-handle", onpointerdown: (event) => drag(event, index, corner)});
-                handle.dataset.corner = corner;
-                return handle;
-            }) : null));
-            // The picture itself stays where it is, so that it does not flicker.
-            stage.replaceChildren(...paper, image, shade, ...frames);
+            stage.draw(picture, frame, {kept}, steady);
             drawFacts(picture);
         }
 
@@ -297,55 +434,90 @@
             const item = picture.items[frame];
             const rows = [["Picture", `${at + 1} of ${pictures.length}`], ["Size", `${picture.width}×${picture.height}`]];
             if (item) {
-                rows.push(["Frame", `${item.box[2] - item.box[0]}×${item.box[3] - item.box[1]}`], ["Becomes", `${item.width}×${item.height}`]);
-                const small = item.width < options.width && item.height < options.height && item.mode !== "keep";
-                if (small) rows.push(["", "smaller than asked for; it is not enlarged"]);
+                const size = [item.width, item.height];
+                rows.push(["Frame", `${frames.width(item.box)}×${frames.height(item.box)}`], ["Becomes", size.join("×")]);
+                const fate = trained(size);
+                const fixed = options.width === item.width && options.height === item.height;
+                rows.push(["Trained at", fixed ? `${size.join("×")}, all of it` : fate ? `${fate.target.join("×")}, ${fate.lost < 0.0005 ? "all of it" : percent(fate.lost) + " cut"}` : "too small to train"]);
+                if (label(picture, item).warn) rows.push(["", options.enlarge ? "enlarged: it will be soft" : "smaller than asked for; it is not enlarged"]);
             }
-            const button = (label, key, act, kind) => h("button", {class: `dsm-button ${kind || ""}`, title: key, onclick: act}, label);
-            const taken = pictures.filter((other) => other.state === "done").length;
+            const whole = trained([picture.width, picture.height]);
+            rows.push(["Uncropped", whole ? `${whole.target.join("×")}, ${whole.lost < 0.0005 ? "all of it" : percent(whole.lost) + " cut"}` : "too small to train"]);
+            const button = (text, key, act, kind) => h("button", {class: `dsm-button ${kind || ""}`, title: key, onclick: act}, text);
             facts.replaceChildren(
-                item ? preview(picture, item) : empty("No frame", "Press n for one."),
+                item ? preview(picture, item) : empty("No frame", waiting.has(picture) ? "One is being looked for …" : "Press n for one."),
                 h("b", {style: "overflow-wrap: anywhere"}, picture.name),
                 h("dl", {class: "dsm-facts", style: "margin: 0"}, rows.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
-                Object.assign(button("Take it  ↵", "Enter", take, "dsm-primary"), {id: "dsm_crop_take"}),
+                ...[item && item.why ? h("span", {class: "dsm-subdued"}, `Proposed: ${item.why}.`) : null, picture.note ? h("span", {class: "dsm-subdued"}, picture.note) : null, item ? tags(picture, item) : null].filter(Boolean),
+                Object.assign(button("Confirm  ↵", "Enter", take, "dsm-primary"), {id: "dsm_crop_take", disabled: !item}),
                 h("div", {class: "dsm-toolbar"},
                     button("+ Frame", "n", addFrame, "dsm-small"), button("− Frame", "Delete", removeFrame, "dsm-small"),
-                    button(picture.state === "skip" ? "Take in" : "Leave out", "s", skip, "dsm-small")),
-                h("span", {class: "dsm-subdued"}, `${taken} of ${pictures.length} taken. What is not taken is written as proposed.`));
+                    button(picture.items.some((one) => one.mirrored) ? "No mirror" : "Mirror", "m", turnMirror, "dsm-small"),
+                    button(picture.state === "skipped" ? "Take in" : "Leave out", "s", skip, "dsm-small")),
+                h("span", {class: "dsm-subdued"}, "Only what is confirmed is written."));
         }
 
         function preview(picture, item) {
-            const [w, hgt] = [item.box[2] - item.box[0], item.box[3] - item.box[1]];
-            const unit = Math.min(222 / w, 240 / hgt);
-            const image = h("img", {src: thumbnail(picture.path, 1600, picture.stamp), alt: "The finished picture", draggable: false});
+            const [w, hgt] = [frames.width(item.box), frames.height(item.box)];
+            const unit = Math.min(222 / w, 220 / hgt);
+            const image = h("img", {src: DSM.cropStage.address(picture), alt: "The finished picture", draggable: false});
             image.style.cssText = `position:absolute;max-width:none;max-height:none;margin:0;border-radius:0;width:${picture.width * unit}px;height:${picture.height * unit}px;left:${-item.box[0] * unit}px;top:${-item.box[1] * unit}px`;
-            return h("div", {style: `position:relative;overflow:hidden;flex:0 0 auto;margin:0 auto;border-radius:6px;width:${w * unit}px;height:${hgt * unit}px;background:${item.color === "auto" ? "#fff" : item.color}`}, image);
+            const paper = {auto: "#fff", blur: "var(--dsm-soft)", transparent: "transparent"}[item.color] || item.color;
+            return h("div", {class: "dsm-crop-preview", style: `width:${w * unit}px;height:${hgt * unit}px;background-color:${paper}`}, image);
         }
 
-        // ---- acts --------------------------------------------------------------------------------------------------------------
+        // ---- acts ----------------------------------------------------------------------------------------------------
         function go(index) {
             if (index < 0 || index >= pictures.length) return;
+            const before = at;
             [at, frame] = [index, 0];
+            grid.replace(before);
+            grid.replace(at);
+            grid.reveal(at);
             draw();
-            strip.children[at].scrollIntoView({block: "nearest"});
+            stage.prefetch([1, 2, 3, -1].map((offset) => pictures[at + offset]).filter(Boolean));
+            look();
             if (!page.contains(document.activeElement)) page.focus({preventScroll: true});
         }
 
-        async function take() {
-            await settled;
-            if (!current()) return;
-            current().state = "done";
-            touched(current());
-            const next = pictures.findIndex((picture, index) => index > at && !picture.state);
-            if (next >= 0) go(next);
-            else if (pictures.every((picture) => picture.state)) toast("That was the last one. Write the crops now.");
-            else go(pictures.findIndex((picture) => !picture.state));
+        function take() {
+            const picture = current();
+            if (!picture || !picture.items.length) return;
+            picture.state = "confirmed";
+            waiting.delete(picture);
+            changed(picture, true);
+            const next = pictures.findIndex((one, index) => index > at && open(one));
+            const first = next >= 0 ? next : pictures.findIndex(open);
+            if (first >= 0) return go(first);
+            draw();
+            toast("That was the last one. Write the crops now.");
+        }
+
+        async function acceptAll() {
+            while (waiting.size && asking) await asking;
+            const found = pictures.filter((picture) => picture.state === "proposed" && picture.items.length);
+            for (const picture of found) { picture.state = "confirmed"; dirty.add(picture); }
+            grid.refresh();
+            draw();
+            await flush();
+            toast(`${plural(found.length, "picture")} confirmed.`);
         }
 
         function skip() {
-            if (!current()) return;
-            current().state = current().state === "skip" ? "" : "skip";
-            touched(current());
+            const picture = current();
+            if (!picture) return;
+            picture.state = picture.state === "skipped" ? "proposed" : "skipped";
+            waiting.delete(picture);
+            changed(picture, true);
+            draw();
+        }
+
+        async function turnMirror() {
+            const picture = current();
+            if (!picture) return;
+            if (!picture.judged) await look();
+            mirror(picture, !picture.items.some((item) => item.mirrored));
+            draw();
         }
 
         function addFrame() {
@@ -354,10 +526,11 @@
             const parts = new Set(picture.items.map((item) => item.part));
             let count = picture.items.length + 1;
             while (parts.has(String(count))) count += 1;
-            const wide = Math.min(picture.width, picture.height * shape()) * 0.6;
-            const item = {source: picture.name, mode: "free", box: [0, 0, 1, 1], color: options.color, part: picture.items.length ? String(count) : "", sha256: ""};
+            const shape = options.width / options.height;
+            const wide = Math.min(picture.width, picture.height * shape) * 0.6;
+            const item = {source: picture.name, mode: "free", box: [0, 0, 1, 1], color: options.color, part: picture.items.length ? String(count) : "", sha256: "", drop: [], why: "", mirrored: options.flip};
             const [x, y] = [picture.width / 2, picture.height / 2];
-            setBox(picture, item, [x - wide / 2, y - wide / shape() / 2, x + wide / 2, y + wide / shape() / 2], "free");
+            setBox(picture, item, [x - wide / 2, y - wide / shape / 2, x + wide / 2, y + wide / shape / 2], "free");
             picture.items.push(item);
             frame = picture.items.length - 1;
             touched(picture);
@@ -365,52 +538,81 @@
 
         function removeFrame() {
             const picture = current();
-            if (!picture || picture.items.length < 2) return picture && skip();
+            if (!picture) return;
+            if (picture.items.length < 2) return picture.state === "skipped" ? undefined : skip();
             picture.items.splice(frame, 1);
+            if (picture.judged) picture.judged.drop.splice(frame, 1);
             frame = 0;
             touched(picture);
         }
 
         function single(mode) {
-            const before = options.mode;
-            options.mode = mode;
             const picture = current();
-            if (picture) propose([picture.name]); // it takes the options as they are now
-            options.mode = before;
+            if (!picture) return;
+            if (picture.state !== "proposed") picture.state = "untouched";
+            const others = [...waiting].filter((one) => one !== picture);
+            waiting.clear();
+            propose([picture], mode).then(() => others.length && propose(others));
         }
 
         async function write() {
-            await settled;
-            const items = pictures.filter((picture) => picture.state !== "skip").flatMap((picture) => picture.items);
-            const answer = await attempt(() => post("crop/write", {project: DSM.state.project.path, plan: {items}, options}));
+            await flush();
+            const answer = await attempt(() => post("crop/write", {project: DSM.state.project.path, options}));
             if (!answer) return;
             const slot = document.querySelector("#dsm_crop_panel [data-dsm=job]");
             slot.dataset.job = answer.job; // its widget follows
             slot.scrollIntoView({block: "nearest"});
         }
 
+        async function takeBack() {
+            const sure = await DSM.confirm("Take back", "What was written last is moved aside, and what it had replaced comes back. Nothing is deleted; the history of DATASET_IMGS knows it.", "Take back");
+            if (!sure) return;
+            const answer = await attempt(() => post("crop/undo", {project: DSM.state.project.path}));
+            if (!answer) return;
+            toast(`${answer.title}.`);
+            DSM.project.refresh();
+        }
+
         const step = (event) => (event.shiftKey ? 1 : 8);
         const actions = {
-            Enter: take, PageDown: () => go(at + 1), PageUp: () => go(at - 1), Delete: removeFrame, Backspace: removeFrame, n: addFrame, s: skip,
+            Enter: take, A: acceptAll, PageDown: () => go(at + 1), PageUp: () => go(at - 1), Delete: removeFrame, Backspace: removeFrame, n: addFrame, s: skip, m: turnMirror,
             f: () => { if (current()) { frame = (frame + 1) % Math.max(1, current().items.length); draw(); } },
             "+": () => grow(1.04), "=": () => grow(1.04), "-": () => grow(1 / 1.04),
             ArrowLeft: (event) => move(-step(event), 0), ArrowRight: (event) => move(step(event), 0),
             ArrowUp: (event) => move(0, -step(event)), ArrowDown: (event) => move(0, step(event)),
-            1: () => single("center"), 2: () => single("pad"), 3: () => single("split"), 4: () => single("keep"),
+            r: () => ratio.click(), g: () => snapping.click(), z: () => stage.pixels(), 0: () => stage.fit(), b: () => { showKept = !showKept; draw(); },
             "?": () => DSM.showKeys("Keys of this page", KEYS), Escape: () => page.focus(),
         };
+        MODES.forEach(([mode], index) => { actions[index + 1] = () => single(mode); });
         DSM.keys(page, (event) => {
             const onButton = event.key === "Enter" && event.target.matches("button");
             if (event.ctrlKey || event.metaKey || event.altKey || onButton || !actions[event.key]) return false;
             actions[event.key](event);
         });
-        new ResizeObserver(() => page.isConnected && stage.clientWidth && draw()).observe(stage);
+        new ResizeObserver(() => page.isConnected && stage.element.clientWidth && draw()).observe(stage.element);
 
-        // ---- beginning ---------------------------------------------------------------------------------------------------------
-        const begin = () => { [pictures, at, frame] = [[], 0, 0]; propose(); };
+        // ---- beginning -----------------------------------------------------------------------------------------------
+        function begin() {
+            serial += 1;
+            waiting.clear();
+            return load();
+        }
         place.append(empty("No project is open", "Open one at the top of the page."));
-        DSM.on("project", begin);
-        DSM.on("changed", () => propose());
+        DSM.on("project", () => { [pictures, at, frame] = [[], 0, 0]; dirty.clear(); begin(); });
+        DSM.on("changed", begin);
         begin();
+    };
+
+    // What variable-aspect training would make of the pictures as they are.
+    DSM.cropBuckets = async (options) => {
+        const answer = await attempt(() => post("crop/sizes", {project: DSM.state.project.path, width: options.width, height: options.height, step: options.bucket_step}));
+        if (!answer) return;
+        const share = (value) => `${(100 * value).toFixed(1)} %`;
+        const rows = answer.buckets.map((item) => h("tr", {}, h("td", {}, item.size.join("×")), h("td", {}, item.pictures), h("td", {}, share(item.mean)), h("td", {}, share(item.most))));
+        const table = h("div", {class: "dsm-crop-table"},
+            h("p", {}, `At ${options.width}×${options.height} with variable aspect each picture is trained uncropped at the size nearest its shape. This much of it is cut away:`),
+            h("table", {}, h("thead", {}, h("tr", {}, ["Size", "Pictures", "Cut on average", "At most"].map((text) => h("th", {}, text)))), h("tbody", {}, rows)),
+            answer.small ? h("p", {}, `${plural(answer.small, "picture")} too small to be trained.`) : null);
+        DSM.confirm("Variable-aspect training", table, "Good");
     };
 })();

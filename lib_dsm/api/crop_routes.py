@@ -1,59 +1,136 @@
-"""Cropping: proposals to be looked at and changed in the page, and writing what was decided."""
+"""Cropping: a plan to be looked at and changed in the page, saved as it goes, and writing what was confirmed."""
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 from lib_dsm import options
 from lib_dsm.api.http import Call, Route
 from lib_dsm.api.service import Service
+from lib_dsm.cropping.aside import take_back
+from lib_dsm.cropping.cleaning import CleanOptions, find_flaws, set_aside
 from lib_dsm.cropping.colors import parse_color
-from lib_dsm.cropping.plan import CropOptions, CropPlan, plan_picture
+from lib_dsm.cropping.draft import DRAFT, Draft, left_unreviewed
+from lib_dsm.cropping.plan import LOOKING, CropItem, CropOptions, CropPlan, PlanPicture
+from lib_dsm.cropping.propose import Proposer
+from lib_dsm.cropping.tags import impossible_tags
 from lib_dsm.cropping.write import CropReport, write_plan
-from lib_dsm.dataset.listing import list_pictures
+from lib_dsm.dataset import history
+from lib_dsm.dataset.captions import read_caption
+from lib_dsm.dataset.history import REMOVED
+from lib_dsm.dataset.listing import list_pictures, require_pictures
+from lib_dsm.dataset.one_sided import not_mirrored
 from lib_dsm.dataset.pictures import picture_size
 from lib_dsm.dataset.project import Project
-from lib_dsm.errors import DsmError
+from lib_dsm.dataset.training_sizes import crop_box, lost_share, training_size
+from lib_dsm.errors import DsmError, InputError
+from lib_dsm.files import inside
 from lib_dsm.jobs import Job
 
 LISTED = 50
+DETECTORS = "detectors"
+"""The folder in the host's data folder that a person puts detectors into."""
+
+
+def show(service: Service, call: Call) -> Any:
+    """The project's pictures with what is decided on each; the saved plan survives a reload and a crash."""
+    project = _project(service, call)
+    source, draft = project.source_folder(), _draft(project)
+    decided = draft.states()
+    pictures, problems = [], [draft.note] if draft.note else []
+    for path in list_pictures(source)[0] if source.is_dir() else ():
+        try:
+            width, height = picture_size(path)
+        except DsmError as error:
+            problems.append(str(error))
+            continue
+        facts = {"name": path.name, "path": str(path), "stamp": _stamp(path), "width": width, "height": height}
+        state, items = decided.get(path.name, (PlanPicture(path.name), []))
+        if state.stamp and state.stamp != facts["stamp"]:
+            state, items = PlanPicture(path.name), []  # another picture by now
+        pictures.append({**facts, "state": state.state, "items": [options.to_json(item) for item in items]})
+    folder = service.host.folders.data / DETECTORS
+    return {
+        "folder": str(source),
+        "out": str(project.dataset_imgs),
+        "plan": str(draft.path),
+        "pictures": pictures,
+        "problems": problems,
+        "detectors": [{"name": path.name, "path": str(path)} for path in sorted(folder.glob("*.onnx"))],
+        "detector_folder": str(folder),
+    }
 
 
 def propose(service: Service, call: Call) -> Any:
-    """The frames that `options` would give the project's pictures, or those in `names`; nothing is written."""
-    source = Project(service.folder(call.text("project"))).source_folder()
+    """The frames that `options` would give the project's pictures in `names`, or all; nothing is written or saved."""
+    source = _project(service, call).source_folder()
     chosen = _options(call)
     parse_color(chosen.color)
+    _detector(service, chosen)
     names = set(call.texts("names", []))
     pictures, problems = [], []
+    proposer = Proposer(chosen)
     for path in list_pictures(source)[0] if source.is_dir() else ():
         if names and path.name not in names:
             continue
         try:
-            size = picture_size(path)
+            proposal = proposer.propose(path, path.name)
         except DsmError as error:
             problems.append(str(error))
             continue
-        items = [options.to_json(item) for item in plan_picture(path.name, size, chosen)]
-        facts = {"name": path.name, "path": str(path), "stamp": str(path.stat().st_mtime_ns)}
-        pictures.append({**facts, "width": size[0], "height": size[1], "items": items})
+        facts = {"name": path.name, "path": str(path), "stamp": _stamp(path), "notes": proposal.notes}
+        items = [options.to_json(item) for item in proposal.items]
+        pictures.append({**facts, "width": proposal.size[0], "height": proposal.size[1], "items": items})
     return {"folder": str(source), "pictures": pictures, "problems": problems}
 
 
+def save(service: Service, call: Call) -> Any:
+    """Save what was decided: `pictures` are objects with `source`, `state`, `stamp` and `items`."""
+    decided: list[PlanPicture] = []
+    items: dict[str, list[CropItem]] = {}
+    for value in call.objects("pictures"):
+        frames = value.pop("items", [])
+        picture = options.from_json(PlanPicture, value, "decision")
+        if not isinstance(frames, list):
+            raise InputError(f'The frames of "{picture.source}" are no list.', "Give a list of items.")
+        decided.append(picture)
+        items[picture.source] = [options.from_json(CropItem, frame, "frame") for frame in frames]
+    plan = _draft(_project(service, call)).change(decided, items)
+    return {"confirmed": len({item.source for item in plan.due()}), "crops": len(plan.due())}
+
+
 def write(service: Service, call: Call) -> Any:
-    """Write the crops in `plan` to DATASET_IMGS in the background; originals stay, nothing is overwritten."""
-    project = Project(service.folder(call.text("project")))
-    plan = options.from_json(CropPlan, call.object("plan"), "crop plan")
+    """Write the crops that are confirmed in the saved plan, or those in `plan`, to DATASET_IMGS in the background.
+
+    Originals stay; crops that the saved plan no longer has are moved aside there.
+    """
+    project = _project(service, call)
+    saved = not call.object("plan", {})
+    given = _draft(project).load() if saved else options.from_json(CropPlan, call.object("plan"), "crop plan")
     chosen = _options(call)
     source, out = project.source_folder(), project.dataset_imgs
+    if saved and not given.pictures:
+        raise InputError("Nothing is confirmed yet.", "Accept the frames of some pictures first.")
+    plan = dataclasses.replace(given, notes=())
+    if saved:
+        there = {path.name for path in list_pictures(source)[0]}
+        plan = dataclasses.replace(plan, items=tuple(item for item in plan.items if item.source in there))
 
     def work(job: Job) -> CropReport:
         job.data["tab"] = "crop"
-        report = write_plan(plan, source, out, chosen, job)
-        job.data["summary"] = (
+        report = write_plan(plan, source, out, chosen, job, tidy=saved)
+        unreviewed = left_unreviewed(plan)
+        told = [
             f"{len(report.written)} written to {out.name}, {len(report.skipped)} were there already, "
             f"{len(report.failed)} failed."
-        )
+        ]
+        if report.aside:
+            told.append(f"{len(report.aside)} that the plan no longer has were moved aside.")
+        if unreviewed:
+            told.append(f"{unreviewed} pictures have proposals that nobody has confirmed; they were not written.")
+        job.data["summary"] = " ".join(told)
         said = [*(f"{path.name}: {text}" for path, text in report.failed)]
         job.data["problems"] = (said + [f"{note.path.name}: {note.text}" for note in report.notes])[:LISTED]
         return report
@@ -61,8 +138,135 @@ def write(service: Service, call: Call) -> Any:
     return {"job": service.host.jobs.start(f"Cropping {source.name}", work, "pictures").id}
 
 
+def undo(service: Service, call: Call) -> Any:
+    """Take back what the last run wrote to DATASET_IMGS; what it had moved aside comes back. Nothing is deleted."""
+    out = _project(service, call).dataset_imgs
+    if not out.is_dir():
+        raise InputError("There are no crops to take back.", "Write some first.")
+    outcome = take_back(out)
+    service.indexes.ours(out)
+    return {"title": outcome.title, "moved": len(outcome.moved)}
+
+
+def judge(service: Service, call: Call) -> Any:
+    """What the caption of the picture `name` says to its frames in `boxes`: the tags that each makes impossible, and
+    those that a mirrored copy would contradict."""
+    source = _project(service, call).source_folder()
+    path = inside(source / call.text("name"), source)
+    size, tags = picture_size(path), read_caption(path).tags
+    boxes = [options.from_json(CropItem, value, "frame") for value in call.objects("items")]
+    drop = [impossible_tags(tags, _box(item), size, item.part) for item in boxes]
+    return {"tags": tags, "drop": drop, "mirrored": not_mirrored(tags)}
+
+
+def sizes(service: Service, call: Call) -> Any:
+    """What variable-aspect training at `width` × `height` makes of the uncropped pictures: the size of each, the part
+    that it keeps, and the share that it cuts away."""
+    source = _project(service, call).source_folder()
+    asked = call.whole("width", 512, 16, 8192), call.whole("height", 512, 16, 8192)
+    step = call.whole("step", 64, 8, 64)
+    pictures: dict[str, Any] = {}
+    buckets: dict[tuple[int, int], list[float]] = {}
+    small = 0
+    for path in list_pictures(source)[0] if source.is_dir() else ():
+        try:
+            size = picture_size(path)
+        except DsmError:
+            continue
+        target = training_size(size, asked, step, True, False)
+        if target is None:
+            small += 1
+            pictures[path.name] = None
+            continue
+        lost = lost_share(size, target)
+        buckets.setdefault(target, []).append(lost)
+        pictures[path.name] = {"size": target, "box": crop_box(size, target), "lost": lost}
+    told = [
+        {"size": size, "pictures": len(lost), "mean": sum(lost) / len(lost), "most": max(lost)}
+        for size, lost in sorted(buckets.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+    return {"pictures": pictures, "buckets": told, "small": small}
+
+
+def clean(service: Service, call: Call) -> Any:
+    """Look for pictures that the set had better be without, in the background; the job's `flaws` tell what was found.
+
+    `options` may hold the limits of what counts as what. Nothing is moved.
+    """
+    source = _project(service, call).source_folder()
+    chosen = options.from_json(CleanOptions, call.object("options", {}), "cleaning")
+    pictures = require_pictures(source)
+
+    def work(job: Job) -> int:
+        found = find_flaws(pictures, chosen, job)
+        job.data["flaws"] = [
+            {
+                "name": flaw.path.name, "path": str(flaw.path), "kind": flaw.kind, "text": flaw.text,
+                "stamp": _stamp(flaw.path), "like": str(flaw.like) if flaw.like else "",
+                "size": found.sizes.get(flaw.path, (0, 0)),
+            }
+            for flaw in found.flaws
+        ]  # fmt: skip
+        return len(found.flaws)
+
+    return {"job": service.host.jobs.start(f"Looking through {source.name}", work, "pictures").id}
+
+
+def aside(service: Service, call: Call) -> Any:
+    """Move the pictures `names` with their captions out of the project's pictures; nothing is deleted, and the act can
+    be undone with `crop/back`."""
+    source = _project(service, call).source_folder()
+    outcome = set_aside(source, call.texts("names"))
+    service.indexes.ours(source)
+    return {"title": outcome.title, "moved": len(outcome.moved), "folder": str(source / REMOVED)}
+
+
+def bring_back(service: Service, call: Call) -> Any:
+    """Undo the last act on the project's pictures, such as setting some aside."""
+    source = _project(service, call).source_folder()
+    outcome = history.undo(source)
+    service.indexes.ours(source)
+    return {"title": outcome.title, "moved": len(outcome.moved)}
+
+
+def _project(service: Service, call: Call) -> Project:
+    return Project(service.folder(call.text("project")))
+
+
+def _draft(project: Project) -> Draft:
+    return Draft(project.metadata / DRAFT)
+
+
+def _stamp(path: Path) -> str:
+    return str(path.stat().st_mtime_ns)
+
+
 def _options(call: Call) -> CropOptions:
     return options.from_json(CropOptions, call.object("options", {}), "cropping")
 
 
-ROUTES = (Route("POST", "crop/propose", propose), Route("POST", "crop/write", write))
+def _detector(service: Service, chosen: CropOptions) -> None:
+    """Let a page use only detectors from their folder."""
+    if chosen.mode in LOOKING and chosen.detector:
+        inside(Path(chosen.detector), service.host.folders.data / DETECTORS)
+
+
+def _box(item: CropItem) -> tuple[int, int, int, int]:
+    if len(item.box) != 4:
+        raise InputError(f"The box {list(item.box)} is not a box.", "It is left, top, right, bottom in pixels.")
+    left, top, right, bottom = item.box
+    return left, top, right, bottom
+
+
+ROUTES = (
+    Route("POST", "crop/open", show),
+    Route("POST", "crop/propose", propose),
+    Route("POST", "crop/save", save),
+    Route("POST", "crop/judge", judge),
+    Route("POST", "crop/sizes", sizes),
+    Route("POST", "crop/write", write),
+    Route("POST", "crop/undo", undo),
+    Route("POST", "crop/clean", clean),
+    Route("POST", "crop/aside", aside),
+    Route("POST", "crop/back", bring_back),
+)

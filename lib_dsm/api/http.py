@@ -88,6 +88,13 @@ class Call:
             raise wrong(key, value, "a list of texts")
         return value
 
+    def objects(self, key: str) -> list[dict[str, Any]]:
+        """A list of objects with keys."""
+        value = self._value(key)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise wrong(key, value, "a list of objects")
+        return value
+
     def object(self, key: str, default: dict[str, Any] | None = None) -> dict[str, Any]:
         """An object with keys."""
         value = self._value(key)

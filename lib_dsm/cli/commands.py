@@ -248,15 +248,26 @@ def metadata(arguments: argparse.Namespace) -> Result:
 
 def crop(arguments: argparse.Namespace) -> Result:
     """Crop a folder."""
-    from lib_dsm.cropping.plan import CropOptions, CropPlan, plan_crops
+    from lib_dsm.cropping.aside import take_back
+    from lib_dsm.cropping.draft import left_unreviewed
+    from lib_dsm.cropping.plan import CropOptions, CropPlan
+    from lib_dsm.cropping.propose import plan_crops
     from lib_dsm.cropping.write import write_plan
 
+    if arguments.undo:
+        outcome = take_back(arguments.out)
+        data = {"title": outcome.title, "moved": _names(outcome.moved)}
+        return Result(data, f"{outcome.title}: {len(outcome.moved)} files moved.")
     size = dict(zip(("width", "height"), arguments.size, strict=True)) if arguments.size else {}
     chosen = read_flags(arguments, CropOptions, **size)
     if arguments.plan:
         plan = CropPlan.load(arguments.plan)
+        plan = plan.confirmed() if arguments.accept_all else plan
     else:
-        plan = plan_crops(arguments.folder, chosen, arguments.out, hashes=bool(arguments.save_plan))
+        hashes = bool(arguments.save_plan)
+        plan = run_job(
+            "Planning", "pictures", lambda job: plan_crops(arguments.folder, chosen, arguments.out, hashes, job)
+        )
     if arguments.save_plan:
         plan.save(arguments.save_plan)
         failed = [(arguments.folder / note.source, note.text) for note in plan.notes]
@@ -264,8 +275,16 @@ def crop(arguments: argparse.Namespace) -> Result:
             {"plan": str(arguments.save_plan), "crops": len(plan.items), "failed": _data(failed)},
             "\n".join([*_lines(failed), f"{len(plan.items)} crops are planned in {arguments.save_plan}."]),
         )
-    report = run_job("Cropping", "pictures", lambda job: write_plan(plan, arguments.folder, arguments.out, chosen, job))
-    return _batch(report, "written", "were there")
+    report = run_job(
+        "Cropping",
+        "pictures",
+        lambda job: write_plan(plan, arguments.folder, arguments.out, chosen, job, arguments.tidy),
+    )
+    unreviewed = left_unreviewed(plan)
+    result = _batch(report, "written", "were there", aside=_names(report.aside), unreviewed=unreviewed)
+    more = [f"{len(report.aside)} were moved aside."] if report.aside else []
+    more += [f"{unreviewed} pictures are not confirmed; --accept-all writes them."] if unreviewed else []
+    return Result(result.data, "\n".join([result.text, *more]), result.code)
 
 
 def create(arguments: argparse.Namespace) -> Result:

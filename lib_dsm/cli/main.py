@@ -187,6 +187,9 @@ def _crop(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", metavar="WxH", type=_size, help="width and height in one")
     parser.add_argument("--plan", type=_path, metavar="FILE", help="do as this plan says")
     parser.add_argument("--save-plan", type=_path, metavar="FILE", help="write the plan and crop nothing")
+    parser.add_argument("--accept-all", action="store_true", help="write what nobody confirmed, too")
+    parser.add_argument("--tidy", action="store_true", help="move crops aside that the plan no longer has")
+    parser.add_argument("--undo", action="store_true", help="take back what the last run wrote, and do nothing else")
     add_flags(parser, CropOptions)
     _ready(parser, "crop")
 

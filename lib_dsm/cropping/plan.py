@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lib_dsm.cropping.boxes import (
     Box,
+    Size,
     center_box,
     elongation,
     inside_box,
@@ -15,15 +17,18 @@ from lib_dsm.cropping.boxes import (
     split_boxes,
 )
 from lib_dsm.cropping.colors import AUTO, parse_color
-from lib_dsm.dataset.listing import require_folder, require_pictures
-from lib_dsm.dataset.pictures import picture_size
-from lib_dsm.errors import DsmError, InputError
-from lib_dsm.files import file_name, read_json, sha256, write_json
-from lib_dsm.jobs import Job
+from lib_dsm.dataset.training_sizes import training_size
+from lib_dsm.errors import InputError
+from lib_dsm.files import file_name, read_json, write_json
 from lib_dsm.options import from_json, option, to_json
 
 _VERSION = 1
-_MODES = ("center", "pad", "split", "keep")
+MODES = ("auto", "subject", "portrait", "people", "center", "pad", "split", "bucket", "keep")
+LOOKING = ("auto", "subject", "portrait", "people")
+"""Modes that must see the pictures; the others need only their sizes."""
+UNTOUCHED, PROPOSED, CONFIRMED, SKIPPED = STATES = ("untouched", "proposed", "confirmed", "skipped")
+"""What is decided on a picture; only what is confirmed is written."""
+FLIPPED = "flipped"
 _PART_LIMIT_BYTES = 40  # with the source's name and a number it must still be a file name
 
 
@@ -33,8 +38,10 @@ class CropOptions:
 
     mode: str = option(
         "center",
-        "center cuts the middle out, pad adds colour at the sides, split cuts both ends of a long picture, keep copies",
-        choices=_MODES,
+        "center cuts the middle out, pad adds ground at the sides, split cuts both ends of a long picture, subject "
+        "finds what it shows, portrait its head and its whole, people each of several, bucket the nearest training "
+        "size, auto the best of these, keep copies",
+        choices=MODES,
     )
     width: int = option(512, "Width of the finished pictures in pixels", minimum=16, maximum=8192, step=64)
     height: int = option(512, "Height of the finished pictures in pixels", minimum=16, maximum=8192, step=64)
@@ -43,9 +50,15 @@ class CropOptions:
     split_from: float = option(
         1.5, "Split pictures at least this many times longer than wanted; cut out the middle of others", minimum=1.05
     )
-    color: str = option(AUTO, "Padding: a name, #rrggbb, or auto for that of a uniform edge (white where it is not)")
+    bucket_step: int = option(64, "Training sizes are multiples of this", choices=(8, 16, 32, 64))
+    color: str = option(
+        AUTO, "Padding: a name, #rrggbb, blur, transparent, or auto for the colour of a uniform edge (else white)"
+    )
+    flip: bool = option(False, "Add a mirrored copy of each crop, unless its caption names something one-sided")
+    drop_tags: bool = option(True, "Leave tags out of the caption that cannot be in the crop, such as full body")
     format: str = option("png", "File format of the finished pictures", choices=("png", "jpeg", "webp"))
     quality: int = option(95, "Quality of JPEG and WebP", minimum=1, maximum=100)
+    detector: str = option("", "ONNX file of a face or head detector (YuNet's or YOLOv8's layout); none without")
     recursive: bool = option(False, "Include the folders inside")
 
 
@@ -55,17 +68,30 @@ class CropItem:
 
     `source` is the path in the source folder, with `/`. `box` is (left, top, right, bottom) in the upright source, and
     is padded with `color` where it reaches beyond it. `width` and `height` are the finished size in pixels. `part`
-    becomes part of the name, such as "left". Where `sha256` is given, a source that has changed since is refused.
+    becomes part of the name, such as "left". `drop` are tags that its caption shall not have; `why` says in words what
+    made the frame. Where `sha256` is given, a source that has changed since is refused.
     """
 
     source: str = option(help="Path in the source folder")
-    mode: str = option(help="What made the box", choices=(*_MODES, "free"))
+    mode: str = option(help="What made the box", choices=(*MODES, "free"))
     box: tuple[int, ...] = option(help="Left, top, right, bottom in pixels")
     width: int = option(help="Finished width", minimum=1, maximum=32768)
     height: int = option(help="Finished height", minimum=1, maximum=32768)
     color: str = option(AUTO, "Padding")
     part: str = option("", "What to add to the name")
     sha256: str = option("", "The source's SHA-256 when the plan was made")
+    flip: bool = option(False, "Mirrored")
+    drop: tuple[str, ...] = option((), "Tags that its caption shall not have")
+    why: str = option("", "What made the frame, in words")
+
+
+@dataclass(frozen=True)
+class PlanPicture:
+    """What is decided on one source; `stamp` is a text that changes when its file does."""
+
+    source: str = option(help="Path in the source folder")
+    state: str = option(UNTOUCHED, "What is decided", choices=STATES)
+    stamp: str = option("", "The state of the file when it was decided")
 
 
 @dataclass(frozen=True)
@@ -78,11 +104,33 @@ class PlanNote:
 
 @dataclass(frozen=True)
 class CropPlan:
-    """What a folder's crops shall be. `notes` are on pictures that could not be planned."""
+    """What a folder's crops shall be. `notes` are on pictures that could not be planned.
+
+    `pictures` are those that a person has looked at; a plan without any is one whose items all shall be.
+    """
 
     version: int = option(_VERSION, minimum=_VERSION, maximum=_VERSION)
     items: tuple[CropItem, ...] = option(())
     notes: tuple[PlanNote, ...] = option(())
+    pictures: tuple[PlanPicture, ...] = option(())
+
+    def due(self) -> tuple[CropItem, ...]:
+        """The items that are to be written: those of confirmed pictures, or all where nothing says who looked."""
+        if not self.pictures:
+            return self.items
+        confirmed = {picture.source for picture in self.pictures if picture.state == CONFIRMED}
+        return tuple(item for item in self.items if item.source in confirmed)
+
+    def confirmed(self) -> CropPlan:
+        """The plan with every proposal accepted."""
+        planned = {item.source for item in self.items}
+        pictures = tuple(
+            dataclasses.replace(picture, state=CONFIRMED)
+            if picture.state in (UNTOUCHED, PROPOSED) and picture.source in planned
+            else picture
+            for picture in self.pictures
+        )
+        return dataclasses.replace(self, pictures=pictures)
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON.
@@ -135,69 +183,57 @@ def check_item(item: CropItem) -> Box:
     return left, top, right, bottom
 
 
-def plan_crops(
-    source: Path, options: CropOptions, out: Path | None = None, hashes: bool = False, job: Job | None = None
-) -> CropPlan:
-    """Plan the crops of a folder's pictures from their headers alone. What lies in `out` is passed over.
-
-    With `hashes` the plan knows its sources by content.
-
-    Raises:
-        InputError: there is no such folder, it holds no pictures, or the colour is none.
-        Cancelled: the job was stopped.
-    """
-    parse_color(options.color)
-    require_folder(source)
-    notes: list[PlanNote] = []
-    items: list[CropItem] = []
-    pictures = require_pictures(source, options.recursive)
-    if out is not None:
-        pictures = [path for path in pictures if out.resolve() not in path.resolve().parents]
-    for number, picture in enumerate(pictures, 1):
-        if job is not None:
-            job.check()
-        name = picture.relative_to(source).as_posix()
-        try:
-            digest = sha256(picture) if hashes else ""
-            items += plan_picture(name, picture_size(picture), options, digest)
-        except DsmError as error:
-            notes.append(PlanNote(name, str(error)))
-        if job is not None:
-            job.progress(number, len(pictures), name)
-    return CropPlan(items=tuple(items), notes=tuple(notes))
-
-
 def plan_picture(name: str, size: tuple[int, int], options: CropOptions, digest: str = "") -> list[CropItem]:
-    """The crops of one picture of that upright size."""
+    """The crops of one picture of that upright size, in a mode that need not see it."""
     shape = options.width, options.height
-    boxes: dict[str, Box]
     mode = options.mode
     if mode == "split" and elongation(size, shape) < options.split_from:
         mode = "center"
+    boxes: dict[str, Box]
     if mode == "keep":
         boxes = {"": (0, 0, *size)}
     elif mode == "pad":
         boxes = {"": padded_box(size, shape)}
     elif mode == "split":
         boxes = split_boxes(size, shape)
+    elif mode == "bucket":
+        shape = bucket_of(size, options) or size
+        boxes = {"": center_box(size, shape)}
     else:
         boxes = {"": center_box(size, shape)}
-    items = []
-    for part, box in boxes.items():
-        own = box[2] - box[0], box[3] - box[1]
-        width, height = output_size(box, shape, options.enlarge) if options.shrink and mode != "keep" else own
-        # A picture that is as wanted already keeps its file: nothing is lost by saving it once more.
-        needs_nothing = own == size and inside_box(box, size) and (width, height) == size
-        items.append(
-            CropItem(
-                source=name,
-                mode="keep" if needs_nothing else mode,
-                box=box,
-                width=width,
-                height=height,
-                color=options.color,
-                part=part,
-                sha256=digest,
-            )
-        )
-    return items
+    return [make_item(name, size, box, options, mode, part, digest, shape) for part, box in boxes.items()]
+
+
+def bucket_of(size: Size, options: CropOptions) -> Size | None:
+    """The size that variable-aspect training gives a picture of that size; None where it has too few pixels."""
+    return training_size(size, (options.width, options.height), options.bucket_step, True, options.enlarge)
+
+
+def make_item(
+    name: str,
+    size: Size,
+    box: Box,
+    options: CropOptions,
+    mode: str,
+    part: str = "",
+    digest: str = "",
+    shape: Size | None = None,
+    why: str = "",
+) -> CropItem:
+    """One crop of a picture of that upright size; `shape` is the finished size wanted, the options' if not given."""
+    shape = shape or (options.width, options.height)
+    own = box[2] - box[0], box[3] - box[1]
+    width, height = output_size(box, shape, options.enlarge) if options.shrink and mode != "keep" else own
+    # A picture that is as wanted already keeps its file: nothing is lost by saving it once more.
+    needs_nothing = own == size and inside_box(box, size) and (width, height) == size
+    return CropItem(
+        source=name,
+        mode="keep" if needs_nothing else mode,
+        box=box,
+        width=width,
+        height=height,
+        color=options.color,
+        part=part,
+        sha256=digest,
+        why=why,
+    )

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from lib_dsm.cropping.plan import CropItem, CropOptions, CropPlan, check_item, plan_crops, shown
-from lib_dsm.cropping.render import SUFFIXES, encode, render
-from lib_dsm.dataset.captions import caption_path, read_caption
+from lib_dsm.cropping.aside import Replaced, move_aside
+from lib_dsm.cropping.colors import TRANSPARENT
+from lib_dsm.cropping.names import Names, key_of
+from lib_dsm.cropping.plan import CropItem, CropOptions, CropPlan, check_item, shown
+from lib_dsm.cropping.pool import PixelBudget, in_parallel
+from lib_dsm.cropping.propose import plan_crops
+from lib_dsm.cropping.render import SUFFIXES, encode, needed_side, render
+from lib_dsm.dataset.captions import Caption, caption_path, join_tags, read_caption
 from lib_dsm.dataset.listing import require_folder
-from lib_dsm.dataset.locks import METADATA_FOLDER, writing_in
+from lib_dsm.dataset.locks import writing_in
 from lib_dsm.dataset.notes import Note
-from lib_dsm.dataset.pictures import read_picture
+from lib_dsm.dataset.one_sided import not_mirrored
+from lib_dsm.dataset.pictures import MAX_PIXELS, picture_size, read_picture
 from lib_dsm.errors import DsmError, InputError, PictureError, StorageError
-from lib_dsm.files import inside, sha256, write_bytes, write_text
+from lib_dsm.files import inside, sha256, write_bytes
 from lib_dsm.jobs import Job
-
-_STEM_LIMIT_BYTES = 200  # leaves room for the part, a number and the ending under the 255 that file systems take
 
 
 @dataclass
 class CropReport:
-    """What cropping did: `written` new files; `skipped` ones that were there from the same plan; `failed`, a sentence
-    for each source that could not be cropped; `notes` on sources that could.
+    """What cropping did: `written` new files; `skipped` ones that were there from the same plan; `aside` ones that the
+    plan no longer has, by where they were; `failed`, a sentence for each source that could not be cropped; `notes` on
+    sources that could.
     """
 
     written: list[Path] = field(default_factory=list)
     skipped: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    aside: list[Path] = field(default_factory=list)
 
 
 def crop_folder(source: Path, out: Path, options: CropOptions, job: Job | None = None) -> CropReport:
@@ -49,11 +53,15 @@ def crop_folder(source: Path, out: Path, options: CropOptions, job: Job | None =
     return write_plan(plan_crops(source, options, out), source, out, options, job)
 
 
-def write_plan(plan: CropPlan, source: Path, out: Path, options: CropOptions, job: Job | None = None) -> CropReport:
-    """Write the crops of a plan; of the options, only the format and the quality matter.
+def write_plan(
+    plan: CropPlan, source: Path, out: Path, options: CropOptions, job: Job | None = None, tidy: bool = False
+) -> CropReport:
+    """Write the crops of a plan that are due; of the options, only the format and the quality matter.
 
     Names tell the origin: `name.png`, `name-left.png`; with a number where another file has the name. An item that
-    cannot be done, or would lead out of one of the folders, is reported, and the rest goes on.
+    cannot be done, or would lead out of one of the folders, is reported, and the rest goes on. With `tidy`, crops that
+    were written earlier of the plan's pictures and that it no longer has are moved aside with their captions, which can
+    be undone in the folder's history.
 
     Raises:
         InputError, BusyError, StorageError, Cancelled: as `crop_folder`.
@@ -68,29 +76,69 @@ def write_plan(plan: CropPlan, source: Path, out: Path, options: CropOptions, jo
     except OSError as error:
         raise StorageError(f"{out} could not be made: {error.strerror or error}.", "Choose another place.") from error
     report = CropReport(failed=[(source / note.source, note.text) for note in plan.notes])
-    items = _sound(plan.items, source, report)
+    groups = _groups(_sound(plan.due(), source, options, report))
+    how = f"{options.format} {options.quality}"
+    replaced = Replaced()
+    works = [_Work(source, items) for items in groups.values()]
+    if tidy:
+        keys, unknown = _keys(works, how, job)
+        sources = {*(picture.source for picture in plan.pictures), *groups} - unknown
+        replaced = move_aside(out, keys, sources, job)
+        report.aside = replaced.moved
     with writing_in(out):
-        names = _Names(out, items)
-        for number, item in enumerate(items, 1):
-            if job is not None:
-                job.check()
-            try:
-                _write_item(item, source, options, names, report)
-            except StorageError:
-                raise
-            except DsmError as error:
-                report.failed.append((source / item.source, str(error)))
-            if job is not None:
-                job.progress(number, len(items), item.source)
+        names = Names(out, [item for items in groups.values() for item in items])
+        if replaced.act is not None:
+            names.remember_aside(replaced.act)
+        writer = _Writer(source, options, how, names, replaced)
+        done, total = 0, sum(map(len, groups.values()))
+        steps = in_parallel(writer.write, _prepared(works, writer, job))
+        try:
+            for work, part in steps:
+                report.written += part.written
+                report.skipped += part.skipped
+                report.failed += part.failed
+                report.notes += part.notes
+                done += len(work.items)
+                if job is not None:
+                    job.progress(done, total, work.name)
+                    job.check()
+        finally:
+            steps.close()  # type: ignore[attr-defined]
     return report
 
 
-def _sound(items: Iterable[CropItem], source: Path, report: CropReport) -> list[CropItem]:
+class _Work:
+    """The crops of one source."""
+
+    def __init__(self, source: Path, items: list[CropItem]) -> None:
+        self.items = items
+        self.name = items[0].source
+        self.path = source / self.name
+        self.digest = ""
+        self.error: DsmError | None = None
+
+    def look(self) -> None:
+        """Find out what the source's content is."""
+        try:
+            if not inside(self.path, self.path.parents[len(Path(self.name).parts) - 1]).is_file():
+                raise PictureError(f"{self.path} does not exist.", "Check the path, or make the plan anew.")
+            self.digest = sha256(self.path)
+            if any(item.sha256 and item.sha256 != self.digest for item in self.items):
+                raise PictureError(f"{self.path} has changed since the plan was made.", "Make the plan anew.")
+        except DsmError as error:
+            self.error = error
+        except OSError as error:
+            self.error = PictureError(f"{self.path} cannot be read: {error.strerror or error}.", "Check its rights.")
+
+
+def _sound(items: Iterable[CropItem], source: Path, options: CropOptions, report: CropReport) -> list[CropItem]:
     """The items that can be done; the others are reported, before names are made of them."""
     sound = []
     for item in items:
         try:
             check_item(item)
+            if item.color.strip().lower() == TRANSPARENT and options.format == "jpeg" and item.mode != "keep":
+                raise InputError("JPEG knows no transparency to pad with.", "Choose PNG or WebP, or a colour.")
         except InputError as error:
             report.failed.append((source / shown(item.source), str(error)))
         else:
@@ -98,135 +146,145 @@ def _sound(items: Iterable[CropItem], source: Path, report: CropReport) -> list[
     return sound
 
 
-def _write_item(item: CropItem, source: Path, options: CropOptions, names: _Names, report: CropReport) -> None:
-    path = inside(source / item.source, source)
-    if not path.is_file():
-        raise PictureError(f"{path} does not exist.", "Check the path, or make the plan anew.")
-    digest = sha256(path)
-    if item.sha256 and item.sha256 != digest:
-        raise PictureError(f"{path} has changed since the plan was made.", "Make the plan anew.")
-    kept = item.mode == "keep"
-    key = _key(item, digest, "" if kept else f"{options.format} {options.quality}")
-    done = names.of(key)
-    if done is not None:
-        report.skipped.append(done)
-        _carry_caption(path, done, report)
-        return
-    picture = read_picture(path, flatten=False)
-    content = path.read_bytes() if kept else encode(render(picture, item), options)
-    target = names.new(key, item, path.suffix if kept else SUFFIXES[options.format])
-    write_bytes(target, content)
-    report.written.append(target)
-    report.notes += [Note(path, note) for note in picture.notes]
-    if names.numbered(target, item):
-        report.notes.append(Note(path, f"Its name was taken by another file; it was written as {target.name}."))
-    _carry_caption(path, target, report)
-
-
-def _carry_caption(source: Path, target: Path, report: CropReport) -> None:
-    """Give a crop its source's caption, unless it has one."""
-    if caption_path(target).exists():
-        return
-    try:
-        caption = read_caption(source)
-    except InputError as error:
-        report.notes.append(Note(source, str(error)))
-        return
-    if caption.exists:
-        write_text(caption_path(target), caption.text)
-
-
-class _Names:
-    """The names of finished crops: which exist from the same work, and which are free.
-
-    What was written from what is remembered in `.dsm/crops.jsonl` of the folder, a line each, only ever added to.
-    """
-
-    def __init__(self, out: Path, items: Iterable[CropItem]) -> None:
-        self._out = out
-        self._record = out / METADATA_FOLDER / "crops.jsonl"
-        self._known: dict[str, str] = {}
-        for line in self._record.read_bytes().split(b"\n") if self._record.is_file() else ():
-            try:
-                entry = json.loads(line)
-                self._known[entry["key"]] = str(entry["name"])
-            except (ValueError, KeyError, TypeError):
-                continue  # a line that a crash cut off; its crop was not written
-        self._stems = _stems(items)
-        self._taken: dict[Path, set[str]] = {}
-
-    def of(self, key: str) -> Path | None:
-        """The finished crop of this work, if it is there."""
-        name = self._known.get(key)
-        if name is None:
-            return None
-        try:
-            path = self._out / name
-            inside(path, self._out)
-        except (InputError, ValueError):  # the record, or what lies there now, may come from anywhere
-            return None
-        return path if path.is_file() else None
-
-    def new(self, key: str, item: CropItem, suffix: str) -> Path:
-        """A free name in the folder, remembered for this work; free of captions and of other formats, too.
-
-        Raises:
-            InputError: a link in the folder leads out of it.
-        """
-        folder = self._out / PurePosixPath(item.source).parent
-        inside(folder, self._out)
-        taken = self._taken_in(folder)
-        wanted = self._wanted(item)
-        stem, number = wanted, 1
-        while stem.casefold() in taken:
-            number += 1
-            stem = f"{wanted}-{number}"
-        taken.add(stem.casefold())
-        path = folder / (stem + suffix)
-        inside(path, self._out)
-        self._remember(key, path.relative_to(self._out).as_posix())
-        return path
-
-    def numbered(self, path: Path, item: CropItem) -> bool:
-        """Whether the wanted name was not free."""
-        return path.stem != self._wanted(item)
-
-    def _wanted(self, item: CropItem) -> str:
-        return self._stems[item.source] + (f"-{item.part}" if item.part else "")
-
-    def _taken_in(self, folder: Path) -> set[str]:
-        if folder not in self._taken:
-            present = folder.iterdir() if folder.is_dir() else ()
-            self._taken[folder] = {path.stem.casefold() for path in present}
-        return self._taken[folder]
-
-    def _remember(self, key: str, name: str) -> None:
-        line = json.dumps({"key": key, "name": name}).encode("ascii")
-        try:
-            with self._record.open("ab") as file:
-                file.write(b"\n" + line + b"\n")  # begun anew, should a crash have cut the last one off
-        except OSError as error:
-            raise StorageError(
-                f"{self._record} could not be written: {error.strerror or error}.", "Free some space, then try again."
-            ) from error
-        self._known[key] = name
-
-
-def _stems(items: Iterable[CropItem]) -> dict[str, str]:
-    """What each source's crops are called: its own name, with its ending where two sources differ only by that."""
-    stems: dict[str, str] = {}
-    first: dict[str, str] = {}
+def _groups(items: Iterable[CropItem]) -> dict[str, list[CropItem]]:
+    """The items by source, so that each is read once."""
+    groups: dict[str, list[CropItem]] = {}
     for item in items:
-        path = PurePosixPath(item.source)
-        owner = first.setdefault(str(path.with_suffix("")).casefold(), item.source)
-        stem = path.stem if owner == item.source else f"{path.stem}-{path.suffix[1:].lower()}"
-        while len(stem.encode("utf-8")) > _STEM_LIMIT_BYTES:
-            stem = stem[:-1]
-        stems[item.source] = stem
-    return stems
+        groups.setdefault(item.source, []).append(item)
+    return groups
+
+
+def _keys(works: list[_Work], how: str, job: Job | None) -> tuple[set[str], set[str]]:
+    """The keys of all crops of the plan, and the sources whose content cannot be known, so that theirs stay."""
+    keys, unknown = set(), set()
+    for work, _ in in_parallel(_Work.look, works):
+        if job is not None:
+            job.check()
+        if work.error is not None:
+            unknown.add(work.name)
+        keys |= {_key(item, work.digest, how) for item in work.items}
+    return keys, unknown
 
 
 def _key(item: CropItem, digest: str, how: str) -> str:
-    """What makes a finished crop the same: the source's name and content, the item, and the format."""
-    work = {**dataclasses.asdict(item), "sha256": digest, "how": how}
-    return hashlib.sha256(json.dumps(work, sort_keys=True).encode("ascii")).hexdigest()
+    return key_of(item, digest, "" if item.mode == "keep" else how)
+
+
+def _prepared(works: Iterable[_Work], writer: _Writer, job: Job | None) -> Iterator[_Work]:
+    """The sources, each with its names reserved in the plan's order whatever is finished first."""
+    for work in works:
+        if job is not None:
+            job.check()
+        writer.reserve(work)
+        yield work
+
+
+class _Writer:
+    """Writes one source's crops at a time; `write` may be called by several threads."""
+
+    def __init__(self, source: Path, options: CropOptions, how: str, names: Names, replaced: Replaced) -> None:
+        self._source, self._options, self._how, self._names, self._replaced = source, options, how, names, replaced
+        self._budget = PixelBudget(MAX_PIXELS)
+        self._places: dict[CropItem, Path | DsmError] = {}
+        self._found: dict[CropItem, Path] = {}
+
+    def reserve(self, work: _Work) -> None:
+        """Choose where the crops of a source go."""
+        if not work.digest and work.error is None:
+            work.look()
+        if work.error is not None:
+            return
+        for item in work.items:
+            done = self._names.of(_key(item, work.digest, self._how))
+            if done is not None:
+                self._found[item] = done
+                continue
+            suffix = work.path.suffix if item.mode == "keep" else SUFFIXES[self._options.format]
+            try:
+                self._places[item] = self._names.new(item, suffix)
+            except InputError as error:
+                self._places[item] = error
+
+    def write(self, work: _Work) -> CropReport:
+        """Write what is missing of a source's crops, and say what was done.
+
+        Raises:
+            StorageError: the disk does not take it.
+        """
+        report = CropReport()
+        if work.error is not None:
+            report.failed.append((work.path, str(work.error)))
+            return report
+        caption, missing = _caption(work.path, report), []
+        for item in work.items:
+            done, place = self._found.get(item), self._places.get(item)
+            if done is not None:
+                report.skipped.append(done)
+                self._carry_caption(item, caption, done)
+            elif isinstance(place, DsmError):
+                report.failed.append((work.path, str(place)))
+            elif item.flip and not_mirrored(caption.tags if caption else []):
+                against = ", ".join(not_mirrored(caption.tags if caption else []))
+                report.failed.append((work.path, f"{work.path.name} is not mirrored: its caption has {against}."))
+            else:
+                missing.append(item)
+        if missing:
+            try:
+                self._write_missing(work, missing, caption, report)
+            except StorageError:
+                raise
+            except DsmError as error:
+                report.failed.append((work.path, str(error)))
+        return report
+
+    def _write_missing(self, work: _Work, items: list[CropItem], caption: Caption | None, report: CropReport) -> None:
+        size = picture_size(work.path)
+        side = needed_side(items, size)
+        with self._budget.holding(size[0] * size[1]):
+            picture = read_picture(work.path, flatten=False, draft_side=side)
+            for item in items:
+                place = self._places[item]
+                assert isinstance(place, Path)
+                try:
+                    kept = item.mode == "keep"
+                    content = work.path.read_bytes() if kept else encode(render(picture, item), self._options)
+                except InputError as error:
+                    report.failed.append((work.path, str(error)))
+                    continue
+                self._names.remember(_key(item, work.digest, self._how), item, place, content)
+                write_bytes(place, content)
+                report.written.append(place)
+                if self._names.numbered(place, item):
+                    text = f"Its name was taken by another file; it was written as {place.name}."
+                    report.notes.append(Note(work.path, text))
+                self._carry_caption(item, caption, place)
+        report.notes += [Note(work.path, note) for note in dict.fromkeys(picture.notes)]
+
+    def _carry_caption(self, item: CropItem, caption: Caption | None, target: Path) -> None:
+        """Give a crop its caption, unless it has one that is not the one it was given: that of the crop it replaces
+        where a person or a tagger worked on it, else its source's without what cannot be in it."""
+        path = caption_path(target)
+        content = self._replaced.captions.get((item.source, item.part))
+        if content is None and caption is not None and caption.exists:
+            dropped = set(item.drop)
+            kept = [tag for tag in caption.tags if tag not in dropped]
+            text = caption.text if len(kept) == len(caption.tags) else join_tags(kept, caption.separator)
+            content = text.encode("utf-8")
+        if content is None:
+            return
+        if path.exists():
+            name = target.relative_to(self._names.folder).as_posix()
+            current = path.read_bytes()
+            ours = hashlib.sha256(current).hexdigest() == self._names.captions.get(name)
+            if not ours or current == content:
+                return
+        write_bytes(path, content)
+        self._names.remember_caption(target, content)
+
+
+def _caption(path: Path, report: CropReport) -> Caption | None:
+    try:
+        return read_caption(path)
+    except InputError as error:
+        report.notes.append(Note(path, str(error)))
+        return None

@@ -100,7 +100,8 @@ def run_config(project: Project, steps: int) -> RunConfig:
 
 
 def _pictures(out: Path, character: world.Character, new_job: NewJob) -> Project:
-    from lib_dsm.cropping.plan import CropOptions, plan_crops, plan_picture
+    from lib_dsm.cropping.plan import CropOptions, plan_picture
+    from lib_dsm.cropping.propose import plan_crops
     from lib_dsm.cropping.write import write_plan
     from lib_dsm.dataset.pictures import picture_size
     from lib_dsm.dataset.project import create_project

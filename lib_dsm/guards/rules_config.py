@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator
 
 from lib_dsm import options
+from lib_dsm.dataset.one_sided import one_sided
 from lib_dsm.guards.facts import RunFacts
 from lib_dsm.guards.finding import Finding, Severity
 from lib_dsm.guards.telling import some
@@ -20,11 +20,6 @@ USUAL_VECTORS = 16
 ADVISED_VECTORS = ((2, 3), (16, 24))  # from, to: what one guide or another found good
 FULL_HASH = 10  # digits of a checkpoint's SHA-256 that embeddings keep; the eight of old files are another hash
 _MOST = {name: spec.maximum or 0 for name, spec in options.specs(RunConfig).items()}
-_ONE_SIDED = re.compile(
-    r"^(heterochromia|eyepatch|monocle|side ponytail|one side up|one eye covered|split-color hair)$"
-    r"|^(single|asymmetrical|mismatched|uneven) |^(mole|scar|tattoo) (on|under|above|across|over) |over one eye"
-    r"|^(mechanical|prosthetic|cybernetic) (arm|leg|hand|eye)$|^(left|right)\b|\b(left|right)$|^clothes writing$"
-)
 
 
 def template_without_name(facts: RunFacts) -> Iterator[Finding]:
@@ -204,9 +199,8 @@ def flipped_asymmetry(facts: RunFacts) -> Iterator[Finding]:
         return
     counts: dict[str, int] = {}
     for picture in facts.plan.pictures:
-        for tag in {tag.strip().lower().replace("_", " ") for tag in picture.tags}:
-            if _ONE_SIDED.search(tag):
-                counts[tag] = counts.get(tag, 0) + 1
+        for tag in one_sided(picture.tags):
+            counts[tag] = counts.get(tag, 0) + 1
     if counts:
         most = sorted(counts, key=lambda tag: (-counts[tag], tag))
         told = some([f"{tag} ({counts[tag]})" for tag in most])

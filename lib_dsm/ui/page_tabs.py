@@ -9,8 +9,8 @@ from lib_dsm.ui.parts import Page
 def build_crop(page: Page) -> None:
     """The place of the page for cropping."""
     page.intro(
-        "Every picture gets a frame that you can move: drag it, pull a corner, or use the arrow keys. <b>Enter</b> "
-        "takes it and goes on. Originals stay as they are; the crops go to <b>DATASET_IMGS</b>."
+        "Every picture gets frames proposed that you can move: drag, pull, or use the arrow keys. <b>Enter</b> "
+        "confirms and goes on, <b>?</b> shows the keys. Originals stay as they are; crops go to <b>DATASET_IMGS</b>."
     )
     compat.html(messages.place("crop"), "dsm_crop_page")
     compat.html(messages.job_place("crop"), "dsm_crop_panel")

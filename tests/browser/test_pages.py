@@ -68,6 +68,8 @@ def test_cropping_by_keyboard_and_mouse(open_page, project, shots):
     open_project(page, project)
     tab(page, "Crop")
     page.wait_for_selector("#dsm_crop_stage .dsm-frame")
+    page.click("#dsm_crop_mode_center")
+    page.wait_for_selector("#dsm_crop_stage .dsm-frame-label:has-text('200×200')")
     box = "() => document.querySelector('#dsm_crop_side dl').innerText.replace(/\\s+/g, ' ')"
     assert "Frame 200×200" in page.evaluate(box)
     label = page.locator("#dsm_crop_stage .dsm-frame").first

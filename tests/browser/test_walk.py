@@ -31,9 +31,11 @@ def test_from_pictures_to_an_embedding(open_page, pictures, tmp_path, shots):
     page.fill("#dsm_crop_width", "64")
     page.fill("#dsm_crop_height", "64")
     page.press("#dsm_crop_height", "Tab")
-    page.wait_for_selector("#dsm_crop_write:has-text('crops')")
+    page.wait_for_selector("#dsm_crop_strip .dsm-badge:has-text('proposed 2')")
     page.click("#dsm_crop_take")
     page.screenshot(path=shots / "walk-2-crop.png")
+    page.click("#dsm_crop_accept")
+    page.wait_for_selector("#dsm_crop_counts:has-text('9 of 9 confirmed')")
     page.click("#dsm_crop_write")
     assert ended(page, "dsm_crop_panel") == "done"
     crops = list((project / "DATASET_IMGS").glob("*.png"))

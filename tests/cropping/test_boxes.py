@@ -66,5 +66,5 @@ def test_the_edge_that_is_padded_gives_the_colour() -> None:
     pixels = np.full((20, 20, 3), (10, 200, 30), np.uint8)
     pixels[:, 5:15] = np.random.default_rng(0).integers(0, 255, (20, 10, 3))
     image = Image.fromarray(pixels)
-    assert edge_color(image, (-5, 0, 25, 20)) == (10, 200, 30)
-    assert edge_color(image, (0, -5, 20, 25)) is None
+    assert edge_color(image, (True, False, True, False)) == (10, 200, 30)
+    assert edge_color(image, (False, True, False, True)) is None

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lib_dsm.cropping.plan import CropOptions, CropPlan, plan_crops, plan_picture
+from lib_dsm.cropping.plan import CropOptions, CropPlan, plan_picture
+from lib_dsm.cropping.propose import plan_crops
 from lib_dsm.cropping.write import CropReport, crop_folder, write_plan
 from lib_dsm.dataset.captions import read_caption
 from lib_dsm.dataset.pictures import read_picture
@@ -197,14 +198,15 @@ def test_an_output_folder_inside_is_not_cropped_again(tmp_path: Path) -> None:
 
 
 def test_a_stop_keeps_what_is_written(tmp_path: Path) -> None:
-    for name in "abc":
-        save(tmp_path / "in", f"{name}.png")
+    for number in range(40):
+        save(tmp_path / "in", f"{number}.png")
     plan = plan_crops(tmp_path / "in", CropOptions(width=16, height=16))
     job = Job("crop", watcher=lambda job: job.cancel())
     with pytest.raises(Cancelled):
         write_plan(plan, tmp_path / "in", tmp_path / "out", CropOptions(), job)
     report = write_plan(plan, tmp_path / "in", tmp_path / "out", CropOptions())
-    assert names(report.skipped) == ["a.png"] and names(report.written) == ["b.png", "c.png"]
+    assert report.skipped and len(report.written) > 5 and not report.notes
+    assert names(report.skipped + report.written) == [f"{number}.png" for number in range(40)]
 
 
 def test_a_plan_is_saved_changed_and_written(tmp_path: Path) -> None:
@@ -280,7 +282,7 @@ def test_a_record_that_leads_elsewhere_is_not_believed(tmp_path: Path, name: obj
     save(tmp_path / "elsewhere", "a.png")
     crop(tmp_path)
     record = tmp_path / "out/.dsm/crops.jsonl"
-    entry = json.loads(record.read_bytes().strip())
+    entry = json.loads(record.read_bytes().strip().split(b"\n")[0])
     record.write_text(json.dumps({**entry, "name": f"{tmp_path}/elsewhere/a.png" if "{" in str(name) else name}))
     report = crop(tmp_path)
     assert names(report.written) == ["a-2.png"] and not report.skipped

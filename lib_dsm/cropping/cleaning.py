@@ -1,0 +1,191 @@
+"""What a set had better be without: pictures that are nearly another one, blurred, too small, too long, or mostly text.
+
+All is measured on the pictures alone and is a proposal with its number; a person looks and decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lib_dsm.cropping.pool import in_parallel
+from lib_dsm.dataset.captions import caption_path, shared_captions
+from lib_dsm.dataset.history import Outcome, apply, removal
+from lib_dsm.dataset.looks import Alike, alike, look
+from lib_dsm.dataset.pictures import read_picture
+from lib_dsm.errors import DsmError, InputError
+from lib_dsm.files import inside
+from lib_dsm.jobs import Job
+from lib_dsm.options import option
+
+DUPLICATE, BLURRED, SMALL, LONG, TEXT, BROKEN = KINDS = ("duplicate", "blurred", "small", "long", "text", "broken")
+
+_LOOKED_AT = 512  # pixels of the longer side; blur is judged at one scale, whatever a camera's pixels are
+_ROW = 8  # pixels of a block
+_READABLE = 128  # pixels of the shorter side from which on small things can be told from writing
+_EDGE = 60.0  # levels across a pixel that are as hard as printed letters have them
+_INKED = (0.08, 0.6)  # shares of a block's pixels on hard edges that writing has
+
+
+@dataclass(frozen=True)
+class CleanOptions:
+    """What counts as what."""
+
+    small: int = option(384, "Shorter side in pixels below which a picture is too small", minimum=1, maximum=8192)
+    long: float = option(3.0, "How many times longer than wide is extreme", minimum=1.1, maximum=100)
+    sharpness: float = option(
+        10.0, "Levels a pixel by which its hardest edges change, below which it is blurred", minimum=0, maximum=255
+    )
+    text: float = option(0.15, "Share that looks like writing from which on it is mostly text", minimum=0.01, maximum=1)
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """What is wrong with one picture: `kind` of `KINDS`, and a sentence with the number. `like` is the better one that
+    a duplicate is nearly equal to."""
+
+    path: Path
+    kind: str
+    text: str
+    like: Path | None = None
+
+
+@dataclass
+class Findings:
+    """The flaws, picture by picture in the set's order, and what each picture's size is."""
+
+    flaws: list[Flaw] = field(default_factory=list)
+    sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
+
+
+def find_flaws(pictures: Sequence[Path], options: CleanOptions, job: Job | None = None) -> Findings:
+    """Measure all pictures; each is read once, small.
+
+    Raises:
+        Cancelled: the job was stopped.
+    """
+    found = Findings()
+    looks: dict[Path, bytes] = {}
+    sharp: dict[Path, float] = {}
+    for number, (path, measured) in enumerate(in_parallel(_measure, pictures), 1):
+        if isinstance(measured, DsmError):
+            found.flaws.append(Flaw(path, BROKEN, measured.problem))
+        else:
+            found.sizes[path], looks[path], sharp[path] = measured.size, measured.look, measured.sharpness
+            found.flaws += _of_one(path, measured, options)
+        if job is not None:
+            job.progress(number, len(pictures), path.name)
+            job.check()
+    found.flaws += _duplicates(alike(looks), found.sizes, sharp)
+    order = {path: index for index, path in enumerate(pictures)}
+    found.flaws.sort(key=lambda flaw: (order[flaw.path], KINDS.index(flaw.kind)))
+    return found
+
+
+def set_aside(folder: Path, names: Sequence[str], job: Job | None = None) -> Outcome:
+    """Move pictures with their captions out of a set, as one act of the folder's history that can be undone.
+
+    Raises:
+        InputError: one of them is not there.
+        BusyError, StorageError: as `history.apply`.
+    """
+    paths = []
+    for name in names:
+        path = folder / name
+        inside(path, folder)
+        if not path.is_file():
+            raise InputError(f"There is no picture {name} in {folder}.", "Look at the list again.")
+        paths.append(path)
+    shared = {note.path for note in shared_captions(sorted(path for path in folder.iterdir() if path.is_file()))}
+    moves = []
+    for path in paths:
+        caption = path.with_suffix(".no-caption") if path in shared else caption_path(path)
+        moves += removal(path, caption, folder)
+    count = len(paths)
+    return apply(folder, f"set {count} picture{'s' * (count != 1)} aside", [], job, moves)
+
+
+def sharpness(image: Image.Image) -> float:
+    """How hard the hardest edges of an RGB picture are: levels of brightness a pixel, the 99.5th percentile, 0 to 255.
+
+    Only the hardest count, so that a sharp figure before a soft ground, or a drawing's plain areas, are not blurred.
+    """
+    grey = _grey(image)
+    steps = np.maximum(np.abs(np.diff(grey, axis=1))[:-1], np.abs(np.diff(grey, axis=0))[:, :-1])
+    return float(np.percentile(steps, 99.5)) if steps.size else 0.0
+
+
+def text_share(image: Image.Image) -> float:
+    """The share of an RGB picture that looks like rows of writing, 0 to 1.
+
+    Writing is many hard edges close together on two levels only: blocks that have them, with such blocks beside them in
+    their row. Hatching and foliage have them too, so it is a hint.
+    """
+    grey = _grey(image)
+    hard = np.abs(np.diff(grey, axis=1)) > _EDGE
+    rows, columns = hard.shape[0] // _ROW, hard.shape[1] // _ROW
+    if not rows or not columns:
+        return 0.0
+    cut = hard[: rows * _ROW, : columns * _ROW].reshape(rows, _ROW, columns, _ROW)
+    levels = grey[: rows * _ROW, : columns * _ROW].reshape(rows, _ROW, columns, _ROW)
+    share = cut.mean(axis=(1, 3))
+    low, high = levels.min(axis=(1, 3), keepdims=True), levels.max(axis=(1, 3), keepdims=True)
+    middle = np.abs(levels - (low + high) / 2) < (high - low) / 6
+    written = (share > _INKED[0]) & (share < _INKED[1]) & (middle.mean(axis=(1, 3)) < 0.3)
+    beside = np.zeros_like(written)
+    beside[:, 1:-1] = written[:, :-2] & written[:, 2:]
+    return float((written & beside).mean())
+
+
+@dataclass(frozen=True)
+class _Measured:
+    size: tuple[int, int]
+    look: bytes
+    sharpness: float
+    text: float
+
+
+def _measure(path: Path) -> _Measured | DsmError:
+    try:
+        picture = read_picture(path, max_side=_LOOKED_AT)
+    except DsmError as error:
+        return error
+    return _Measured(picture.size, look(picture.image), sharpness(picture.image), text_share(picture.image))
+
+
+def _of_one(path: Path, measured: _Measured, options: CleanOptions) -> list[Flaw]:
+    width, height = measured.size
+    flaws = []
+    longer = max(measured.size) / min(measured.size)
+    if measured.sharpness < options.sharpness:
+        flaws.append(Flaw(path, BLURRED, f"Its hardest edges change by {measured.sharpness:.0f} levels a pixel."))
+    if min(measured.size) < options.small:
+        flaws.append(Flaw(path, SMALL, f"It has {width}×{height} pixels."))
+    if longer >= options.long:
+        flaws.append(Flaw(path, LONG, f"It is {longer:.1f} times as long as wide."))
+    if measured.text >= options.text and min(measured.size) >= _READABLE:
+        flaws.append(Flaw(path, TEXT, f"{100 * measured.text:.0f} % of it looks like writing."))
+    return flaws
+
+
+def _duplicates(found: Alike, sizes: dict[Path, tuple[int, int]], sharp: dict[Path, float]) -> list[Flaw]:
+    """All but the best of each group of nearly equal pictures: the one of most pixels, then the sharpest."""
+
+    def worth(path: Path) -> tuple[int, float, str]:
+        return sizes[path][0] * sizes[path][1], sharp[path], str(path)
+
+    flaws: dict[Path, Flaw] = {}
+    for one, other, share in found.pairs:
+        worse, better = sorted((one, other), key=worth)
+        if worse not in flaws:
+            flaws[worse] = Flaw(worse, DUPLICATE, f"{100 * share:.0f} % like {better.name}, which is kept.", better)
+    return list(flaws.values())
+
+
+def _grey(image: Image.Image) -> NDArray[np.float32]:
+    return np.asarray(image.convert("L"), dtype=np.float32)

@@ -1,0 +1,187 @@
+"""The Crop page as a person uses it: proposals, frames, zoom, states that survive, writing, taking back, cleaning."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+from lib_dsm.cropping.plan import CropPlan
+from lib_dsm.dataset.training_sizes import lost_share, training_size
+from tests.browser.helpers import ended, open_project, tab
+from tests.cropping.test_cleaning import drawing
+from tests.cropping.test_proposals import figure, noise
+
+FACTS = "() => document.querySelector('#dsm_crop_side dl').innerText.replace(/\\s+/g, ' ')"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A project with a figure on white, a long picture, a large one, a one-sided character and a copy."""
+    imgs = tmp_path / "set" / "IMGS"
+    imgs.mkdir(parents=True)
+    figure(Image.new("RGB", (300, 600), "white"), (120, 60, 180, 580)).save(imgs / "1 figure.png")
+    (imgs / "1 figure.txt").write_text("1girl, full body, shoes, smile", "utf-8")
+    noise((900, 300)).save(imgs / "2 long.jpg")
+    drawing(3, (1500, 1000)).save(imgs / "3 large.png")
+    drawing(4, (200, 180)).save(imgs / "4 odd.png")
+    (imgs / "4 odd.txt").write_text("heterochromia", "utf-8")
+    drawing(3, (1500, 1000)).resize((750, 500)).save(imgs / "5 copy.png")
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def crop_page(open_page, folder):
+    def make(**how):
+        page = open_page(**how)
+        open_project(page, folder)
+        tab(page, "Crop")
+        page.wait_for_selector("#dsm_crop_counts:has-text('of 5 confirmed')")
+        page.wait_for_selector("#dsm_crop_strip .dsm-badge:has-text('proposed') >> nth=4")
+        page.focus(".dsm-page-crop")
+        return page
+
+    return make
+
+
+def facts(page, text: str) -> None:
+    page.wait_for_function(f"(text) => ({FACTS})().includes(text)", arg=text)
+
+
+def test_proposals_are_reviewed_written_and_taken_back(crop_page, folder, shots):
+    before = {path.name: path.read_bytes() for path in (folder / "IMGS").iterdir()}
+    page = crop_page()
+    assert "0 crops" in page.inner_text("#dsm_crop_write") and page.is_disabled("#dsm_crop_write")
+    facts(page, "Frame 600×600")
+    page.screenshot(path=shots / "crop-padded.png")
+    page.keyboard.press("3")  # portrait and body
+    page.wait_for_function("document.querySelectorAll('#dsm_crop_stage .dsm-frame').length === 2")
+    page.wait_for_selector("#dsm_crop_side .dsm-crop-tags input:checked >> nth=1")
+    page.screenshot(path=shots / "crop-portrait.png")
+    page.click("#dsm_crop_side .dsm-crop-tags label:has-text('shoes')")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Enter")
+    facts(page, "2 of 5")
+    assert page.locator("#dsm_crop_stage .dsm-frame").count() == 2
+    page.keyboard.press("s")
+    page.wait_for_selector("#dsm_crop_strip [data-state=skipped]")
+    page.keyboard.press("PageDown")
+    page.keyboard.press("PageDown")
+    facts(page, "4 of 5")
+    page.keyboard.press("m")
+    page.wait_for_selector("#dsm_over .dsm-toast:has-text('heterochromia')")
+    page.wait_for_selector("#dsm_crop_stage .dsm-frame.dsm-enlarged")
+    page.wait_for_function("!document.querySelector('#dsm_crop_counts').innerText.startsWith('Looking')")
+    page.reload()
+    tab(page, "Crop")
+    page.wait_for_selector("#dsm_crop_counts:has-text('1 of 5 confirmed')")
+    assert page.locator("#dsm_crop_strip [data-state=skipped]").count() == 1
+    page.click("#dsm_crop_accept")
+    page.wait_for_selector("#dsm_crop_counts:has-text('4 of 5 confirmed')")
+    plan = CropPlan.load(folder / ".dsm" / "crop-plan.json")
+    assert {item.source for item in plan.due()} == {name for name in before if name[0] != "2" and "txt" not in name}
+    page.click("#dsm_crop_write")
+    assert ended(page, "dsm_crop_panel") == "done"
+    out = folder / "DATASET_IMGS"
+    assert (out / "1 figure-portrait.txt").read_text("utf-8") == "1girl, shoes, smile"
+    assert (out / "1 figure-body.txt").read_text("utf-8") == "1girl, full body, shoes, smile"
+    assert not list(out.glob("2 long*")) and len(list(out.glob("*.png"))) == 5
+    page.click("#dsm_crop_back")
+    page.click("#dsm_over .dsm-dialog .dsm-primary")
+    page.wait_for_selector("#dsm_over .dsm-toast:has-text('take back 5 crops')")
+    assert not list(out.glob("*.png"))
+    assert {path.name: path.read_bytes() for path in (folder / "IMGS").iterdir() if path.is_file()} == before
+
+
+def test_frames_zoom_and_snap(crop_page, shots):
+    page = crop_page()
+    page.keyboard.press("PageDown")
+    page.keyboard.press("PageDown")
+    page.keyboard.press("5")
+    facts(page, "Frame 1000×1000")
+    stage = page.locator("#dsm_crop_stage").bounding_box()
+    middle = stage["x"] + stage["width"] / 2, stage["y"] + stage["height"] / 2
+    image = page.locator("#dsm_crop_stage > img")
+    fitted = image.bounding_box()
+    page.mouse.move(*middle)
+    page.mouse.wheel(0, -400)
+    page.wait_for_function("(width) => document.querySelector('#dsm_crop_stage > img').offsetWidth > 2 * width",
+                           arg=fitted["width"])  # fmt: skip
+    zoomed = image.bounding_box()
+    # What is under the pointer stays there.
+    for box in (fitted, zoomed):
+        assert abs((middle[0] - box["x"]) / box["width"] - 0.5) < 0.02
+    page.keyboard.press("0")
+    page.wait_for_function("(width) => document.querySelector('#dsm_crop_stage > img').offsetWidth < 1.1 * width",
+                           arg=fitted["width"])  # fmt: skip
+    page.keyboard.press("g")
+    handle = page.locator(".dsm-frame.dsm-current .dsm-handle[data-corner=e]").bounding_box()
+    page.mouse.move(handle["x"] + 7, handle["y"] + 7)
+    page.mouse.down()
+    page.mouse.move(handle["x"] - 180, handle["y"] + 7, steps=4)
+    page.mouse.up()
+    page.wait_for_function(f"!({FACTS})().includes('Becomes 512×512')")
+    size = page.evaluate(f"({FACTS})().match(/Becomes (\\d+)×(\\d+)/).slice(1).map(Number)")
+    assert size[0] % 64 == size[1] % 64 == 0 and size[0] < size[1] and size[0] * size[1] <= 512 * 512
+    facts(page, f"Trained at {size[0]}×{size[1]}, all of it")
+    page.keyboard.press("b")
+    page.wait_for_selector("#dsm_crop_stage .dsm-kept:has-text('cut away')")
+    page.screenshot(path=shots / "crop-kept.png")
+
+
+def test_the_page_tells_training_sizes_as_the_trainer_does(crop_page):
+    page = crop_page()
+    sizes = [
+        (300, 600),
+        (900, 300),
+        (1500, 1000),
+        (200, 180),
+        (512, 512),
+        (517, 700),
+        (63, 900),
+        (3000, 2111),
+        (640, 90),
+    ]
+    call = "(sizes) => sizes.map((size) => DSM.frames.trainingSize(size, [512, 512], 64))"
+    found = page.evaluate(call, [list(size) for size in sizes])
+    known = [training_size(size, (512, 512), 64, True, False) for size in sizes]
+    assert [tuple(size) if size else None for size in found] == known
+    lost = page.evaluate("DSM.frames.lostShare([900, 300], [640, 192])")
+    assert lost == pytest.approx(lost_share((900, 300), (640, 192)))
+    page.click("#dsm_crop_buckets")
+    page.wait_for_selector(".dsm-crop-table tbody tr >> nth=2")
+
+
+def test_cleaning_sets_aside_and_brings_back(crop_page, folder, shots):
+    page = crop_page()
+    page.click("#dsm_crop_clean")
+    page.wait_for_selector("#dsm_clean_list .dsm-clean-item:has-text('5 copy.png'):has-text('3 large.png')")
+    page.screenshot(path=shots / "crop-clean.png")
+    assert page.inner_text("#dsm_clean_aside") == "Set 1 picture aside"
+    page.click("#dsm_clean_aside")
+    page.wait_for_selector("#dsm_crop_counts:has-text('of 4 confirmed')")
+    assert not (folder / "IMGS" / "5 copy.png").exists() and (folder / "IMGS/.dsm/removed/5 copy.png").is_file()
+    page.click("#dsm_clean_undo")
+    page.wait_for_selector("#dsm_crop_counts:has-text('of 5 confirmed')")
+    assert (folder / "IMGS" / "5 copy.png").is_file()
+
+
+def test_a_decision_is_on_the_disk_at_once(crop_page, folder):
+    page = crop_page()
+    page.keyboard.press("Enter")
+    facts(page, "2 of 5")
+    page.wait_for_function("!document.querySelector('#dsm_crop_counts').innerText.startsWith('Looking')")
+    page.wait_for_timeout(600)
+    saved = json.loads((folder / ".dsm" / "crop-plan.json").read_text("utf-8"))
+    assert {picture["source"]: picture["state"] for picture in saved["pictures"]}["1 figure.png"] == "confirmed"
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (1280, "dark"), (1920, "light"), (1920, "dark")])
+def test_it_can_be_looked_at(crop_page, shots, width, theme):
+    page = crop_page(width=width, theme=theme)
+    page.keyboard.press("PageDown")
+    facts(page, "2 of 5")
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.screenshot(path=shots / f"crop-{width}-{theme}.png")

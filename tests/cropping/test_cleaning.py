@@ -1,0 +1,82 @@
+"""What is found in a set whose flaws are known, and that setting aside loses nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFilter
+
+from lib_dsm.cropping.cleaning import CleanOptions, find_flaws, set_aside, sharpness, text_share
+from lib_dsm.dataset import history
+from lib_dsm.dataset.listing import list_pictures
+from lib_dsm.errors import InputError
+
+OPTIONS = CleanOptions(small=100)
+
+
+def drawing(seed: int, size: tuple[int, int] = (240, 200)) -> Image.Image:
+    random = np.random.default_rng(seed)
+    image = Image.new("RGB", size, tuple(random.integers(120, 255, 3).tolist()))
+    draw = ImageDraw.Draw(image)
+    for _ in range(9):
+        x, y = random.integers(0, size[0] - 40), random.integers(0, size[1] - 40)
+        box = (int(x), int(y), int(x + random.integers(20, 90)), int(y + random.integers(20, 90)))
+        draw.rectangle(box, fill=tuple(random.integers(0, 255, 3).tolist()))
+    return image
+
+
+def writing(size: tuple[int, int] = (300, 300)) -> Image.Image:
+    image = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(image)
+    for line in range(4, size[1], 12):
+        draw.text((4, line), "Lorem ipsum dolor sit amet, consectetur elit, sed do", fill="black")
+    return image
+
+
+def flaws(folder: Path) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for flaw in find_flaws(list_pictures(folder)[0], OPTIONS).flaws:
+        found.setdefault(flaw.path.name, set()).add(flaw.kind)
+    return found
+
+
+def test_each_flaw_is_found_and_nothing_else(tmp_path: Path) -> None:
+    drawing(1).save(tmp_path / "good.png")
+    drawing(2).save(tmp_path / "other.png")
+    drawing(1, (240, 200)).resize((120, 100)).save(tmp_path / "copy.jpg", quality=80)
+    drawing(3).filter(ImageFilter.GaussianBlur(9)).save(tmp_path / "soft.png")
+    drawing(4, (90, 80)).save(tmp_path / "tiny.png")
+    drawing(5, (800, 200)).save(tmp_path / "banner.png")
+    writing().save(tmp_path / "page.png")
+    (tmp_path / "broken.png").write_text("no picture")
+    assert flaws(tmp_path) == {
+        "copy.jpg": {"duplicate"}, "soft.png": {"blurred"}, "tiny.png": {"small"}, "banner.png": {"long"},
+        "page.png": {"text"}, "broken.png": {"broken"},
+    }  # fmt: skip
+    (flaw,) = [flaw for flaw in find_flaws(list_pictures(tmp_path)[0], OPTIONS).flaws if flaw.kind == "duplicate"]
+    assert flaw.like == tmp_path / "good.png" and "good.png" in flaw.text
+
+
+def test_measures_order_pictures_as_the_eye_does() -> None:
+    sharp = drawing(7)
+    blurred = [sharpness(sharp.filter(ImageFilter.GaussianBlur(radius))) for radius in (1, 3, 9)]
+    assert sharpness(sharp) > blurred[0] > blurred[1] > blurred[2]
+    half = drawing(7, (300, 300))
+    half.paste(writing().crop((0, 0, 300, 150)), (0, 0))
+    assert text_share(writing()) > text_share(half) > text_share(drawing(7, (300, 300)))
+
+
+def test_setting_aside_can_be_undone(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "b.jpg"):
+        drawing(1).save(tmp_path / name)
+    (tmp_path / "a.txt").write_text("tags")
+    (tmp_path / "b.txt").write_text("of both")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    set_aside(tmp_path, ["a.png", "b.png"])
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["b.jpg", "b.txt"]
+    assert (tmp_path / ".dsm/removed/a.txt").read_text() == "tags"
+    history.undo(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    for bad in ("gone.png", "../x.png"):
+        with pytest.raises(InputError):
+            set_aside(tmp_path, [bad])
