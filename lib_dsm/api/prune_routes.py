@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from lib_dsm import options
@@ -10,7 +11,6 @@ from lib_dsm.api.http import Call, Route
 from lib_dsm.api.plain import plain
 from lib_dsm.api.service import ConflictError, Service
 from lib_dsm.dataset import history
-from lib_dsm.dataset.history import Move
 from lib_dsm.errors import InputError
 from lib_dsm.pruning import character
 from lib_dsm.pruning.prune import Plan, PruneOptions, plan_prune, scope
@@ -137,21 +137,18 @@ def remove_pictures(service: Service, call: Call) -> Any:
     """
     folder = service.folder(call.text("folder"))
     index, _ = service.indexes.get(folder, now=True)
-    leaving: dict[str, list[int]] = {}  # rows by their caption
+    leaving: dict[Path, list[Path]] = {}
+    owners: dict[Path, int] = {}
     names = set(call.texts("pictures"))
     for name in sorted(names):
         row = index.rows.get(name)
         if row is None:
             raise InputError(f"There is no picture {name} in {folder}.", "Look at the list again.")
-        leaving.setdefault(index.caption_name(row), []).append(row)
-    moves: dict[str, Move] = {}  # by where they lead
-    for caption, rows in leaving.items():
-        files = [index.picture(row) for row in rows]
-        if len(rows) == len(index.owners[caption]):
-            files.append(index.caption_path(rows[0]))
-        moves.update({move.to: move for move in history.removal(files, folder, moves)})
+        caption = index.caption_path(row)
+        leaving.setdefault(caption, []).append(index.picture(row))
+        owners[caption] = len(index.owners[index.caption_name(row)])
     title = f"take {len(names)} picture{'s' * (len(names) != 1)} out of the set"
-    outcome = history.apply(folder, title, [], moves=moves.values())
+    outcome = history.apply(folder, title, [], moves=history.removals(leaving, owners, folder))
     service.indexes.ours(folder)
     return {**tell(outcome), "folder": str(folder / history.REMOVED)}
 

@@ -100,4 +100,7 @@ def _present(names: Names) -> list[tuple[Made, Path]]:
 
 
 def _moves(out: Path, paths: Iterable[Path]) -> list[Move]:
-    return [move for path in paths for move in history.removal(path, caption_path(path), out)]
+    moves: dict[str, Move] = {}  # by where they lead
+    for path in paths:
+        moves.update({move.to: move for move in history.removal([path, caption_path(path)], out, moves)})
+    return list(moves.values())

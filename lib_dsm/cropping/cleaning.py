@@ -5,6 +5,7 @@ All is measured on the pictures alone and is a proposal with its number; a perso
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lib_dsm.cropping.pool import in_parallel
-from lib_dsm.dataset.captions import caption_path, shared_captions
-from lib_dsm.dataset.history import Outcome, apply, removal
+from lib_dsm.dataset.captions import caption_path
+from lib_dsm.dataset.history import Outcome, apply, removals
+from lib_dsm.dataset.listing import list_pictures
 from lib_dsm.dataset.looks import Alike, alike, look
 from lib_dsm.dataset.pictures import read_picture
 from lib_dsm.errors import DsmError, InputError
@@ -94,19 +96,16 @@ def set_aside(folder: Path, names: Sequence[str], job: Job | None = None) -> Out
         InputError: one of them is not there.
         BusyError, StorageError: as `history.apply`.
     """
-    paths = []
-    for name in names:
+    leaving: dict[Path, list[Path]] = {}
+    for name in dict.fromkeys(names):
         path = folder / name
         inside(path, folder)
         if not path.is_file():
             raise InputError(f"There is no picture {name} in {folder}.", "Look at the list again.")
-        paths.append(path)
-    shared = {note.path for note in shared_captions(sorted(path for path in folder.iterdir() if path.is_file()))}
-    moves = []
-    for path in paths:
-        caption = path.with_suffix(".no-caption") if path in shared else caption_path(path)
-        moves += removal(path, caption, folder)
-    count = len(paths)
+        leaving.setdefault(caption_path(path), []).append(path)
+    owners = Counter(map(caption_path, list_pictures(folder)[0]))
+    count = sum(map(len, leaving.values()))
+    moves = removals(leaving, owners, folder)
     return apply(folder, f"set {count} picture{'s' * (count != 1)} aside", [], job, moves)
 
 

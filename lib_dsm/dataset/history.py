@@ -22,7 +22,7 @@ import contextlib
 import datetime
 import json
 import os
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -168,6 +168,15 @@ def removal(files: Iterable[Path], folder: Path, taken: Container[str] = ()) -> 
         if not any(move.to in taken or (folder / move.to).exists() for move in moves):
             return moves
         number += 1
+
+
+def removals(leaving: Mapping[Path, Sequence[Path]], owners: Mapping[Path, int], folder: Path) -> list[Move]:
+    """The moves that take pictures (by their captions) out of the set, each caption with the last of its `owners`."""
+    moves: dict[str, Move] = {}  # by where they lead
+    for caption, pictures in leaving.items():
+        files = [*pictures, *([caption] if len(pictures) >= owners[caption] else [])]
+        moves.update({move.to: move for move in removal(files, folder, moves)})
+    return list(moves.values())
 
 
 def apply(
