@@ -114,6 +114,25 @@ def test_existing_captions(tmp_path: Path, tagger_folder: Path, how: str, expect
     assert (tmp_path / "a.txt").read_bytes() == raw and (tmp_path / "empty.txt").read_bytes() == b""
 
 
+def test_a_caption_written_meanwhile_is_skipped_too(
+    pictures: Path, tagger_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Tagger.scores
+
+    def writing(tagger: Tagger, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        (pictures / "it's blue.txt").write_text("by hand", "utf-8")
+        (pictures / "wide.red.txt").write_text("\n", "utf-8")
+        return original(tagger, batch)
+
+    monkeypatch.setattr(Tagger, "scores", writing)
+    assert run(pictures, tagger_folder) == {
+        "written": ["red 猫.PNG", "wide.red.png"],
+        "skipped": ["it's blue.jpg"],
+        "failed": [],
+    }
+    assert caption(pictures / "it's blue.jpg") == ["by hand"]
+
+
 def test_a_stop_loses_nothing_and_a_second_run_goes_on(tmp_path: Path, tagger_folder: Path) -> None:
     for number in range(7):
         save(tmp_path / f"{number}.png", f"rgb(255, 0, {number})")
