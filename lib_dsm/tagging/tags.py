@@ -25,7 +25,6 @@ KAOMOJI = frozenset(
 
 _MCUT_CHARACTER_FLOOR = 0.15
 _TO_ESCAPE = re.compile(r"[\\()]")
-_WEIGHTED = re.compile(r"\((.*):\d+(?:\.\d+)?\)", re.DOTALL)
 _NEVER = LEVELS + 1
 
 
@@ -214,14 +213,9 @@ def merge(existing: Sequence[str], new: Sequence[str], on_existing: str) -> list
     """
     if on_existing == "replace":
         return list(new)
-    known = {_bare_key(tag) for tag in existing}
-    added = [tag for tag in new if _bare_key(tag) not in known]
+    known = {tag_key(tag) for tag in existing}
+    added = [tag for tag in new if tag_key(tag) not in known]
     return [*added, *existing] if on_existing == "prepend" else [*existing, *added]
-
-
-def _bare_key(tag: str) -> str:
-    weighted = _WEIGHTED.fullmatch(tag)
-    return tag_key(weighted[1] if weighted else tag)
 
 
 def _patterns(tags: Iterable[str]) -> list[TagPattern]:
