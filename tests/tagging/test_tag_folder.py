@@ -253,6 +253,23 @@ def test_the_tagger_goes_or_stays(pictures: Path, tagger_folder: Path) -> None:
     assert len(shelf) == 0 and kept.device == "CPU"
 
 
+def test_a_run_does_not_take_the_tagger_from_another(pictures: Path, tagger_folder: Path) -> None:
+    """One picture, and the person's own unloading, in the midst of a folder: nothing is loaded anew."""
+    shelf, options = Shelf(), TagOptions(model=str(tagger_folder), batch=1)
+    during: list[Tagger] = []
+
+    def meanwhile(job: Job) -> None:
+        if job.done and not during:
+            during.append(shelf.tagger(tagger_folder, None, None))
+            save(pictures / "inside" / "other.png", "lime")
+            tag_picture(pictures / "inside" / "other.png", options, pictures / "other cache", shelf)
+            assert shelf.clear() == 0
+            assert len(shelf) == 1 and shelf.tagger(tagger_folder, None, None) is during[0]
+
+    report = tag_folder(pictures, options, pictures / "cache", Job("tag", watcher=meanwhile), shelf=shelf)
+    assert len(report.written) == 3 and during and len(shelf) == 0
+
+
 def test_memory_that_does_not_do_halves_the_batch_once(tagger_folder: Path) -> None:
     """A network that takes no more than two pictures at a time, as one short of memory."""
     tagger = Tagger(tagger_folder)
