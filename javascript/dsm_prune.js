@@ -19,7 +19,7 @@
         ["k", "change the tag's kind"],
         ["c", "prune the character: proposals with reasons"],
         ["e", "edit captions: replace, add, merge, sort …"],
-        ["Delete", "remove the selected tags from the pictures shown"],
+        ["Delete", "remove the selected tags from the pictures selected, or else from those shown"],
         ["← →", "the picture before, the picture after"],
         ["Space", "select the picture, or take it back"],
         ["Ctrl+A", "select all pictures shown"],
@@ -99,8 +99,8 @@
         const thumbs = h("div", {class: "dsm-shelf", id: "dsm_prune_thumbs"});
         const foot = h("div", {class: "dsm-pager", id: "dsm_prune_total"});
         const said = h("span", {class: "dsm-subdued"});
-        const removeAll = h("button", {class: "dsm-button", id: "dsm_prune_remove_all", onclick: () => remove("")});
-        const removeShown = h("button", {class: "dsm-button", id: "dsm_prune_remove_shown", onclick: () => remove(where())});
+        const removeAll = h("button", {class: "dsm-button", id: "dsm_prune_remove_all", onclick: () => remove(false)});
+        const removeShown = h("button", {class: "dsm-button", id: "dsm_prune_remove_shown", onclick: () => remove(true)});
         const renameButton = button("dsm_prune_rename", "", () => pruning.editDialog(app, "replace", {old: [...selected].map((tag) => tag.replace(/[*?]/g, "\\$&")).join(", "), new: selected.size === 1 ? [...selected][0] : ""}), "Replace…");
         const editButton = button("dsm_prune_edit", "Replace, add, merge, sort … (e)", () => pruning.editDialog(app), "Edit…");
         const addField = h("input", {class: "dsm-field", id: "dsm_prune_add_all", placeholder: "Add tags to all shown", "aria-label": "Add tags to all shown"});
@@ -496,9 +496,10 @@
             if (answer.conflicts.length) toast(`${plural(answer.conflicts.length, "caption")} left alone. ${answer.conflicts[0]}`, "error");
         }
 
-        async function remove(range) {
-            const expect = (range || chosen.size > 1 ? (removeShown.hidden ? removeAll : removeShown) : removeAll).dsmExpect;
-            const scope = range && chosen.size > 1 ? {pictures: [...chosen]} : {where: range};
+        // `part`: only from the pictures selected, or else from those shown.
+        async function remove(part) {
+            const scope = !part ? {} : chosen.size > 1 ? {pictures: [...chosen]} : {where: where()};
+            const expect = (part ? removeShown : removeAll).dsmExpect;
             if (await edit({...scope, remove: [...selected].map(literal)}, expect)) selected.clear();
             drawTags();
             drawAct();
@@ -586,7 +587,7 @@
             "/": () => search.focus(), q: () => query.focus(), ArrowDown: () => moveCursor(1), ArrowUp: () => moveCursor(-1),
             x: () => cursor && toggle(cursor), f: () => cursor && cycleFilter(cursor), F: () => cursor && filterBy(cursor, "without"),
             g: toggleGroups, k: changeKind, e: () => pruning.editDialog(app), h: () => pruning.history(app), m: takeOut,
-            Delete: () => selected.size && remove(where() || (chosen.size > 1 ? "*" : "")), c: () => pruning.character(app),
+            Delete: () => selected.size && remove(Boolean(where()) || chosen.size > 1), c: () => pruning.character(app),
             ArrowLeft: () => choose(currentIndex - 1), ArrowRight: () => choose(currentIndex + 1), " ": toggleCurrent,
             Enter: () => { const image = side.element.querySelector("img"); if (image) image.click(); },
             a: to("#dsm_prune_add"), t: to("#dsm_prune_chips .dsm-chip"),

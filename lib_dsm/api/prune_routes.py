@@ -10,6 +10,7 @@ from lib_dsm.api.http import Call, Route
 from lib_dsm.api.plain import plain
 from lib_dsm.api.service import ConflictError, Service
 from lib_dsm.dataset import history
+from lib_dsm.dataset.history import Move
 from lib_dsm.errors import InputError
 from lib_dsm.pruning import character
 from lib_dsm.pruning.prune import Plan, PruneOptions, plan_prune, scope
@@ -130,20 +131,27 @@ def edit_kinds(service: Service, call: Call) -> Any:
 
 
 def remove_pictures(service: Service, call: Call) -> Any:
-    """Take `pictures` with their captions out of `folder`, to a folder of its own there; it can be undone."""
+    """Take `pictures` with their captions out of `folder`, to a folder of its own there; it can be undone.
+
+    A caption that several pictures share goes with the last of them.
+    """
     folder = service.folder(call.text("folder"))
     index, _ = service.indexes.get(folder, now=True)
-    moves = []
-    for name in call.texts("pictures"):
+    leaving: dict[str, list[int]] = {}  # rows by their caption
+    names = set(call.texts("pictures"))
+    for name in sorted(names):
         row = index.rows.get(name)
         if row is None:
             raise InputError(f"There is no picture {name} in {folder}.", "Look at the list again.")
-        shared = not index.usable[row]
-        caption = index.picture(row).with_suffix(".no-caption") if shared else index.caption_path(row)
-        moves += history.removal(index.picture(row), caption, folder)
-    pictures = len(call.texts("pictures"))
-    title = f"take {pictures} picture{'s' * (pictures != 1)} out of the set"
-    outcome = history.apply(folder, title, [], moves=moves)
+        leaving.setdefault(index.caption_name(row), []).append(row)
+    moves: dict[str, Move] = {}  # by where they lead
+    for caption, rows in leaving.items():
+        files = [index.picture(row) for row in rows]
+        if len(rows) == len(index.owners[caption]):
+            files.append(index.caption_path(rows[0]))
+        moves.update({move.to: move for move in history.removal(files, folder, moves)})
+    title = f"take {len(names)} picture{'s' * (len(names) != 1)} out of the set"
+    outcome = history.apply(folder, title, [], moves=moves.values())
     service.indexes.ours(folder)
     return {**tell(outcome), "folder": str(folder / history.REMOVED)}
 

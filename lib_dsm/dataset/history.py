@@ -22,7 +22,7 @@ import contextlib
 import datetime
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -153,30 +153,21 @@ def recover(folder: Path) -> list[str]:
         return []
 
 
-def originals(folder: Path) -> dict[str, bytes | None]:
-    """What every caption that was ever edited held before its first edit, by its name in the folder.
+def removal(files: Iterable[Path], folder: Path, taken: Container[str] = ()) -> list[Move]:
+    """The moves that take files of one stem, pictures and their caption, out of the set, those that are there.
 
-    Raises:
-        InputError: as `history`.
+    They stay together, under a name that is free for them all and not among `taken`.
     """
-    first: dict[str, bytes | None] = {}
-    for act in history(folder):
-        for change in act.changes:
-            first.setdefault(change.path, change.before)
-    return first
-
-
-def removal(picture: Path, caption: Path, folder: Path) -> list[Move]:
-    """The moves that take a picture and its caption, if there is one, out of the set, under names that are free."""
-    name = picture.relative_to(folder)
-    number, stem = 1, name.with_suffix("").as_posix()
+    found = [path.relative_to(folder) for path in files if path.exists()]
+    number = 1
     while True:
-        target = REMOVED / (stem if number == 1 else f"{stem}-{number}")
-        moves = [(picture, f"{target}{picture.suffix}"), (caption, f"{target}{caption.suffix}")]
-        if not any((folder / to).exists() for _, to in moves):
-            break
+        ending = "" if number == 1 else f"-{number}"
+        moves = [
+            Move(path.as_posix(), f"{REMOVED}/{path.with_suffix('').as_posix()}{ending}{path.suffix}") for path in found
+        ]
+        if not any(move.to in taken or (folder / move.to).exists() for move in moves):
+            return moves
         number += 1
-    return [Move(path.relative_to(folder).as_posix(), to) for path, to in moves if path.exists()]
 
 
 def apply(
@@ -436,11 +427,11 @@ def _recover(folder: Path) -> tuple[dict[str, Outcome], list[str]]:
         if state in _ENDS:
             act = _read(path)
             outcomes[state] = Outcome(act.id, act.title)
+            _remove_parts(folder, act)  # before writing: a new process may have the dead one's number, and its names
             _turn_files(folder, act, state, outcomes[state], None, torn=True)
             end = {"state": _ENDS[state], "captions": len(act.changes), "recovered": _now()}
             _append(path, [end])
             told.append(_recovered(act, state, outcomes[state]))
-            _remove_parts(folder, act)
     for part in _cut_off(folder):
         part.unlink(missing_ok=True)
         told.append("An edit was cut off before it changed anything: all captions are as they were before it.")

@@ -65,9 +65,12 @@ class IndexStore:
 
     def ours(self, folder: Path) -> None:
         """The captions were changed by us: read what changed, without noting it as somebody else's."""
-        before = dict(self._foreign.get(folder, {}))
-        for key in [key for key in self._entries if key[0] == folder]:
-            self.get(folder, key[1], now=True)
+        with self._lock:
+            before = dict(self._foreign.get(folder, {}))
+            known = list(self._entries)
+        for key in known:
+            if key[0] == folder:
+                self.get(folder, key[1], now=True)
         with self._lock:
             self._foreign[folder] = before
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 _ESCAPED = re.compile(r"\\([\\()\[\]{},])")
 _WEIGHTED = re.compile(r"\(([^,]*[^,\s\\][^,]*):\s*(?:\d+\.?\d*|\.\d+)\s*\)", re.DOTALL)
 _SPACE = re.compile(r"[\s_]+")
 _WILD = re.compile(r"\\?[*?]")
-_WILDCARDS = {"*": "(.*)", "?": "(.)"}
 
 
 @lru_cache(maxsize=1 << 18)
@@ -36,42 +35,73 @@ class TagPattern:
     def __init__(self, pattern: str) -> None:
         key = tag_key(pattern)
         is_word = key == "*" or any(character.isalnum() for character in key)
-        expression, end = "", 0
+        pieces, end = [""], 0
+        self._wild = ""  # its wildcards, in order
         for wild in _WILD.finditer(key):
             sign = wild.group()
-            meaning = _WILDCARDS[sign] if is_word and sign in _WILDCARDS else re.escape(sign[-1])
-            expression += re.escape(key[end : wild.start()]) + meaning
+            pieces[-1] += re.escape(key[end : wild.start()])
             end = wild.end()
+            if not is_word or len(sign) > 1:
+                pieces[-1] += re.escape(sign[-1])
+                continue
+            self._wild += sign
+            if sign == "*":
+                pieces.append("")
+            else:
+                pieces[-1] += "(.)"
+        pieces[-1] += re.escape(key[end:])
         self.text = pattern.strip()
-        self._expression = re.compile(expression + re.escape(key[end:]), re.DOTALL)
+        self._pieces = pieces
+        self._expressions = [re.compile(piece, re.DOTALL) for piece in pieces]
         self._known: dict[str, bool] = {}
 
     def wild_texts(self, tag: str) -> list[str]:
         """What the `*` stand for in a tag that is meant, as it is written there; [] where there are none."""
-        expression, end, stars = "", 0, 0
-        key = tag_key(self.text)
-        for wild in _WILD.finditer(key):
-            sign = wild.group()
-            stars += sign == "*"
-            meaning = {"*": "(.*)", "?": "."}.get(sign) or re.escape(sign[-1])
-            expression += re.escape(key[end : wild.start()]) + meaning
-            end = wild.end()
-        expression += re.escape(key[end:])
+        if "*" not in self._wild or not self.matches(tag):
+            return []
         spaced = _SPACE.sub(" ", _ESCAPED.sub(r"\1", tag)).strip()
-        found = re.fullmatch(expression, spaced, re.DOTALL | re.IGNORECASE)
-        return list(found.groups()) if found is not None and stars else []
+        found = _fit([re.compile(piece, re.DOTALL | re.IGNORECASE) for piece in self._pieces], spaced)
+        if found is None:
+            return []
+        return [text for sign, text in zip(self._wild, found, strict=True) if sign == "*"]
 
     def matches(self, tag: str) -> bool:
         """Whether the tag is meant."""
         known = self._known.get(tag)
         if known is None:
-            known = self._known[tag] = self._expression.fullmatch(tag_key(tag)) is not None
+            known = self._known[tag] = _fit(self._expressions, tag_key(tag)) is not None
         return known
 
     def parts(self, tag: str) -> tuple[str, ...] | None:
         """What the wildcards stand for in the tag's key, in order; None where it is not meant."""
-        found = self._expression.fullmatch(tag_key(tag))
-        return found.groups() if found else None
+        found = _fit(self._expressions, tag_key(tag)) if self.matches(tag) else None
+        return None if found is None else tuple(found)
+
+
+def _fit(pieces: Sequence[re.Pattern[str]], text: str) -> list[str] | None:
+    """What the `*` between the pieces and the groups in them stand for if they make up the text, else None.
+
+    As in a regular expression the first `*` gets the most. But where one matches in time to the power of its stars,
+    this places the pieces from the last to the first, each as far right as it can be, and takes none of it back: that
+    leaves most room for those before. A piece is of a fixed length.
+    """
+    if len(pieces) == 1:
+        whole = pieces[0].fullmatch(text)
+        return None if whole is None else list(whole.groups())
+    first = pieces[0].match(text)
+    if first is None:
+        return None
+    found: list[str] = []
+    end = len(text)
+    for number, piece in enumerate(reversed(pieces[1:])):
+        matches = (piece.match(text, at, end) for at in range(end, first.end() - 1, -1))
+        placed = next((match for match in matches if match and (number or match.end() == end)), None)
+        if placed is None:
+            return None
+        found = [text[placed.end() : end], *found] if number else found
+        found = [*placed.groups(), *found]
+        end = placed.start()
+    return [*first.groups(), text[first.end() : end], *found]
 
 
 class Meant(dict[str, bool]):

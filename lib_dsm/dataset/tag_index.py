@@ -212,6 +212,14 @@ class TagIndex:
         """The row of each picture by its name in the folder, with `/`."""
         return {name.replace(os.sep, "/"): row for row, name in enumerate(self.names)}
 
+    @cached_property
+    def owners(self) -> dict[str, list[int]]:
+        """The rows that each caption belongs to, by its name in the folder as `caption_name` gives it."""
+        owners: dict[str, list[int]] = {}
+        for row in range(len(self)):
+            owners.setdefault(self.caption_name(row), []).append(row)
+        return owners
+
     @property
     def captions(self) -> dict[Path, Caption]:
         """The usable captions by picture, in natural order, a caption that two share only at the first."""

@@ -68,11 +68,6 @@ class TagList:
         ranked = sorted(found.values(), key=lambda item: (*item[0], item[1].tag))
         return [suggestion for _, suggestion in ranked[:most]]
 
-    def share(self, tag: str) -> float | None:
-        """How often a tag is used elsewhere, as a share of the most used one; None where that is not known."""
-        count = self.counts.get(tag_key(tag), 0)
-        return count / max(self.counts.values()) if count else None
-
 
 def load_tag_list(tables: Tables, folder: Path, taggers: Path | None = None) -> TagList:
     """The lists in `folder`/tag-lists and the taggers' labels, over the shipped tables; other files are left out."""

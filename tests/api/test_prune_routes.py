@@ -93,6 +93,35 @@ def test_pictures_are_taken_out_to_a_folder(client, opened):
     assert client.post(V1 + "prune/remove-pictures", json={**body, "pictures": ["../x"]}).status_code == 400
 
 
+def test_a_caption_goes_with_the_last_of_its_pictures(client, opened):
+    (opened / "a.jpg").write_bytes((opened / "a.png").read_bytes())
+    (opened / "a-2.png").write_bytes((opened / "a.png").read_bytes())
+    (opened / "b.txt").write_bytes(b"\0 no text")
+    before = {path.name: path.read_bytes() for path in opened.iterdir() if path.is_file()}
+
+    def take_out(*names: str) -> dict:
+        return client.post(
+            V1 + "prune/remove-pictures", json={"folder": str(opened), "pictures": list(names)}
+        ).json()  # fmt: skip
+
+    assert take_out("a.jpg")["moved"] == 1 and (opened / "a.txt").is_file()
+    assert take_out("a.png", "a.png")["moved"] == 2
+    client.post(V1 + "undo", json={"folder": str(opened)})
+    client.post(V1 + "undo", json={"folder": str(opened)})
+    answer = take_out("a.png", "a.jpg", "b.png")
+    assert (answer["moved"], answer["conflicts"]) == (5, [])
+    removed = Path(answer["folder"])
+    names = sorted(path.name for path in removed.iterdir())
+    assert names == ["a.jpg", "a.png", "a.txt", "b.png", "b.txt"]
+    client.post(V1 + "undo", json={"folder": str(opened)})
+    for name in ("a.png", "a.jpg"):
+        (removed / name).touch()  # an earlier one of that name
+    answer = take_out("a.png", "a-2.png", "a.jpg")
+    assert (answer["moved"], answer["conflicts"]) == (4, [])
+    client.post(V1 + "undo", json={"folder": str(opened)})
+    assert {path.name: path.read_bytes() for path in opened.iterdir() if path.is_file()} == before
+
+
 def test_an_edit_that_was_cut_off_is_told_once(client, opened):
     client.post(V1 + "prune/apply", json={"folder": str(opened), "options": {"add": ["x"]}})
     file = opened / ".dsm" / "history" / "000001.jsonl"

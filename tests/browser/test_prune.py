@@ -159,6 +159,40 @@ def test_several_pictures_have_tags_in_common(prune_page, project, shots):
     assert (project / "IMGS" / "004.png").is_file()
 
 
+def test_tags_are_removed_from_the_pictures_selected_or_from_all(prune_page, project):
+    page = prune_page(width=1280)
+    tag = world.attribute_tags(world.character_of(40), world.CONSTANT[0])[0]
+    before = captions(project)
+    thumbs = page.locator("#dsm_prune_thumbs .dsm-thumb")
+    thumbs.nth(0).click()
+    for number in (2, 5):
+        thumbs.nth(number).click(modifiers=["Control"])
+    page.wait_for_selector("#dsm_prune_total:has-text('3 selected')")
+    page.fill("#dsm_prune_search", tag)
+
+    def select() -> None:
+        page.locator(f"#dsm_prune_tags [data-tag='{tag}']").click(modifiers=["Control"])
+
+    def pruned(expected: set[str]) -> None:
+        page.wait_for_selector("#dsm_prune_remove_all", state="hidden")
+        after = captions(project)
+        assert {name for name, text in before.items() if after[name] != text} == expected
+        assert not any(tag in after[name].split(", ") for name in expected)
+
+    for act in (lambda: page.click("#dsm_prune_remove_shown"), lambda: page.keyboard.press("Delete")):
+        select()
+        page.wait_for_selector("#dsm_prune_remove_shown:has-text('Remove from the 3 selected')")
+        page.focus(".dsm-page-prune")
+        act()
+        pruned({"001.txt", "003.txt", "006.txt"})
+        page.keyboard.press("u")
+        page.wait_for_selector("#dsm_prune_redo:not([disabled])")
+    select()
+    page.wait_for_selector(f"#dsm_prune_remove_all:has-text('Remove from {len(before)} captions')")
+    page.click("#dsm_prune_remove_all")
+    pruned(set(before))
+
+
 def test_an_edit_shows_what_it_will_change_and_history_steps_through(prune_page, project, shots):
     page = prune_page(width=1280)
     first = captions(project)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib_dsm.dataset.history import Change, apply, history, recording, redo, undo
+from lib_dsm.dataset.history import Change, apply, history, recording, recover, redo, undo
 from lib_dsm.dataset.locks import writing_in
 from lib_dsm.errors import BusyError, Cancelled, InputError
 from lib_dsm.jobs import Job
@@ -170,6 +170,19 @@ def test_killed_between_two_captions(tmp_path: Path, act: str, few: int, after: 
             undo(tmp_path)
         undo(tmp_path)
         assert state(tmp_path) == before
+
+
+def test_what_a_dead_program_of_the_same_number_left_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lib_dsm.dataset.history._FEW", 0)
+    put(tmp_path, {"a.txt": b"old"})
+    change_all(tmp_path, {"a.txt": b"new"})
+    act = tmp_path / ".dsm" / "history" / "000001.jsonl"
+    act.write_bytes(b"".join(act.read_bytes().splitlines(keepends=True)[:-1]))
+    put(tmp_path, {"a.txt": b"old", f".dsm-{os.getpid()}-0.part": b"ne"})
+    assert len(recover(tmp_path)) == 1
+    assert state(tmp_path) == {"a.txt": b"new"} and not list(tmp_path.glob("*.part"))
 
 
 def test_a_line_cut_off_by_a_crash_is_passed_over(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from lib_dsm.dataset import history, project_history
-from lib_dsm.dataset.history import Change, apply, originals, removal, summaries
+from lib_dsm.dataset.history import Change, apply, removal, summaries
 from lib_dsm.dataset.project import create_project
 from lib_dsm.errors import InputError
 
@@ -58,13 +58,14 @@ def test_going_to_an_act_of_one_folder(tmp_path: Path) -> None:
         history.go_to(tmp_path, 9)
 
 
-def test_the_first_captions_are_never_forgotten(tmp_path: Path) -> None:
+def test_the_first_captions_are_gone_back_to_past_an_act_that_was_dropped(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"first")
     put(tmp_path, "a.txt", b"first", b"second")
     put(tmp_path, "b.txt", None, b"new")
     history.undo(tmp_path)
     put(tmp_path, "a.txt", b"second", b"third")
-    assert originals(tmp_path) == {"a.txt": b"first", "b.txt": None}
+    history.go_to(tmp_path, 0)
+    assert read(tmp_path) == {"a.txt": b"first"}
 
 
 def test_a_picture_taken_out_goes_to_a_folder_and_comes_back(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_a_picture_taken_out_goes_to_a_folder_and_comes_back(tmp_path: Path) -> 
         (tmp_path / "a.png").write_bytes(b"picture %d" % round_number)
         (tmp_path / "a.txt").write_bytes(b"hat")
         outcome = apply(
-            tmp_path, "take out", [], moves=removal(tmp_path / "a.png", tmp_path / "a.txt", tmp_path)
+            tmp_path, "take out", [], moves=removal([tmp_path / "a.png", tmp_path / "a.txt"], tmp_path)
         )  # fmt: skip
         assert not (tmp_path / "a.png").exists() and not (tmp_path / "a.txt").exists() and len(outcome.moved) == 2
     removed = tmp_path / ".dsm" / "removed"
@@ -89,7 +90,7 @@ def test_a_picture_taken_out_goes_to_a_folder_and_comes_back(tmp_path: Path) -> 
 @pytest.mark.parametrize("to", ["../x.png", "/x.png", "x.png", ".dsm/removed/../../x.png", ".dsm/removed/x.exe"])
 def test_a_record_that_moves_files_elsewhere_is_refused(tmp_path: Path, to: str) -> None:
     (tmp_path / "a.png").touch()
-    apply(tmp_path, "take out", [], moves=removal(tmp_path / "a.png", tmp_path / "a.txt", tmp_path))
+    apply(tmp_path, "take out", [], moves=removal([tmp_path / "a.png", tmp_path / "a.txt"], tmp_path))
     file = tmp_path / ".dsm" / "history" / "000001.jsonl"
     file.write_text(file.read_text().replace(".dsm/removed/a.png", to))
     with pytest.raises(InputError, match="damaged"):
