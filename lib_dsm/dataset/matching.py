@@ -56,37 +56,47 @@ class TagPattern:
                 pieces[-1] += "(.)"
         pieces[-1] += re.escape(key[end:])
         self.text = pattern.strip()
-        self._expressions = [re.compile(piece, re.DOTALL) for piece in pieces]
+        self._pieces = pieces
+        self._expression = re.compile(_without_going_back(pieces), re.DOTALL)
         self._known: dict[str, bool] = {}
 
     def matches(self, tag: str) -> bool:
         """Whether the tag is meant."""
         known = self._known.get(tag)
         if known is None:
-            known = self._known[tag] = _fit(self._expressions, tag_key(tag)) is not None
+            known = self._known[tag] = self._expression.fullmatch(tag_key(tag)) is not None
         return known
 
     def wilds(self, key: str) -> list[tuple[str, int, int]]:
         """Each wildcard, and where in the key of a tag that is meant begins and ends what it stands for."""
-        return [(sign, *span) for sign, span in zip(self._wild, _fit(self._expressions, key) or [], strict=True)]
+        return [(sign, *span) for sign, span in zip(self._wild, _fit(self._pieces, key) or [], strict=True)]
 
 
-def _fit(pieces: Sequence[re.Pattern[str]], text: str) -> list[tuple[int, int]] | None:
+def _without_going_back(pieces: Sequence[str]) -> str:
+    """An expression for the pieces with any text between them, in a time that does not grow to the power of their
+    number: each of the inner ones is taken where it comes first, and what a lookahead has found is not tried again."""
+    if len(pieces) == 1:
+        return pieces[0]
+    inner = (f"(?=(?P<to{number}>.*?{piece}))(?P=to{number})" for number, piece in enumerate(pieces[1:-1]))
+    return "".join((pieces[0], *inner, ".*", pieces[-1]))
+
+
+def _fit(pieces: Sequence[str], text: str) -> list[tuple[int, int]] | None:
     """Where what the `*` between the pieces and the groups in them stand for lies in the text they make up, else None.
 
-    As in a regular expression the first `*` gets the most. But where one matches in time to the power of its stars,
-    this places the pieces from the last to the first, each as far right as it can be, and takes none of it back: that
-    leaves most room for those before. A piece is of a fixed length.
+    As in a regular expression the first `*` gets the most. But nothing is taken back: the pieces, each of a fixed
+    length, are placed from the last to the first, as far right as they can be, which leaves most room for those before.
     """
-    if len(pieces) == 1:
-        whole = pieces[0].fullmatch(text)
+    begin, *others = (re.compile(piece, re.DOTALL) for piece in pieces)
+    if not others:
+        whole = begin.fullmatch(text)
         return None if whole is None else _groups(whole)
-    first = pieces[0].match(text)
+    first = begin.match(text)
     if first is None:
         return None
     found: list[tuple[int, int]] = []
     end = len(text)
-    for number, piece in enumerate(reversed(pieces[1:])):
+    for number, piece in enumerate(reversed(others)):
         matches = (piece.match(text, at, end) for at in range(end, first.end() - 1, -1))
         placed = next((match for match in matches if match and (number or match.end() == end)), None)
         if placed is None:

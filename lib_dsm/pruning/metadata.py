@@ -76,7 +76,8 @@ def export_metadata(
 def import_metadata(folder: Path, source: Path, recursive: bool = False) -> Import:
     """See what the file's tags, or its captions where it has no tags, would write beside the pictures of the folder.
 
-    A caption keeps its encoding. A picture that the file does not name keeps what it has.
+    A caption keeps its encoding. A picture that the file does not name keeps what it has; of one that it names twice
+    the first counts.
 
     Raises:
         InputError: there is no such folder or file, or the file is no such JSON.
@@ -89,6 +90,9 @@ def import_metadata(folder: Path, source: Path, recursive: bool = False) -> Impo
         row = _find(rows, name)
         if row is None:
             result.notes.append(Note(source, f'There is no picture "{name}" in {folder}.'))
+            continue
+        if row in found:
+            result.notes.append(Note(index.picture(row), f'It is named twice, now as "{name}"; the first counts.'))
             continue
         found.add(row)
         text = next((entry[key] for key in _KEYS if isinstance(entry.get(key), str) and entry[key].strip()), None)

@@ -4,7 +4,7 @@ The shipped tables lie beside this file; a person's own lines, of the same form,
 
     tag-kinds.txt          [hair]                a heading, then terms with commas: `ponytail` means a tag that ends
                            ponytail, hair        in this word or these words, `holding *` one that begins so, and
-                           =drills               `=drills` this tag alone
+                           =drills               `=drills` this tag alone, also a face: `==_=` means `=_=`
     tag-synonyms.txt       twin tails, pigtails -> twintails
     tag-implications.txt   very long hair -> long hair ; * dress -> dress
 """
@@ -90,7 +90,7 @@ class KindTable:
         self._known.clear()
 
     def _add(self, term: str, kind: str) -> None:
-        if term.startswith("=") and len(term) > 1 and any(map(str.isalnum, term)):
+        if term.startswith("=") and len(term) > 1:
             self.exact[tag_key(term[1:])] = kind
         elif term.endswith(" *"):
             self.begins[tag_key(term[:-2])] = kind
@@ -172,12 +172,15 @@ def _load(stamps: tuple[tuple[str, int], ...]) -> Tables:
     for name, stamp in stamps:
         if stamp:
             path = Path(name)
-            try:
-                text = path.read_text(encoding="utf-8-sig")
-            except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"{path} cannot be read: {error}.", "Save it as UTF-8 text.") from error
-            readers[path.name](text, str(path))
+            readers[path.name](_text(path), str(path))
     return tables
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}.", "Save it as UTF-8 text.") from error
 
 
 def begin_tables(folder: Path) -> None:
@@ -196,7 +199,7 @@ def set_kind(folder: Path, tag: str, kind: str) -> None:
     """Have a tag be of a kind from now on: one line in the person's own table.
 
     Raises:
-        InputError: there is no such kind, or the tag is not one.
+        InputError: there is no such kind, the tag is not one, or the table cannot be read.
         StorageError: the folder cannot be written to.
     """
     if kind not in (*KINDS, OTHER, *SUBKINDS):
@@ -205,7 +208,7 @@ def set_kind(folder: Path, tag: str, kind: str) -> None:
         raise InputError(f'"{tag}" is not one tag.', "Name one.")
     begin_tables(folder)
     path = folder / KINDS_FILE
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = _text(path).splitlines()
     key = tag_key(tag)
     lines = [line for line in lines if not (line.startswith("=") and tag_key(line[1:]) == key)]
     try:

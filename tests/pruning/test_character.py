@@ -94,6 +94,22 @@ def test_a_person_has_the_last_word_on_kinds(tmp_path: Path) -> None:
         load_tables(tmp_path)
 
 
+@pytest.mark.parametrize("face", ["^_^", "+_+", "!", "=_=", "#_#", "[_]", "*_*", "=", "..."])
+def test_a_face_may_have_a_kind_too(tmp_path: Path, face: str) -> None:
+    for kind in ("background", "meta"):
+        set_kind(tmp_path, face, kind)
+        kinds = load_tables(tmp_path).kinds
+        assert kinds.of(face) == kind and kinds.of("@_@") == "expression"
+    assert load_tables().kinds.of("=_=") == "expression"
+
+
+def test_a_table_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
+    (tmp_path / "tag-kinds.txt").write_bytes("[hair]\n=é\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"tag-kinds\.txt cannot be read"):
+        set_kind(tmp_path, "x", "hair")
+    assert b"\xe9" in (tmp_path / "tag-kinds.txt").read_bytes()
+
+
 def test_every_kind_of_the_shipped_table_is_used_and_remarks_are_handed_on(tmp_path: Path) -> None:
     tables = load_tables()
     used = {kind.partition("/")[0] for part in (tables.kinds.ends, tables.kinds.exact) for kind in part.values()}

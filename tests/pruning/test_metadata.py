@@ -58,6 +58,18 @@ def test_captions_stand_in_for_tags_and_paths_of_windows_are_found(tmp_path: Pat
     assert (folder / "a.txt").read_text() == "new, tags" and (folder / "b.txt").read_text() == "old"
 
 
+def test_of_a_picture_that_is_named_twice_the_first_counts(tmp_path: Path) -> None:
+    folder = picture_set(tmp_path / "set", a="old", b="old")
+    file = tmp_path / "meta.json"
+    file.write_text(json.dumps({"set/a.png": {"tags": "one"}, "a": {"tags": "two"}, "b": {}, "set/b": {"tags": "x"}}))
+    plan = import_metadata(folder, file)
+    assert [note.path.name for note in plan.notes] == ["a.png", "b.png"] and 'as "a"' in plan.notes[0].text
+    assert plan.missing == ["b.png"]
+    outcome = plan.apply()
+    assert len(outcome.changed) == 1 and not outcome.conflicts
+    assert (folder / "a.txt").read_text() == "one"
+
+
 @pytest.mark.parametrize("content", ["[1]", '{"a": "text"}', "no"])
 def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
     folder = picture_set(tmp_path / "set", a="old")
