@@ -89,10 +89,10 @@ def change_caption(service: Service, call: Call) -> Any:
     if after != caption.raw:
         folder = picture.parent
         change = Change(caption.path.relative_to(folder).as_posix(), caption.raw, after)
-        outcome = apply(folder, f"edit {picture.name}", [change])
+        with service.indexes.changing(folder):
+            outcome = apply(folder, f"edit {picture.name}", [change])
         if outcome.conflicts:
             raise ConflictError(f"The caption of {picture.name} was changed elsewhere.", "Look at it as it is now.")
-        service.indexes.ours(folder)
     return _describe_caption(read_caption(picture))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import dataclasses
 import tempfile
 from pathlib import Path
@@ -67,7 +68,8 @@ def tagging_job(service: Service, folder: Path, chosen: TagOptions, dry_run: boo
 
     def work(job: Job) -> Any:
         job.data.update(tab=tab, kind="tag")
-        with service.host.showing(job):
+        changing = contextlib.nullcontext() if dry_run else service.indexes.changing(folder)
+        with service.host.showing(job), changing:
             report = tag_folder(folder, chosen, service.host.folders.taggers, job, dry_run=dry_run, shelf=service.shelf)
         verb = "would change" if dry_run else "tagged"
         done = [change for change in report.changes if change.added or change.removed] if dry_run else report.written

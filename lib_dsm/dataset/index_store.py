@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib_dsm.dataset.tag_index import TagIndex
+from lib_dsm.errors import InputError
 
 _KEPT = 6  # folders
 _REST = 8.0  # an index is trusted for so many times what looking after it took
@@ -31,6 +34,7 @@ class IndexStore:
         self._entries: OrderedDict[tuple[Path, bool], _Entry] = OrderedDict()
         self._lock = threading.Lock()
         self._foreign: dict[Path, dict[str, float]] = {}
+        self._changing: list[Path] = []
 
     def get(self, folder: Path, recursive: bool = False, now: bool = False) -> tuple[TagIndex, int]:
         """The index of a folder, and a number that grows whenever it is another one.
@@ -70,6 +74,24 @@ class IndexStore:
         with self._lock:
             self._foreign[folder] = before
 
+    @contextlib.contextmanager
+    def changing(self, folder: Path) -> Iterator[None]:
+        """Captions in `folder`, or in folders inside, are changed by us meanwhile: nothing there is somebody else's."""
+        with self._lock:
+            self._changing.append(folder)
+        try:
+            yield
+        finally:
+            with self._lock:
+                keys = [key for key in self._entries if key[0].is_relative_to(folder) or folder.is_relative_to(key[0])]
+            try:
+                for key in keys:
+                    with contextlib.suppress(InputError):  # a folder that is gone has nothing to be told of
+                        self.get(*key, now=True)
+            finally:
+                with self._lock:
+                    self._changing.remove(folder)
+
     def foreign(self, folder: Path, since: float) -> list[str]:
         """The captions that somebody else changed after this moment, by their names; moments are `time.time()`s."""
         with self._lock:
@@ -78,4 +100,5 @@ class IndexStore:
     def _note_foreign(self, folder: Path, names: list[str]) -> None:
         with self._lock:
             kept = self._foreign.setdefault(folder, {})
-            kept.update(dict.fromkeys(names, time.time()))
+            others = [name for name in names if not any(map((folder / name).is_relative_to, self._changing))]
+            kept.update(dict.fromkeys(others, time.time()))

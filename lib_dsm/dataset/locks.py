@@ -35,7 +35,7 @@ def writing_in(folder: Path, wait: float = _WAIT_SECONDS) -> Iterator[None]:
         ) from error
     try:
         deadline = time.monotonic() + wait
-        while not _lock(handle):
+        while not try_lock(handle):
             if time.monotonic() >= deadline:
                 raise BusyError(
                     f"Another window or job is changing captions in {folder}.", "Wait until it has ended or stop it."
@@ -46,8 +46,11 @@ def writing_in(folder: Path, wait: float = _WAIT_SECONDS) -> Iterator[None]:
         os.close(handle)  # which gives the lock back
 
 
-def _lock(handle: int) -> bool:
-    """Whether the lock could be had now; a file system that knows no locks gives it to everybody."""
+def try_lock(handle: int) -> bool:
+    """Lock an open file until it is closed, and say whether it could be had now.
+
+    A file system that knows no locks gives it to everybody.
+    """
     try:
         if os.name == "nt":
             import msvcrt

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from lib_dsm.dataset.matching import Meant, TagPattern, tag_key
+from lib_dsm.dataset.matching import Meant, Replacement, TagPattern, tag_key
 
 Tags = Sequence[str]
 
@@ -18,21 +18,16 @@ def remove(tags: Tags, unwanted: Iterable[TagPattern] | Meant) -> list[str]:
     return [tag for tag in tags if not meant[tag]]
 
 
-def replace(tags: Tags, old: TagPattern | Iterable[TagPattern] | Meant, new: str) -> list[str]:
-    """With `new` for every tag that is meant; where `new` is there already, or comes twice, it stays once.
-
-    Where `new` has as many `*` as the pattern, they stand for the same text: `* colored eyes` by `* eyes`.
-    """
-    if not isinstance(old, Meant):
-        old = Meant([old] if isinstance(old, TagPattern) else old)
-    meant = [old[tag] for tag in tags]
-    if not any(meant):
+def replace(tags: Tags, replacement: Replacement) -> list[str]:
+    """With the new tag for every one that is meant; where the new is there already, or comes twice, it stays once."""
+    written = [replacement.written(tag) for tag in tags]
+    coming = {tag_key(new) for new in written if new is not None}
+    if not coming:
         return list(tags)
-    written = [_written(tag, old.patterns, new) if is_meant else tag for tag, is_meant in zip(tags, meant, strict=True)]
-    coming = {tag_key(tag) for tag, is_meant in zip(written, meant, strict=True) if is_meant}
     result = []
     placed = set()
-    for tag in written:
+    for old, new in zip(tags, written, strict=True):
+        tag = old if new is None else new
         key = tag_key(tag)
         if key not in coming:
             result.append(tag)
@@ -40,18 +35,6 @@ def replace(tags: Tags, old: TagPattern | Iterable[TagPattern] | Meant, new: str
             result.append(tag)
             placed.add(key)
     return result
-
-
-def _written(tag: str, patterns: Sequence[TagPattern], new: str) -> str:
-    if "*" not in new:
-        return new
-    pattern = next(pattern for pattern in patterns if pattern.matches(tag))
-    texts = pattern.wild_texts(tag)
-    if new.count("*") != len(texts):
-        return new
-    for text in texts:
-        new = new.replace("*", text.replace("*", "\0"), 1)
-    return new.replace("\0", "*")
 
 
 def add(tags: Tags, new: Iterable[str], first: bool = False) -> list[str]:

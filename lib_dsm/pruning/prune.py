@@ -11,7 +11,7 @@ import numpy as np
 
 from lib_dsm.dataset.captions import split_tags
 from lib_dsm.dataset.history import Change, Outcome, apply
-from lib_dsm.dataset.matching import Meant, TagPattern, any_matches, tag_key
+from lib_dsm.dataset.matching import Meant, Replacement, TagPattern, any_matches, tag_key
 from lib_dsm.dataset.notes import Note
 from lib_dsm.dataset.tag_index import TagIndex
 from lib_dsm.errors import InputError
@@ -33,7 +33,7 @@ class PruneOptions:
     pictures: tuple[str, ...] = option((), "Only the captions of these pictures, by their names in the folder")
     remove: tuple[str, ...] = option((), "Tags to remove; * and ? are wildcards")
     replace: tuple[str, ...] = option(
-        (), "Tags to replace, each as OLD=NEW or OLD|OLD=NEW; OLD may have wildcards, a * of NEW stands for OLD's"
+        (), "Tags to replace, each as OLD=NEW or OLD|OLD=NEW; OLD may have wildcards, a * or ? of NEW stands for OLD's"
     )
     synonyms: bool = option(False, "Write tags that mean the same in one way, as the table of synonyms says")
     implied: str = option(
@@ -65,9 +65,8 @@ class PruneOptions:
         unwanted = Meant(_patterns(self.remove))
         if unwanted.patterns:
             steps.append(lambda tags: edits.remove(tags, unwanted))
-        for olds, new in self.replacements():
-            old = Meant(olds)
-            steps.append(lambda tags, old=old, new=new: edits.replace(tags, old, new))  # type: ignore[misc]
+        for replacement in self.replacements():
+            steps.append(lambda tags, replacement=replacement: edits.replace(tags, replacement))  # type: ignore[misc]
         if self.synonyms:
             steps.append(lambda tags: edits.merge(tags, tables.synonyms))
         if self.implied:
@@ -92,7 +91,7 @@ class PruneOptions:
 
         return edit
 
-    def replacements(self) -> list[tuple[list[TagPattern], str]]:
+    def replacements(self) -> list[Replacement]:
         """What is to be replaced by what.
 
         Raises:
@@ -107,7 +106,8 @@ class PruneOptions:
             or any(tag.strip() for tag in self.add)
         ):  # fmt: skip
             return None
-        patterns = _patterns(self.remove) + [pattern for olds, _ in self.replacements() for pattern in olds]
+        patterns = _patterns(self.remove)
+        patterns += [pattern for replacement in self.replacements() for pattern in replacement.meant.patterns]
         return index.rows_with(index.numbers_of(lambda tag: any_matches(patterns, tag)))
 
     def title(self) -> str:
@@ -309,15 +309,11 @@ def _patterns(tags: Iterable[str]) -> list[TagPattern]:
     return [TagPattern(tag) for tag in tags if tag.strip()]
 
 
-def _replacement(text: str) -> tuple[list[TagPattern], str]:
-    at = next((place for place in range(1, len(text)) if text[place] == "=" and text[place - 1] != "\\"), -1)
-    old, new = text[:at].replace("\\=", "="), text[at + 1 :].replace("\\=", "=")
-    if at < 0 or not old.strip() or not new.strip():
+def _replacement(text: str) -> Replacement:
+    found = Replacement.parse(text)
+    if not found.new:
         raise InputError(f'The replacement "{text}" is not of the form OLD=NEW.', "To drop a tag, remove it.")
-    parts = old.split("|")
-    if not all(any(map(str.isalnum, part)) for part in parts):
-        parts = [old]
-    return [TagPattern(part) for part in parts], _one_tag(new)
+    return Replacement(found.meant.patterns, _one_tag(found.new))
 
 
 def _one_tag(text: str) -> str:

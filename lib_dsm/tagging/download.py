@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+from lib_dsm.dataset.locks import try_lock
 from lib_dsm.errors import Cancelled, ModelError
 from lib_dsm.jobs import Job
 from lib_dsm.tagging.registry import TaggerModel
@@ -17,6 +20,7 @@ from lib_dsm.tagging.registry import TaggerModel
 _LARGE = 5_000_000  # bytes, from which on it matters that a download goes on where it was
 _MEGABYTE = 1_000_000
 _BLOCK = 1 << 20  # bytes
+_RETRY_SECONDS = 0.2
 _SHA256, _GIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 
 
@@ -105,12 +109,33 @@ def _fetch(where: dict[str, Any], url: str, promised: Any, job: Job | None) -> P
         return Path(huggingface_hub.hf_hub_download(**where))
     blobs = Path(where["cache_dir"]) / f"models--{where['repo_id'].replace('/', '--')}" / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
-    part = blobs / f"{_bare(promised.etag)}.dsm-part"
-    if not part.is_file() or part.stat().st_size != promised.size:
-        _go_on(part, url, promised, where["filename"], job)
-    _demand_whole(part, promised.etag, where)
-    part.replace(blobs / _bare(promised.etag))
+    blob = blobs / _bare(promised.etag)
+    part = blob.with_suffix(".dsm-part")
+    with _alone(blob.with_suffix(".dsm-lock"), where["filename"], job):
+        if not blob.is_file():  # else another one fetched it meanwhile
+            begun = part.stat().st_size if part.is_file() else 0
+            if begun > promised.size:
+                part.unlink()
+            if begun != promised.size:
+                _go_on(part, url, promised, where["filename"], job)
+            _demand_whole(part, promised.etag, where)
+            part.replace(blob)
     return Path(huggingface_hub.hf_hub_download(**where))
+
+
+@contextlib.contextmanager
+def _alone(path: Path, name: str, job: Job | None) -> Iterator[None]:
+    """Be the only one, of all processes, who fetches this file meanwhile; the job may be stopped while it waits."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        while not try_lock(handle):
+            if job is not None:
+                job.progress(job.done, text=f"waiting for another download of {name}")
+                job.check()
+            time.sleep(_RETRY_SECONDS)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _go_on(part: Path, url: str, promised: Any, name: str, job: Job | None) -> None:

@@ -19,7 +19,7 @@ from lib_dsm.tagging.options import TagOptions
 from lib_dsm.tagging.scores import LEVELS, Scores
 from lib_dsm.tagging.store import ScoreStore, score_store
 from lib_dsm.tagging.tags import Chooser, Wording, wording_key
-from lib_dsm.tagging.writing import CaptionChange, Captioner, has_caption
+from lib_dsm.tagging.writing import CaptionChange, Captioner
 
 BINS = 50
 _KEPT = 2  # folders
@@ -172,17 +172,13 @@ class Live:
         found = []
         for picture, scores in zip(self.pictures[start:end], self._scores[start:end], strict=True):
             try:
-                change = captioner.change(picture, scores)[1]
+                caption, change = captioner.change(picture, scores)
             except DsmError:
                 continue
-            if options.on_existing == "skip" and has_caption(picture, options):
+            if captioner.skips(caption):
                 change = dataclasses.replace(change, after=change.before)
             found.append(change)
         return found
-
-    def scores(self, picture: Path) -> Scores | None:
-        """The kept scores of a picture, None where there are none."""
-        return self._scores[self.pictures.index(picture)] if picture in self.pictures else None
 
 
 class Lives:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -19,13 +20,30 @@ from lib_dsm.tagging.scores import Scores
 from lib_dsm.tagging.session import Tagger
 from lib_dsm.tagging.store import ScoreStore
 
+_Key = tuple[Path, str]
+
 
 class Shelf:
-    """Loaded taggers that are kept for the next run. May be used by several threads at once."""
+    """Loaded taggers, shared by the runs of now and kept for the next. May be used by several threads at once."""
 
     def __init__(self) -> None:
-        self._taggers: dict[tuple[Path, str], Tagger] = {}
+        self._taggers: dict[_Key, Tagger] = {}
+        self._loans: list[Loan] = []
         self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def loan(self, keep: bool) -> Iterator[Loan]:
+        """What one run uses; unless it is to be kept, what no other run uses is let go of afterwards."""
+        loan = Loan(self)
+        with self._lock:
+            self._loans.append(loan)
+        try:
+            yield loan
+        finally:
+            with self._lock:
+                self._loans.remove(loan)
+                for key in () if keep else loan.keys - self._in_use():
+                    self._taggers.pop(key, None)
 
     def tagger(self, folder: Path, layout: Layout | None, job: Job | None) -> Tagger:
         """The tagger of a folder, loaded unless it is there.
@@ -33,21 +51,41 @@ class Shelf:
         Raises:
             ModelError: as `Tagger`.
         """
-        key = folder.resolve(), layout.name if layout is not None else ""
+        key = _key(folder, layout)
         with self._lock:
             if key not in self._taggers:
                 self._taggers[key] = Tagger(folder, job, layout)
             return self._taggers[key]
 
     def clear(self) -> int:
-        """Let go of all of them; how many there were."""
+        """Let go of all that no run uses; how many they were."""
         with self._lock:
-            count = len(self._taggers)
-            self._taggers.clear()
-        return count
+            idle = self._taggers.keys() - self._in_use()
+            for key in idle:
+                del self._taggers[key]
+        return len(idle)
 
     def __len__(self) -> int:
         return len(self._taggers)
+
+    def _in_use(self) -> set[_Key]:
+        return set().union(*(loan.keys for loan in self._loans))
+
+
+class Loan:
+    """What one run uses of a shelf, loaded or not yet."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+        self.keys: frozenset[_Key] = frozenset()
+
+    def claim(self, folder: Path, layout: Layout | None) -> None:
+        """Have the tagger of a folder stay where it is loaded, now or later, as long as the run lasts."""
+        self.keys |= {_key(folder, layout)}
+
+
+def _key(folder: Path, layout: Layout | None) -> _Key:
+    return folder.resolve(), layout.name if layout is not None else ""
 
 
 class Member:
@@ -57,13 +95,13 @@ class Member:
     """
 
     def __init__(
-        self, name: str, cache_dir: Path, store: ScoreStore, shelf: Shelf, job: Job | None, at_hand: bool
+        self, name: str, cache_dir: Path, store: ScoreStore, loan: Loan, job: Job | None, at_hand: bool
     ) -> None:
         found = find_model(name)
         self.name = name
         self.known = found if isinstance(found, TaggerModel) else known_by_folder(found)
         self._given = found.family if isinstance(found, TaggerModel) else None
-        self._shelf, self._store, self._job = shelf, store, job
+        self._shelf, self._store, self._job = loan.shelf, store, job
         self._at_hand = at_hand
         here = found if isinstance(found, Path) else cached_folder(found, cache_dir)
         if at_hand and here is None:
@@ -73,6 +111,7 @@ class Member:
         files = files_in(self.folder, layout) if layout is not None else None
         if layout is None or files is None:
             raise ModelError(f"{self.folder} holds no tagger any more.", "Fetch it again.")
+        loan.claim(self.folder, self._given)
         self._layout, self._files = layout, files
         try:
             self.content = f"{store.digest(files[0]).hex()}/{store.digest(files[1]).hex()}/{layout.name}"
@@ -115,7 +154,7 @@ class Members:
         options: TagOptions,
         cache_dir: Path,
         store: ScoreStore,
-        shelf: Shelf | None = None,
+        loan: Loan | None = None,
         job: Job | None = None,
         at_hand: bool = False,
     ) -> None:
@@ -127,8 +166,8 @@ class Members:
             Cancelled: the job was stopped.
         """
         names = [options.model, *(name for name in options.also if name.strip())]
-        shelf = shelf if shelf is not None else Shelf()
-        self.all = [Member(name, cache_dir, store, shelf, job, at_hand) for name in names]
+        loan = loan if loan is not None else Loan(Shelf())
+        self.all = [Member(name, cache_dir, store, loan, job, at_hand) for name in names]
         folders = [member.folder.resolve() for member in self.all]
         if len(set(folders)) < len(folders):
             raise InputError(f"The tagger {names[-1]} was named twice.", "Name different ones, or one alone.")

@@ -40,7 +40,7 @@ class TagOptions:
         (), "Tags to put in front; one that the tagger does not know, such as a trigger word, is always added"
     )
     replace: tuple[str, ...] = option(
-        (), "What to write instead of a tag, as OLD=NEW; a * in NEW is what it stood for in OLD, no NEW means nothing"
+        (), "What to write instead of a tag, as OLD=NEW or OLD|OLD=NEW; a * or ? in NEW is OLD's, no NEW means nothing"
     )
     file_name: str = option(
         "[name].txt", "Name of the caption's file: [name] and [extension] are the picture's", label="Caption file"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from lib_dsm.dataset.history import Recording, recording
 from lib_dsm.dataset.listing import require_pictures
 from lib_dsm.errors import PictureError
 from lib_dsm.jobs import Job
-from lib_dsm.tagging.members import Members, Shelf
+from lib_dsm.tagging.members import Loan, Members, Shelf
 from lib_dsm.tagging.naming import caption_file, demand_pattern
 from lib_dsm.tagging.options import TagOptions
 from lib_dsm.tagging.scores import Scores
@@ -45,8 +44,8 @@ def tag_picture(path: Path, options: TagOptions, cache_dir: Path, shelf: Shelf |
         PictureError: it cannot be read.
         InputError, ModelError: there is no such tagger, or it cannot be fetched or loaded.
     """
-    with score_store(cache_dir) as store, _unloading(options, shelf) as kept:
-        members = Members(options, cache_dir, store, kept)
+    with score_store(cache_dir) as store, _loan(options, shelf) as loan:
+        members = Members(options, cache_dir, store, loan)
         (scored,) = next(score_pictures([path], members, store, 1))
         if scored.scores is None:
             raise PictureError(scored.problem)
@@ -103,8 +102,8 @@ def tag_folder(
     if not todo:
         job.progress(len(pictures))
         return report
-    with score_store(cache_dir) as store, _unloading(options, shelf) as kept:
-        members = Members(options, cache_dir, store, kept, job)
+    with score_store(cache_dir) as store, _loan(options, shelf) as loan:
+        members = Members(options, cache_dir, store, loan, job)
         _say_thresholds(members, options, job)
         chooser = Chooser(members.labels, options, members.balanced)
         members.keys  # noqa: B018 - a tagger that cannot be loaded shows before anything else happens
@@ -131,8 +130,8 @@ def score_folder(
     job = job if job is not None else Job("score", "pictures")
     report = TagReport()
     pictures = require_pictures(folder, options.recursive)
-    with score_store(cache_dir) as store, _unloading(options, shelf) as kept:
-        members = Members(options, cache_dir, store, kept, job)
+    with score_store(cache_dir) as store, _loan(options, shelf) as loan:
+        members = Members(options, cache_dir, store, loan, job)
         members.keys  # noqa: B018 - as above
         job.begin(0, len(pictures))
         for group in score_pictures(pictures, members, store, options.batch, job):
@@ -168,12 +167,6 @@ def _say_thresholds(members: Members, options: TagOptions, job: Job) -> None:
         )
 
 
-@contextlib.contextmanager
-def _unloading(options: TagOptions, shelf: Shelf | None) -> Iterator[Shelf]:
-    """The shelf, or one for this run; afterwards it is empty unless the tagger is to be kept."""
-    kept = shelf if shelf is not None else Shelf()
-    try:
-        yield kept
-    finally:
-        if not options.keep_loaded:
-            kept.clear()
+def _loan(options: TagOptions, shelf: Shelf | None) -> contextlib.AbstractContextManager[Loan]:
+    """What the run uses of the shelf, or of one of its own."""
+    return (shelf if shelf is not None else Shelf()).loan(options.keep_loaded)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lib_dsm.dataset.matching import TagPattern, any_matches, tag_key
+from lib_dsm.dataset.matching import Replacement, TagPattern, any_matches, tag_key
 from lib_dsm.errors import InputError
 from lib_dsm.tagging.labels import CHARACTER, GENERAL, OTHERS, Labels
 from lib_dsm.tagging.options import TagOptions
@@ -25,7 +25,6 @@ KAOMOJI = frozenset(
 
 _MCUT_CHARACTER_FLOOR = 0.15
 _TO_ESCAPE = re.compile(r"[\\()]")
-_WEIGHTED = re.compile(r"\((.*):\d+(?:\.\d+)?\)", re.DOTALL)
 _NEVER = LEVELS + 1
 
 
@@ -61,7 +60,7 @@ class Wording:
         self.key = wording_key(options)
         self._options = options
         self._only, self._exclude = (_patterns(tags) for tags in (options.only, options.exclude))
-        self._rules = [_rule(text) for text in options.replace if text.strip()]
+        self._rules = [Replacement.parse(text) for text in options.replace if text.strip()]
         self._texts: dict[int, str] = {}
 
     def text(self, place: int) -> str:
@@ -75,16 +74,11 @@ class Wording:
         """The text for a tag by the model's own name, "" where it is not to be written."""
         if (self._only and not any_matches(self._only, name)) or any_matches(self._exclude, name):
             return ""
-        for old, new in self._rules:
-            parts = old.parts(name)
-            if parts is not None:
-                # Matched texts have spaces; faces among them are not told from words any more.
-                text = _fill(new, [self._spell_part(part) for part in parts]) if parts else new
+        for rule in self._rules:
+            text = rule.written(name, lambda part: spell(part, self._options))
+            if text is not None:
                 return "" if any_matches(self._exclude, text) else text
         return spell(name, self._options)
-
-    def _spell_part(self, part: str) -> str:
-        return spell(part.replace(" ", "_") if self._options.keep_underscores else part, self._options)
 
 
 def wording_key(options: TagOptions) -> tuple[object, ...]:
@@ -214,34 +208,13 @@ def merge(existing: Sequence[str], new: Sequence[str], on_existing: str) -> list
     """
     if on_existing == "replace":
         return list(new)
-    known = {_bare_key(tag) for tag in existing}
-    added = [tag for tag in new if _bare_key(tag) not in known]
+    known = {tag_key(tag) for tag in existing}
+    added = [tag for tag in new if tag_key(tag) not in known]
     return [*added, *existing] if on_existing == "prepend" else [*existing, *added]
-
-
-def _bare_key(tag: str) -> str:
-    weighted = _WEIGHTED.fullmatch(tag)
-    return tag_key(weighted[1] if weighted else tag)
 
 
 def _patterns(tags: Iterable[str]) -> list[TagPattern]:
     return [TagPattern(tag) for tag in tags if tag.strip()]
-
-
-def _rule(text: str) -> tuple[TagPattern, str]:
-    """`OLD=NEW`, or `OLD => NEW` where OLD itself holds the sign."""
-    old, sign, new = text.partition("=>")
-    if not sign:
-        old, sign, new = text.partition("=")
-    if not sign or not old.strip():
-        raise InputError(f'The replacement "{text}" is not of the form OLD=NEW.', "Write for example long hair=hair.")
-    return TagPattern(old), new.strip()
-
-
-def _fill(new: str, parts: Sequence[str]) -> str:
-    """`new` with what the wildcards stood for in place of its own `*` and `?`, one after the other."""
-    rest = iter(parts)
-    return re.sub(r"[*?]", lambda sign: next(rest, sign[0]), new)
 
 
 def _some(text: str) -> list[str]:

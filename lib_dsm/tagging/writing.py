@@ -79,6 +79,10 @@ class Captioner:
             picture, before, merge(before, self._chooser.caption(scores), how), caption.exists
         )
 
+    def skips(self, caption: Caption) -> bool:
+        """Whether this caption is to stay as it is, since there is something in it."""
+        return self._options.on_existing == "skip" and bool(caption.text.strip())
+
 
 def has_caption(picture: Path, options: TagOptions) -> bool:
     """Whether there is a caption with something in it; one that cannot be read counts too, for it must not be lost."""
@@ -134,6 +138,9 @@ class CaptionWriter:
                 caption, change = self._captioner.change(scored.picture, scored.scores)
             except DsmError as error:
                 self._report.failed.append((scored.picture, str(error)))
+                continue
+            if self._captioner.skips(caption):  # it came after the run had begun
+                self._report.skipped.append(scored.picture)
                 continue
             made.append((caption, change))
             odd = scored.notes + ([caption.note] if caption.note else [])

@@ -6,6 +6,7 @@ import base64
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lib_dsm.demo.install import TAGGER
 from tests.api.conftest import make_client
@@ -57,6 +58,35 @@ def test_trying_out_then_tagging_then_undo(client, service, opened) -> None:
     assert captions(opened)["a.txt"] == ", ".join(page["changes"][0]["after"])
     post(client, "undo", folder=str(opened))
     assert captions(opened) == before
+
+
+@pytest.mark.parametrize("of", ["tag", "caption"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_we_wrote_is_nobody_elses(client, service, opened, of: str, inside: bool) -> None:
+    """Neither in the folder that is looked at nor in one above it; what another program writes before or after is."""
+    deep = opened / "deep"
+    deep.mkdir()
+    for name in ("d.png", "e.png"):
+        Image.new("RGB", (32, 32), "red").save(deep / name)
+    (deep / "e.txt").write_text("old")
+
+    def foreign() -> list[str]:
+        service.indexes.get(opened, True, now=True)
+        service.indexes.get(opened, now=True)
+        return service.indexes.foreign(opened, 0)
+
+    assert foreign() == []
+    if of == "tag":
+        where = opened if not inside else deep
+        _, answer = post(client, "tag", folder=str(where), options={**OPTIONS, "recursive": not inside})
+        assert finished(client, service, answer["job"])["state"] == "done"
+    else:
+        picture = str(deep / "e.png" if inside else opened / "a.png")
+        digest = client.get(f"{V1}caption", params={"path": picture}).json()["digest"]
+        assert client.put(f"{V1}caption", json={"path": picture, "tags": ["x"], "digest": digest}).status_code == 200
+    assert foreign() == []
+    (deep / "e.txt").write_text("by another program")
+    assert foreign() == ["deep/e.txt"]
 
 
 def test_one_picture_by_path_and_by_content(client, opened) -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib_dsm.dataset.matching import TagPattern, literal, tag_key
+from lib_dsm.dataset.matching import Replacement, TagPattern, literal, tag_key
+from lib_dsm.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -45,9 +46,9 @@ def test_the_first_star_gets_the_most(pattern: str, tag: str) -> None:
     found = re.fullmatch(expression, tag)
     meant = TagPattern(pattern)
     assert meant.matches(tag) is (found is not None)
-    assert meant.parts(tag) == (None if found is None else found.groups())
-    stars = re.fullmatch(expression.replace("(.)", "."), tag.upper(), re.IGNORECASE)
-    assert meant.wild_texts(tag.upper()) == (list(stars.groups()) if stars else [])
+    if found is not None:
+        spans = [(wild, *found.span(group)) for group, wild in enumerate(re.findall("[*?]", pattern), 1)]
+        assert meant.wilds(tag) == spans
 
 
 def test_many_stars_take_no_longer_than_one() -> None:
@@ -56,5 +57,46 @@ def test_many_stars_take_no_longer_than_one() -> None:
     meant = TagPattern("*a" * stars + "*b*")
     assert not meant.matches("a" * 500)
     tag = "a" * stars + "b" + "a" * 500
-    assert meant.matches(tag) and meant.parts(tag) == ("",) * (stars + 1) + ("a" * 500,)
-    assert meant.wild_texts(tag) == list(meant.parts(tag) or ())
+    assert meant.matches(tag)
+    assert [tag[first:end] for _, first, end in meant.wilds(tag)] == [""] * (stars + 1) + ["a" * 500]
+
+
+@pytest.mark.parametrize(
+    ("text", "tag", "written"),
+    [
+        ("hat=cap", "Hat", "cap"),
+        ("hat=>cap", "hat", "cap"),
+        ("=_= => asleep", "=_=", "asleep"),
+        (r"\=_\==asleep", "=_=", "asleep"),
+        (">_<=>_>", ">_<", ">_>"),
+        ("hat=>_<", "hat", ">_<"),
+        ("hat", None, None),
+        ("=hat", None, None),
+        ("hat=", "hat", ""),
+        ("hat|cap=beret", "cap", "beret"),
+        ("|_|=face", "|_|", "face"),
+        ("foo *=x *", "Foo_Bar", "x Bar"),
+        ("foo *=x *", "Foo_Bar_Baz", "x Bar_Baz"),
+        ("foo *=x *", r"(foo Bar \(baz\):1.2)", r"x Bar \(baz\)"),
+        ("foo *=x *", "bar", None),
+        ("a?b=c?d", "aXb", "cXd"),
+        ("?girl*=* ?", "1Girl Up", " Up 1"),
+        ("* x *=*", "a x b", "a"),
+        ("* x=* and *", "a x", "* and *"),
+        (r"* x=\* *", "a x", "* a"),
+        ("hat=*_*", "hat", "*_*"),
+        ("*_*=*x*", "*_*", "*x*"),
+        ("*straße=*", "Große_STRASSE", "Große_"),
+    ],
+)
+def test_replacements(text: str, tag: str | None, written: str | None) -> None:
+    if tag is None:
+        with pytest.raises(InputError, match="OLD=NEW"):
+            Replacement.parse(text)
+    else:
+        assert Replacement.parse(text).written(tag) == written
+
+
+@given(st.text(min_size=1).filter(str.strip))
+def test_a_star_is_the_whole_tag(tag: str) -> None:
+    assert tag_key(Replacement.parse("*=*").written(tag) or "") == tag_key(tag)

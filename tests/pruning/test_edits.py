@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib_dsm.dataset.matching import TagPattern, tag_key
+from lib_dsm.dataset.matching import Replacement, TagPattern, tag_key
 from lib_dsm.pruning.edits import (
     add,
     add_at,
@@ -38,7 +38,7 @@ def test_remove_by_pattern() -> None:
 
 @given(TAGS, TAG, st.sampled_from(["nsfw", "solo", "Hat"]))
 def test_replace(tags: list[str], old: str, new: str) -> None:
-    result = replace(tags, TagPattern(old), new)
+    result = replace(tags, Replacement([TagPattern(old)], new))
     if tag_key(old) not in keys(tags):
         assert result == tags
     else:
@@ -49,16 +49,15 @@ def test_replace(tags: list[str], old: str, new: str) -> None:
 
 
 def test_replacing_several_by_one_keeps_the_first_place() -> None:
-    assert replace(["a", "nude", "b", "nipples"], TagPattern("n*"), "nsfw") == ["a", "nsfw", "b"]
-    assert replace(["nsfw", "a", "nude"], TagPattern("nude"), "nsfw") == ["nsfw", "a"]
+    assert replace(["a", "nude", "b", "nipples"], Replacement.parse("n*=nsfw")) == ["a", "nsfw", "b"]
+    assert replace(["nsfw", "a", "nude"], Replacement.parse("nude=nsfw")) == ["nsfw", "a"]
 
 
 def test_replacing_by_what_the_wildcards_stood_for() -> None:
-    assert replace(["Dark Blue_hair", "hat"], TagPattern("*_hair"), "* locks") == ["Dark Blue locks", "hat"]
-    assert replace(["a x b", "c x d"], TagPattern("* x *"), "*-*") == ["a-b", "c-d"]
-    assert replace(["a x"], TagPattern("* x"), "* and *") == ["* and *"]  # not as many: written as it is
-    olds = [TagPattern("nude"), TagPattern("nipples")]
-    assert replace(["nude", "a", "nipples"], olds, "nsfw") == ["nsfw", "a"]
+    assert replace(["Dark Blue_hair", "hat"], Replacement.parse("*_hair=* locks")) == ["Dark Blue locks", "hat"]
+    assert replace(["a x b", "c x d"], Replacement.parse("* x *=*-*")) == ["a-b", "c-d"]
+    assert replace(["a x"], Replacement.parse("* x=* and *")) == ["* and *"]  # not as many: written as it is
+    assert replace(["nude", "a", "nipples"], Replacement.parse("nude|nipples=nsfw")) == ["nsfw", "a"]
 
 
 def test_add_at_a_place_and_beside() -> None:

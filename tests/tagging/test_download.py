@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -35,6 +36,9 @@ except (ModelError, Cancelled) as error:
     print(type(error).__name__, error)
 """
 LARGE = 36_000_000
+
+
+LARGE_CONTENT = bytes(range(250)) * (LARGE // 250)
 
 
 def content_of(name: str) -> bytes:
@@ -79,7 +83,7 @@ class LargeHub(http.server.BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         name = self.path.split("/")[-1]
-        content = bytes(range(250)) * (LARGE // 250) if name == "model.onnx" else content_of(name)
+        content = LARGE_CONTENT if name == "model.onnx" else content_of(name)
         large = name == "model.onnx"
         git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
         first = 0
@@ -163,6 +167,24 @@ def test_what_came_damaged_is_thrown_away(large_hub: str, tmp_path: Path, monkey
     assert "came damaged" in fetch(large_hub, tmp_path)
     monkeypatch.setattr(LargeHub, "damaged", False)
     assert fetch(large_hub, tmp_path).startswith("model.onnx selected_tags.csv")
+
+
+def test_two_at_once_fetch_it_once(large_hub: str, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        told = list(threads.map(lambda _: fetch(large_hub, tmp_path), range(2)))
+    assert all(text.startswith("model.onnx selected_tags.csv") for text in told), told
+    assert [line for line in LargeHub.asked if line.startswith("model.onnx")] == ["model.onnx from 0"]
+
+
+def test_more_than_was_promised_is_fetched_anew(
+    large_hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LargeHub, "pause", 0)
+    blobs = tmp_path / "models--SmilingWolf--wd-v1-4-convnext-tagger-v2" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{hashlib.sha256(LARGE_CONTENT).hexdigest()}.dsm-part").write_bytes(LARGE_CONTENT + b"more")
+    assert fetch(large_hub, tmp_path).splitlines()[1].startswith(f"{LARGE} ")
+    assert not list(blobs.glob("*.dsm-part"))
 
 
 def test_no_network_is_one_clear_sentence(tmp_path: Path) -> None:

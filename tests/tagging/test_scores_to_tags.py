@@ -62,6 +62,8 @@ def test_first_moves_known_tags_and_adds_trigger_words() -> None:
         (("hat_(*)=* hat", "rin="), ["felt hat", "blue hair", "^_^"]),
         (("* => x",), ["x"]),
         (("rin=blue_hair",), [r"hat \(felt\)", "blue_hair", "^_^"]),
+        (("rin|miku=singer", r"hat \(?elt\)=?un hat"), ["fun hat", "singer", "blue hair", "^_^"]),
+        (("* => *!", "rin="), [r"hat \(felt\)!", "rin!", "blue hair!", "^_^!"]),
         (("^_^ => happy",), [r"hat \(felt\)", "rin", "blue hair", "happy"]),
     ],
 )

@@ -114,6 +114,25 @@ def test_existing_captions(tmp_path: Path, tagger_folder: Path, how: str, expect
     assert (tmp_path / "a.txt").read_bytes() == raw and (tmp_path / "empty.txt").read_bytes() == b""
 
 
+def test_a_caption_written_meanwhile_is_skipped_too(
+    pictures: Path, tagger_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Tagger.scores
+
+    def writing(tagger: Tagger, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        (pictures / "it's blue.txt").write_text("by hand", "utf-8")
+        (pictures / "wide.red.txt").write_text("\n", "utf-8")
+        return original(tagger, batch)
+
+    monkeypatch.setattr(Tagger, "scores", writing)
+    assert run(pictures, tagger_folder) == {
+        "written": ["red 猫.PNG", "wide.red.png"],
+        "skipped": ["it's blue.jpg"],
+        "failed": [],
+    }
+    assert caption(pictures / "it's blue.jpg") == ["by hand"]
+
+
 def test_a_stop_loses_nothing_and_a_second_run_goes_on(tmp_path: Path, tagger_folder: Path) -> None:
     for number in range(7):
         save(tmp_path / f"{number}.png", f"rgb(255, 0, {number})")
@@ -232,6 +251,23 @@ def test_the_tagger_goes_or_stays(pictures: Path, tagger_folder: Path) -> None:
     options = TagOptions(model=str(tagger_folder), on_existing="replace", recursive=True)
     tag_folder(pictures, options, pictures / "cache", shelf=shelf)
     assert len(shelf) == 0 and kept.device == "CPU"
+
+
+def test_a_run_does_not_take_the_tagger_from_another(pictures: Path, tagger_folder: Path) -> None:
+    """One picture, and the person's own unloading, in the midst of a folder: nothing is loaded anew."""
+    shelf, options = Shelf(), TagOptions(model=str(tagger_folder), batch=1)
+    during: list[Tagger] = []
+
+    def meanwhile(job: Job) -> None:
+        if job.done and not during:
+            during.append(shelf.tagger(tagger_folder, None, None))
+            save(pictures / "inside" / "other.png", "lime")
+            tag_picture(pictures / "inside" / "other.png", options, pictures / "other cache", shelf)
+            assert shelf.clear() == 0
+            assert len(shelf) == 1 and shelf.tagger(tagger_folder, None, None) is during[0]
+
+    report = tag_folder(pictures, options, pictures / "cache", Job("tag", watcher=meanwhile), shelf=shelf)
+    assert len(report.written) == 3 and during and len(shelf) == 0
 
 
 def test_memory_that_does_not_do_halves_the_batch_once(tagger_folder: Path) -> None:
