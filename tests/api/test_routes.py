@@ -135,6 +135,30 @@ def test_crops_are_proposed_changed_and_written(client, opened):
     assert wrong.status_code == 400
 
 
+def test_a_crop_plan_is_saved_written_and_taken_back(client, opened):
+    project, options = str(opened.parent), {"width": 64, "height": 64, "mode": "subject"}
+    found = client.post(V1 + "crop/propose", json={"project": project, "options": options, "names": ["c.png"]}).json()
+    frames = found["pictures"][0]["items"]
+    nothing = client.post(V1 + "crop/write", json={"project": project, "options": options})
+    assert nothing.status_code == 400 and "Nothing is confirmed" in nothing.json()["error"]["problem"]
+    decision = {"source": "c.png", "state": "confirmed", "stamp": found["pictures"][0]["stamp"], "items": frames}
+    saved = client.post(V1 + "crop/save", json={"project": project, "pictures": [decision]}).json()
+    assert saved == {"confirmed": 1, "crops": len(frames)}
+    wrong = client.post(V1 + "crop/save", json={"project": project, "pictures": [{**decision, "state": "perhaps"}]})
+    assert wrong.status_code == 400
+    shown = client.post(V1 + "crop/open", json={"project": project}).json()
+    assert {one["name"]: one["state"] for one in shown["pictures"]}["c.png"] == "confirmed"
+    job = client.post(V1 + "crop/write", json={"project": project, "options": options}).json()["job"]
+    assert finish(client, job)["state"] == "done"
+    assert [path.name for path in (opened.parent / "DATASET_IMGS").glob("*.png")] == ["c.png"]
+    assert client.post(V1 + "crop/undo", json={"project": project}).json()["title"] == "take back 1 crop"
+    assert not list((opened.parent / "DATASET_IMGS").glob("*.png"))
+    foreign = {**options, "detector": "/etc/passwd"}
+    assert client.post(V1 + "crop/propose", json={"project": project, "options": foreign}).status_code == 400
+    sizes = client.post(V1 + "crop/sizes", json={"project": project, "width": 64, "height": 64}).json()
+    assert sum(bucket["pictures"] for bucket in sizes["buckets"]) + sizes["small"] == len(shown["pictures"])
+
+
 def test_pruning_tells_of_captions_it_passed_over(client, opened):
     (opened / "b.txt").write_bytes(b"\0")
     (opened / "c.txt").unlink()

@@ -26,12 +26,12 @@ def test_from_pictures_to_an_embedding(open_page, pictures, tmp_path, shots):
 
     # Crop: the long one becomes two, the first is moved by hand.
     page.click("#dsm_next_crop")
-    page.wait_for_selector("#dsm_crop_strip .dsm-thumb >> nth=8")
+    page.wait_for_selector("#dsm_crop_counts:has-text('0 of 9 confirmed')")
     page.click("#dsm_crop_mode_split")
     page.fill("#dsm_crop_width", "64")
     page.fill("#dsm_crop_height", "64")
     page.press("#dsm_crop_height", "Tab")
-    page.wait_for_selector("#dsm_crop_strip .dsm-badge:has-text('proposed 2')")
+    page.wait_for_selector("#dsm_crop_counts:has-text('0 of 9 confirmed')")
     page.click("#dsm_crop_take")
     page.screenshot(path=shots / "walk-2-crop.png")
     page.click("#dsm_crop_accept")
