@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from lib_dsm.options import option
 
+PRECISIONS = ("fp16", "bf16", "fp32")
+
 
 @dataclass(frozen=True)
 class ExtractionOptions:
@@ -15,5 +17,23 @@ class ExtractionOptions:
     conv_rank: int = option(
         32, "Rank of larger convolutions; 0 leaves them out.", label="Convolution rank", minimum=0, maximum=1024
     )
-    precision: str = option("fp16", "Numbers in the file.", choices=("fp16", "fp32"))
+    energy: float = option(
+        0.0, "Share of each layer's squared change to keep, instead of a fixed rank; 0: off.", minimum=0.0, maximum=1.0
+    )
+    size: float = option(
+        0.0, "Size of the file in MB, spent where the error falls most, instead of a fixed rank; 0: off.",
+        label="Size in MB", minimum=0.0, maximum=20_000.0,
+    )  # fmt: skip
+    max_rank: int = option(
+        192, "Highest rank of a layer when energy or size decide.", label="Highest rank", minimum=1, maximum=1024
+    )
+    precision: str = option("fp16", "Numbers in the file.", choices=PRECISIONS)
+    averages: str = option(
+        "auto", "The averaged (EMA) weights of the fine-tuned file: auto uses them where they are its own.",
+        label="EMA weights", choices=("auto", "never"),
+    )  # fmt: skip
+    tokens: int = option(
+        32, "Changed words of the vocabulary to bundle as embeddings, at most; 0: none.",
+        label="Changed words", minimum=0, maximum=200,
+    )  # fmt: skip
     overwrite: bool = option(False, "Replace an existing file.")
