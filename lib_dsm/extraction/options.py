@@ -37,3 +37,28 @@ class ExtractionOptions:
         label="Changed words", minimum=0, maximum=200,
     )  # fmt: skip
     overwrite: bool = option(False, "Replace an existing file.")
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """What is done to LoRA files, one or the sum of several, before the result is written."""
+
+    rank: int = option(0, "Highest rank; 0 keeps what there is.", minimum=0, maximum=4096)
+    conv_rank: int = option(
+        0, "Highest rank of convolutions larger than 1×1; 0: as the others.", label="Convolution rank",
+        minimum=0, maximum=4096,
+    )  # fmt: skip
+    energy: float = option(
+        0.0, "Share of each module's squared change to keep, instead of a rank; 0: off.", minimum=0.0, maximum=1.0
+    )
+    size: float = option(
+        0.0, "Size of the file in MB, spent where the error falls most; 0: off.", label="Size in MB",
+        minimum=0.0, maximum=20_000.0,
+    )  # fmt: skip
+    scale: float = option(1.0, "Factor for the whole change.", minimum=-100.0, maximum=100.0)
+    prune: float = option(
+        0.0, "Modules whose change is at most this share of the greatest one are left out; 0: only empty ones.",
+        minimum=0.0, maximum=1.0,
+    )  # fmt: skip
+    precision: str = option("fp16", "Numbers in the file.", choices=PRECISIONS)
+    overwrite: bool = option(False, "Replace an existing file.")

@@ -48,7 +48,7 @@ def load_pickle(path: Path, mapped: list[mmap.mmap] | None = None) -> Any:
     """The object in a PyTorch file, made of dicts, lists, tuples, numbers, strings and tensors on the CPU.
 
     Tensors of a zip archive stay on the disk until they are used (the file is mapped, copy on write), so looking into a
-    large checkpoint costs nothing. Modules such as `ParameterDict` come back as dicts. The mapping is added to `mapped`.
+    large checkpoint costs nothing. Modules such as `ParameterDict` come back as dicts. `mapped` gets the mapping.
 
     Raises:
         InputError: there is no such file.

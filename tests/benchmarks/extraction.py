@@ -29,12 +29,14 @@ from lib_dsm.extraction.low_rank import factors, residual_norm
 from lib_dsm.networks.safetensors_files import save_tensors
 
 _INSIDE = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 import torch
 from lib_dsm.extraction.checkpoint import extract_checkpoint
 from lib_dsm.extraction.options import ExtractionOptions
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def peak():  # of this program alone: rusage would count what the process was before it was started
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 torch.linalg.svd(torch.ones(4, 4))
 before, began = peak(), time.monotonic()
 report = extract_checkpoint(*map(Path, sys.argv[1:4]), ExtractionOptions(int(sys.argv[4]), int(sys.argv[5])))
@@ -76,6 +78,8 @@ def layers(rank: int, conv_rank: int) -> dict[str, float]:
         if not layer.is_norm and not layer.is_end
     )
     ours = theirs = worst = 0.0
+    factors(torch.randn(400, 400, generator=generator), 64)  # threads and libraries start
+    torch.linalg.svd(torch.randn(400, 400, generator=generator))
     for (shape, kept), count in sorted(counts.items()):
         matrix = change(shape, generator).flatten(1)
         began = time.perf_counter()

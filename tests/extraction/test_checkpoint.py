@@ -355,10 +355,10 @@ def test_checkpoints_that_do_not_fit_are_refused_in_a_sentence(base, folder):
         extract(folder, {"down_blocks.0.x": torch.ones(1)})
     with pytest.raises(ModelError, match="is a LoRA already"):
         extract(folder, {"lora_unet_conv_in.lora_up.weight": torch.ones(1)})
-    with pytest.raises(ModelError, match="family SD1 and .* of SD2"):
+    with pytest.raises(ModelError, match=r"family SD1 and .* of SD2"):
         text = {"cond_stage_model.model.ln_final.weight": torch.ones(4)}
         extract(folder, {**{name: tensor for name, tensor in base.items() if name.startswith(UNET)}, **text})
-    with pytest.raises(ModelError, match="NaN.*tuned"):
+    with pytest.raises(ModelError, match=r"NaN.*tuned"):
         extract(folder, {**base, key: base[key] * float("nan")})
 
 
