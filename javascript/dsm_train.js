@@ -9,7 +9,8 @@
     const DRAFT = "dsm.train.draft";
     const SETTLE = 300; // milliseconds after the last key before a change counts
 
-    let fields = []; // [{name, label, kind, optional, initial}] in the order of gradio's values
+    let fields = []; // [{name, label, kind, optional, initial, of}] in the order of gradio's values
+    let kinds = {}; // for each kind of network, what begins otherwise than the fields do
     let values = null; // by name, as they were read last
     let waiting = null; // values to be written, by name
     let written = {at: 0, values: {}}; // those written last
@@ -22,12 +23,25 @@
     // Called by gradio with the values of all fields.
     train.gathered = (...list) => {
         const before = values && JSON.stringify(values);
+        const kindBefore = values && kindNow(values);
         values = named(list);
+        if (kindBefore && kindNow(values) !== kindBefore && train.ready && !waiting) return takeKind(kindBefore);
         readers.splice(0).forEach((done) => done(values));
         if (before !== JSON.stringify(values)) changed();
         else mark(); // a group may have been unfolded, which draws its fields anew
         return [];
     };
+
+    // Another kind of network was chosen: what still is as the one before begins becomes as this one begins.
+    function takeKind(before) {
+        const now = kindNow(values);
+        const other = fields.filter((field) => String(initialOf(field, before) ?? "") !== String(initialOf(field, now) ?? "")
+            && String(values[field.name] ?? "") === String(initialOf(field, before) ?? ""));
+        readers.splice(0).forEach((done) => done(values));
+        changed();
+        if (other.length) train.fill(Object.fromEntries(other.map((field) => [field.name, initialOf(field, now)])));
+        return [];
+    }
 
     // Called by gradio; what it returns becomes the values of all fields. What it was given may be from before the last
     // writing, when two come in a row.
@@ -64,13 +78,15 @@
         waiting = {...waiting};
         for (const field of fields) {
             if (!(field.name in wanted)) continue;
-            const value = wanted[field.name];
-            waiting[field.name] = field.kind === "lines" && Array.isArray(value) ? value.join("\n") : value;
+            waiting[field.name] = inForm(field, wanted[field.name]);
         }
         if (wanted.checkpoint) return takeCheckpoint(wanted.checkpoint);
         delete waiting.checkpoint; // none is named: the chosen one stays
         return [];
     }
+
+    // A value as gradio's field holds it: several ones as text.
+    const inForm = (field, value) => (Array.isArray(value) ? value.join(field.kind === "list" ? ", " : "\n") : value);
 
     // The checkpoint as the list names it; where the list has it not, the chosen one stays.
     function takeCheckpoint(name) {
@@ -84,7 +100,12 @@
             : `Its checkpoint ${name} is not in the list, so ${(values || {}).checkpoint || "none"} stays chosen.`];
     }
 
-    train.defaults = () => ({...Object.fromEntries(fields.map((field) => [field.name, field.initial])), previews: train.initialRequests});
+    // What a field begins with for a kind of network, as the form has it.
+    const initialOf = (field, kind) => inForm(field, field.name in (kinds[kind] || {}) ? kinds[kind][field.name] : field.initial);
+    const kindNow = (from) => (from || {}).kind || fields.find((field) => field.name === "kind").initial;
+
+    train.defaults = () => ({...Object.fromEntries(fields.map((field) => [field.name, initialOf(field, kindNow(values))])), previews: train.initialRequests});
+    train.kind = () => kindNow(values);
     train.values = () => values;
     train.folderOf = folderOf;
     train.fields = () => fields;
@@ -113,6 +134,7 @@
             if (field.kind === "place") continue;
             let value = from[field.name];
             if (field.kind === "lines") value = String(value || "").split("\n").map((item) => item.trim()).filter(Boolean);
+            if (field.kind === "list") value = String(value || "").split(/[,;\s]+/).filter(Boolean).map((item) => (Number.isFinite(Number(item)) ? Number(item) : item));
             if (field.kind === "number" && (value === null || value === "" || value === undefined)) {
                 if (!field.optional) throw new FormError(`${field.label} is empty.`, "Fill it in.");
                 value = null;
@@ -120,7 +142,7 @@
             settings[field.name] = value;
         }
         if (!String(settings.name || "").trim()) {
-            if (!lenient) throw new FormError("The embedding has no name.", "Write one; it is the word you will use in prompts.");
+            if (!lenient) throw new FormError(`The ${kindNow(from)} has no name.`, "Write one; it is the word you will use in prompts.");
             settings.name = "unnamed";
         }
         if (!from.checkpoint) throw new FormError("No checkpoint is chosen.", "Put one into the folder for checkpoints and press ↻.");
@@ -133,7 +155,16 @@
     // In the head of each folded group, what in it is not as it begins; and pale what does nothing at present.
     function mark() {
         const groups = {};
+        const kind = kindNow(values);
+        root().querySelector("#dsm_train_form").dataset.kind = kind;
         for (const field of fields) {
+            const elsewhere = Boolean(field.of) && field.of !== kind;
+            if (field.of) show(`#dsm_train_${field.name}`, !elsewhere);
+            if (root().querySelector(`#dsm_train_${field.name}_refresh`) && field.of) show(`#dsm_train_${field.name}_refresh`, !elsewhere);
+            if (elsewhere) {
+                if (field.group) groups[field.group] = groups[field.group] || [];
+                continue;
+            }
             if (field.group) (groups[field.group] = groups[field.group] || []).push(field);
             if (!field.only) continue;
             const [other, active] = field.only;
@@ -141,15 +172,18 @@
             if (element) element.classList.toggle("dsm-idle", other in values && !active.includes(values[other]));
         }
         for (const [id, members] of Object.entries(groups)) {
+            show(`#${id}`, members.length > 0);
             const head = root().querySelector(`#${id} .label-wrap`);
             if (!head) continue;
-            const other = members.filter((field) => String(values[field.name] ?? "") !== String(field.initial ?? ""));
+            const other = members.filter((field) => String(values[field.name] ?? "") !== String(initialOf(field, kind) ?? ""));
             let told = head.querySelector(".dsm-group-changes");
             if (!told) head.insertBefore(told = h("span", {class: "dsm-group-changes"}), head.children[1] || null);
             const text = other.map((field) => `${field.label.toLowerCase()} ${field.kind === "flag" ? (values[field.name] ? "on" : "off") : brief(values[field.name])}`).join(", ");
             if (told.textContent !== text) told.textContent = text;
         }
     }
+
+    const show = (selector, on) => { const element = root().querySelector(selector); if (element) element.classList.toggle("dsm-elsewhere", !on); };
 
     const brief = (value) => { const text = String(value ?? "none").replace(/\s+/g, " "); return text.length > 28 ? `${text.slice(0, 28)}…` : text || "empty"; };
 
@@ -175,6 +209,7 @@
     // Hidden: knows the fields, and brings back what was written before the page was loaded anew.
     DSM.widgets.trainform = async (place) => {
         fields = JSON.parse(place.dataset.fields);
+        kinds = JSON.parse(place.dataset.kinds);
         train.notInAPreset = JSON.parse(place.dataset.kept);
         train.initialRequests = JSON.parse(place.dataset.previews);
         train.requests.begin(JSON.parse(place.dataset.requests), train.initialRequests);
@@ -234,15 +269,15 @@
         }
     };
 
-    // An embedding that is not trained yet.
+    // A network that is not trained yet.
     train.create = async () => {
         if (starting) return;
         starting = true;
         try {
             const {job} = await post("train/create", {config: train.settings(await read(), false, true)});
-            DSM.toast("The model is loaded to write the embedding…");
+            DSM.toast(`The model is loaded to write the ${train.kind()}…`);
             DSM.job.follow(job, () => true, {update: () => {}, problem: (error) => DSM.toast(error.message, "error")}, (ended) => {
-                if (ended.state === "done") train.say("ok", ended.data.summary, `Write ${ended.data.name} in a prompt to use it; the file is ${ended.data.published}.`);
+                if (ended.state === "done") train.say("ok", ended.data.summary, `Write ${ended.data.usage} in a prompt to use it; the file is ${ended.data.published}.`);
                 else train.say("error", ended.error);
                 if (ended.state === "done") press("dsm_lora_refresh");
             });

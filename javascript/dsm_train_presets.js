@@ -22,7 +22,8 @@
             h("label", {}, "Earlier run", runs), fromRun,
             button("dsm_preset_file_load", "Load file…", () => file.click(), "Settings from a RUN.json, a preset or a run's run.json"),
             button("dsm_preset_file_save", "Save file", () => attempt(saveFile), "The settings as a RUN.json for the command line"), file), note, problems, said);
-        let presets = [];
+        let everything = []; // of all kinds
+        let presets = []; // of the kind that is chosen
 
         // ---- what was done, and taking it back ----
 
@@ -47,14 +48,17 @@
         // ---- presets ----
 
         async function list(chosen) {
-            const answer = await get("train/presets").catch((error) => ({presets, problems: [error.message]}));
+            const answer = await get("train/presets").catch((error) => ({presets: everything, problems: [error.message]}));
             show(answer);
             if (chosen) select.value = chosen;
             refresh();
         }
 
+        let listedKind = "";
         function show(answer) {
-            presets = answer.presets;
+            everything = answer.presets;
+            listedKind = train.values() ? train.kind() : "embedding";
+            presets = everything.filter((preset) => preset.kind === listedKind);
             const group = (label, items) => (items.length ? h("optgroup", {label}, items.map((preset) => h("option", {value: preset.name}, preset.name))) : null);
             const groups = [group("Your own", presets.filter((preset) => preset.own)), group("Given", presets.filter((preset) => !preset.own))].filter(Boolean);
             select.replaceChildren(h("option", {value: ""}, "Defaults"), ...groups);
@@ -86,7 +90,7 @@
             await attempt(async () => {
                 const settings = train.settings(await train.read(), true);
                 for (const key of train.notInAPreset) delete settings[key];
-                await post("train/presets", {name: input.value.trim(), settings});
+                await post("train/presets", {name: input.value.trim(), settings, kind: train.kind()});
                 await list(input.value.trim());
                 toast(`The preset “${input.value.trim()}” is saved.`);
             });
@@ -138,6 +142,7 @@
 
         list();
         listRuns();
+        DSM.on("train-form", () => { if (train.kind() !== listedKind) list(); });
         DSM.on("ended", () => { listed = 0; listRuns(); });
     };
 })();

@@ -59,7 +59,7 @@
         const txt2img = h("button", {class: "dsm-button dsm-small", id: "dsm_requests_txt2img", title: "Add a request with the settings of the tab txt2img", onclick: take}, "Take from txt2img");
         const bar = h("div", {class: "dsm-toolbar"},
             h("button", {class: "dsm-button dsm-small", id: "dsm_requests_add", onclick: () => add(list.length ? {...list[list.length - 1], seed: list[list.length - 1].seed + 1} : initial())}, "Add a picture"),
-            txt2img, h("span", {class: "dsm-subdued"}, "[name] stands for the embedding, [filewords] for a caption of the dataset; an empty prompt uses the template. No pictures: no previews."));
+            txt2img, h("span", {class: "dsm-subdued"}, "[name] stands for its name, [filewords] for a caption of the dataset; an empty prompt uses the template. No pictures: no previews."));
         place.replaceChildren(rows, bar);
         txt2img.hidden = !root().querySelector("#txt2img_prompt");
 

@@ -47,7 +47,7 @@
             {key: "loss", label: "each point", kind: "faint", color: "dsm-c1", quiet: true}, {key: "smoothed", label: "smoothed", kind: "line", color: "dsm-c1"}]});
         const bands = train.chart({title: "Loss by noise, smoothed", height: 150, group, log: true, bridge: true, series: [0, 1, 2, 3].map((index) => (
             {key: `band${index}`, label: ["little", "some", "much", "most"][index], kind: "thin", color: `dsm-c${index + 2}`, quiet: true}))});
-        const vectors = train.chart({title: "Vectors", height: 150, group, range: {label: "words", help: "Lengths of the model's own words: from 5 to 95 % of them"}, series: [
+        const vectors = train.chart({title: "Lengths", height: 150, group, range: {label: "words", help: "Lengths of the model's own words: from 5 to 95 % of them"}, series: [
             {key: "mean_norm", label: "length", kind: "line", color: "dsm-c1"}, {key: "movement", label: "moved", kind: "line", color: "dsm-c3"}]});
         const rate = train.chart({title: "Learning rate", height: 150, group, zero: true, series: [{key: "learning_rate", label: "rate", kind: "line", color: "dsm-c1"}]});
         const gradient = train.chart({title: "Gradient", height: 150, group, log: true, share: 0.97, series: [
@@ -209,7 +209,7 @@
         const parts = [];
         if (job.state === "failed") parts.push(line("error", job.error));
         if (job.state !== "running" && job.data.published) {
-            parts.push(line("ok", `${job.data.name} is ready.`, `Write ${job.data.name} in a prompt to use it; the file is ${job.data.published}.`));
+            parts.push(line("ok", `${job.data.name} is ready.`, `Write ${job.data.usage || job.data.name} in a prompt to use it; the file is ${job.data.published}.`));
         }
         if (found.length) {
             const grave = found.filter((finding) => ["block", "warn"].includes(finding.severity)).length;

@@ -48,7 +48,7 @@
     // ---- presets --------------------------------------------------------------------------------------------------------
 
     // What a person writes, and what belongs to it: a preset's only where it names it.
-    const TEXTS = ["init_text", "init_mode", "init_embedding", "init_continue", "template", "template_file", "previews"];
+    const TEXTS = ["init_text", "init_mode", "init_embedding", "init_hypernetwork", "init_continue", "template", "template_file", "previews"];
     const TEMPLATES = ["template", "template_source", "template_file"];
 
     // The form's values after a preset, from those before. What is trained, and where to, is never a preset's.

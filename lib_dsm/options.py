@@ -1,7 +1,8 @@
 """Options are declared once, as dataclass fields made by `option`; widgets, command-line flags, JSON and tables follow.
 
 A class of options is a frozen or plain `@dataclass` whose fields are `option(...)`s of type bool, int, float, str,
-`tuple[...]` of those, or a further dataclass of options in a tuple.
+`tuple[...]` of those, or a further dataclass of options in a tuple. It may have a static method `defaults_for(values)`
+that gives other defaults than the fields' own where one of the given values decides.
 """
 
 from __future__ import annotations
@@ -83,6 +84,8 @@ def from_json(options: type[Options], values: Any, what: str = "settings") -> Op
             near = ", ".join(sorted(known))
             raise InputError(f'"{key}" is not a known key of the {what}.', f"Known keys: {near}.")
     checked = {}
+    decided: Any = getattr(options, "defaults_for", None)
+    values = {**(decided(values) if decided else {}), **values}
     for name, spec in known.items():
         if name in values:
             checked[name] = check(spec, values[name], what)

@@ -206,6 +206,24 @@ def test_create_needs_no_pictures_and_overwrites_only_what_it_wrote(capsys, run_
     assert len(data(capsys, *call, "--set", "overwrite=true")["kept"]) == 1
 
 
+def test_a_hypernetwork_is_created_checked_trained_and_inspected(capsys, run_config, tmp_path):
+    settings = tmp_path / "RUN.json"
+    given = {"kind": "hypernetwork", "name": "ink", "checkpoint": "micro", "dataset": run_config().dataset}
+    small = {"max_steps": 2, "width": 64, "height": 64, "preview_every": 0, "validate_every": 0, "output": "out"}
+    settings.write_text(json.dumps({**given, **small, "layer_structure": [1, 1.5, 1]}), encoding="utf-8")
+    where = ("--data", tmp_path / "studio")
+    # What the file does not name begins as is fit for the kind, and not as for embeddings.
+    assert read_config(settings).learning_rate == "0.00001" and read_config(settings).template == ("[filewords]",)
+    made = data(capsys, "create", settings, *where)
+    assert Path(made["published"]) == tmp_path / "studio" / "hypernetworks" / "ink.pt"
+    assert data(capsys, "check", settings, *where)["may_start"] is True
+    assert main(["check", str(settings), "--set", "learning_rate=0.005", *map(str, where)]) == 1
+    assert "hyper-rate" in capsys.readouterr().out
+    assert data(capsys, "train", settings, *where)["step"] == 2
+    found = data(capsys, "inspect", tmp_path / "out" / "ink.pt")
+    assert (found["kind"], found["step"], found["layer_structure"]) == ("hypernetwork", 2, [1, 1.5, 1])
+
+
 @pytest.mark.parametrize(
     ("setting", "key", "value"),
     [

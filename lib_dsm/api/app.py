@@ -16,6 +16,7 @@ from lib_dsm.api import (
     project_routes,
     prune_routes,
     run_routes,
+    structure_routes,
     system_routes,
     tag_routes,
     train_routes,
@@ -27,7 +28,7 @@ from lib_dsm.api.service import Service
 PREFIX = "/dsm/v1/"
 _MODULES = (
     system_routes, job_routes, project_routes, picture_routes, tag_routes, prune_routes, history_routes, crop_routes,
-    train_routes, run_routes, preset_routes,
+    train_routes, run_routes, preset_routes, structure_routes,
 )  # fmt: skip
 
 

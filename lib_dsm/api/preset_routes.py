@@ -10,7 +10,7 @@ from lib_dsm import options
 from lib_dsm.api.http import Call, Route
 from lib_dsm.api.service import Service
 from lib_dsm.errors import InputError
-from lib_dsm.training.config import RunConfig
+from lib_dsm.training.config import EMBEDDING, KINDS, RunConfig
 from lib_dsm.training.presets import delete_preset, list_presets, save_preset
 from lib_dsm.training.settings_file import ANY_RUN, settings_in
 
@@ -22,8 +22,12 @@ def show(service: Service, call: Call) -> Any:
 
 
 def save(service: Service, call: Call) -> Any:
-    """Keep `settings` as the preset `name`; one's own of that name is replaced."""
-    return save_preset(_folder(service), call.text("name"), call.object("settings"), call.text("help", "")).to_json()
+    """Keep `settings` as the preset `name` for networks of a `kind`; one's own of that name is replaced."""
+    kind = call.text("kind", EMBEDDING)
+    if kind not in KINDS:
+        raise InputError(f'There is no kind "{kind}".', f"Known are {', '.join(KINDS)}.")
+    settings = call.object("settings")
+    return save_preset(_folder(service), call.text("name"), settings, call.text("help", ""), kind).to_json()
 
 
 def delete(service: Service, call: Call) -> Any:

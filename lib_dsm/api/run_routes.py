@@ -14,12 +14,13 @@ from lib_dsm.api.train_routes import runs, start_job
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.files import file_name, read_json
 from lib_dsm.jobs import Job
+from lib_dsm.training.config import STARTS
 from lib_dsm.training.presets import settings_of_run
 from lib_dsm.training.schedule import parse_learning_rate
 
 LISTED = 200
 MOST_STEPS = 1_000_000
-PLACES = frozenset({"dataset", "checkpoint", "output", "template_file", "init_embedding"})
+PLACES = frozenset({"dataset", "checkpoint", "output", "template_file", "kind", *STARTS})
 
 
 def list_runs(service: Service, call: Call) -> Any:
@@ -107,6 +108,7 @@ def _brief(folder: Path, job: Job | None) -> dict[str, Any]:
         first = next((picture for picture in pictures if picture.name.startswith(newest)), None)
         facts |= {
             "begun": record.get("begun", ""),
+            "network": record["config"].get("kind", "embedding"),
             "max_steps": record["config"]["max_steps"],
             "step": job.done if job else max(steps, default=0),
             "picture": first,

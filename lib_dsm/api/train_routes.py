@@ -14,7 +14,7 @@ from lib_dsm.api.plain import plain
 from lib_dsm.api.service import Service
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.networks.stretching import stretched
-from lib_dsm.training.config import RunConfig
+from lib_dsm.training.config import HYPERNETWORK, STARTS, RunConfig
 
 RATE_POINTS = 240
 PROMPTS = 4
@@ -109,7 +109,7 @@ def start(service: Service, call: Call) -> Any:
 
 
 def create(service: Service, call: Call) -> Any:
-    """Write the untrained embedding of `config` in the background; answers with the job's id. Needs no pictures."""
+    """Write the untrained network of `config` in the background; answers with the job's id. Needs no pictures."""
     from lib_dsm.host.create import start_creating
 
     return {"job": start_creating(service.host, _config(service, call, pictures=False)).id}
@@ -134,15 +134,20 @@ def runs(service: Service, aside: bool = False) -> list[Path]:
 
 def _begun(service: Service, config: RunConfig) -> int:
     """The step that a run goes on after, 0 where that cannot be told; why not is the check's to say."""
-    from lib_dsm.host.starting import find_embedding
+    from lib_dsm.host.starting import find_embedding, find_hypernetwork
     from lib_dsm.networks.embedding import load_embedding
+    from lib_dsm.networks.hypernetwork import load_hypernetwork
 
-    if not (config.init_continue and config.init_embedding):
+    if not config.init_continue:
         return 0
     try:
-        return max(0, load_embedding(find_embedding(service.host, config.init_embedding)).step or 0)
+        if config.kind == HYPERNETWORK and config.init_hypernetwork:
+            return max(0, load_hypernetwork(find_hypernetwork(service.host, config.init_hypernetwork)).step or 0)
+        if config.kind != HYPERNETWORK and config.init_embedding:
+            return max(0, load_embedding(find_embedding(service.host, config.init_embedding)).step or 0)
     except DsmError:
-        return 0
+        pass
+    return 0
 
 
 def _config(service: Service, call: Call, pictures: bool = True) -> RunConfig:
@@ -159,13 +164,14 @@ def _config(service: Service, call: Call, pictures: bool = True) -> RunConfig:
         service.path(config.checkpoint)
     if Path(config.template_file).is_absolute():  # anything else can only be a name in the host's folder
         service.path(config.template_file)
-    _demand_opened(service, config.init_embedding)
+    for start in STARTS:
+        _demand_opened(service, getattr(config, start))
     return config
 
 
-def _demand_opened(service: Service, embedding: str) -> None:
-    if re.search(r"[/\\:]|^\.", embedding):  # a path, and not a name in the host's folder
-        service.path(embedding)
+def _demand_opened(service: Service, network: str) -> None:
+    if re.search(r"[/\\:]|^\.", network):  # a path, and not a name in the host's folder
+        service.path(network)
 
 
 ROUTES = (

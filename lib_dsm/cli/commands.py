@@ -270,10 +270,10 @@ def crop(arguments: argparse.Namespace) -> Result:
 
 def create(arguments: argparse.Namespace) -> Result:
     """An embedding that is not trained yet."""
-    from lib_dsm.host.create import create_embedding
+    from lib_dsm.host.create import create_network
 
     config, host = _run(arguments, dataset="")  # the pictures have no part in it
-    made = run_job(f"Creating {config.name}", "", lambda job: create_embedding(host, config, job))
+    made = run_job(f"Creating {config.name}", "", lambda job: create_network(host, config, job))
     return Result(
         {"published": str(made.published), "files": _names(list(made.files)), "kept": _names(list(made.kept))},
         "\n".join(map(str, [*made.files, made.published])),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import html
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from lib_dsm.diffusion import ldm_layout
 from lib_dsm.diffusion.attention import attend_in_float32
+from lib_dsm.diffusion.contexts import ContextMap, context_widths, contexts_changed
 from lib_dsm.diffusion.fingerprint import autoencoder_hash
 from lib_dsm.diffusion.gate import gated
 from lib_dsm.diffusion.prompts import Chunk, SpecialTokens, chunk_prompt, empty_chunk, words_of
@@ -215,6 +216,16 @@ class DiffusersModel:
             yield
         finally:
             handle.remove()
+
+    def context_widths(self) -> Mapping[int, int]:
+        """See protocol.py."""
+        return context_widths(self.unet, self.hidden_size)
+
+    def contexts_changed(
+        self, maps: Mapping[int, tuple[ContextMap, ContextMap]], alike: bool = False
+    ) -> AbstractContextManager[None]:
+        """See protocol.py."""
+        return contexts_changed(self.unet, maps, alike)
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: torch.Tensor) -> torch.Tensor:
         """See protocol.py."""

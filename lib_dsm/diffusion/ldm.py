@@ -7,12 +7,13 @@ that generation will see. The WebUI's `modules` are imported inside functions: t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import torch
 
 from lib_dsm.diffusion.attention import attend_in_float32
+from lib_dsm.diffusion.contexts import ContextMap, context_widths, contexts_changed
 from lib_dsm.diffusion.fingerprint import autoencoder_hash
 from lib_dsm.diffusion.gate import gated
 from lib_dsm.diffusion.protocol import Replacements
@@ -126,6 +127,16 @@ class LdmModel:
                 yield
         finally:
             hijack.embedding_db = database
+
+    def context_widths(self) -> Mapping[int, int]:
+        """See protocol.py."""
+        return context_widths(self._sd_model.model.diffusion_model, self.hidden_size)
+
+    def contexts_changed(
+        self, maps: Mapping[int, tuple[ContextMap, ContextMap]], alike: bool = False
+    ) -> AbstractContextManager[None]:
+        """See protocol.py; the WebUI's own generation goes through them too."""
+        return contexts_changed(self._sd_model.model.diffusion_model, maps, alike)
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: torch.Tensor) -> torch.Tensor:
         """See protocol.py."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import torch
+
+    from lib_dsm.diffusion.contexts import ContextMap
 
 Replacements: TypeAlias = "Mapping[str, torch.Tensor]"
 
@@ -69,6 +72,22 @@ class DiffusionModel(Protocol):
         does not want that gives prompts of equal `chunk_counts`. `replacements` maps an embedding's name to its vectors
         (V×hidden_size, may require a gradient); it takes the place of its name's tokens and never straddles two chunks.
         `clip_skip` 1 uses the last layer; a model without CLIP skip passes over it.
+        """
+        ...
+
+    def context_widths(self) -> Mapping[int, int]:
+        """How many attention layers of the U-Net there are for each width of the context that they read.
+
+        The prompt's width comes first (768 in SD1, read by the cross-attention), then those of the layers' own inputs.
+        """
+        ...
+
+    def contexts_changed(
+        self, maps: Mapping[int, tuple[ContextMap, ContextMap]], alike: bool = False
+    ) -> AbstractContextManager[None]:
+        """While the context lasts, layers of these widths compute keys and values from what the maps give for theirs.
+
+        With `alike` the maps give the same whichever layer asks. Nothing of it is left afterwards. See contexts.py.
         """
         ...
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lib_dsm.guards.set_aside import SetAside
+from lib_dsm.networks.hypernetwork_training import HypernetworkStart
 from lib_dsm.networks.textual_inversion import Start
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.pictures import Plan
@@ -30,7 +31,7 @@ class RunFacts:
     config: RunConfig
     plan: Plan
     token_counts: Mapping[str, int] = field(default_factory=dict)  # of the name, the init text and every caption
-    foreign_embeddings: frozenset[str] = frozenset()  # names in the embeddings folder that are not this run's
+    foreign_networks: frozenset[str] = frozenset()  # names in the host's folder for this kind that are not this run's
     injected: frozenset[str] = frozenset()  # names of the embeddings that the host puts into every prompt, captions too
     record: Mapping[str, Any] | None = None  # run.json of the run that is resumed
     saved_step: int = 0
@@ -38,7 +39,9 @@ class RunFacts:
     checkpoint_hash: str = ""
     vae_hash: str = ""
     fingerprint: str = ""
-    start: Start | None = None  # where it begins with an embedding instead of words
+    start: Start | HypernetworkStart | None = None  # where it begins with a network that is there already
+    context_widths: Mapping[int, int] = field(default_factory=dict)  # of the model, see diffusion/protocol.py
+    missing_package: str = ""  # what the optimizer needs and is not installed
     weighted: int | None = None  # pictures whose transparency weighs the loss, None until they are read
     has_clip_skip: bool = True  # whether the model's text encoder knows it
     attention_upcast: bool = False  # whether the session computes attention in float32 for the model's sake

@@ -10,8 +10,9 @@ from lib_dsm import options
 from lib_dsm.guards.facts import RunFacts
 from lib_dsm.guards.finding import Finding, Severity
 from lib_dsm.guards.telling import some
+from lib_dsm.networks.textual_inversion import Start
 from lib_dsm.training.captions import NAME
-from lib_dsm.training.config import RunConfig
+from lib_dsm.training.config import EMBEDDING, RunConfig
 from lib_dsm.training.schedule import schedule_of
 
 MELTING_VECTORS = 32
@@ -114,7 +115,7 @@ def name_is_a_word(facts: RunFacts) -> Iterator[Finding]:
             "Choose a name that is no tag.",
             {"name": f"{name}-mine"},
         )
-    if facts.record is None and not facts.config.overwrite and lowered in facts.foreign_embeddings:
+    if facts.record is None and not facts.config.overwrite and lowered in facts.foreign_networks:
         yield Finding(
             "name-taken",
             Severity.BLOCK,
@@ -125,7 +126,7 @@ def name_is_a_word(facts: RunFacts) -> Iterator[Finding]:
 
 
 def continued_beyond_steps(facts: RunFacts) -> Iterator[Finding]:
-    """An embedding whose training is to go on has made all the steps there are."""
+    """A network whose training is to go on has made all the steps there are."""
     last = schedule_of(facts.config).last
     if facts.start is not None and facts.start.step >= last:
         more = facts.start.step + facts.config.max_steps
@@ -133,7 +134,7 @@ def continued_beyond_steps(facts: RunFacts) -> Iterator[Finding]:
         yield Finding(
             "continue-beyond-steps",
             Severity.BLOCK,
-            f"{facts.config.init_embedding} has made {facts.start.step} steps already; the settings end at {last}.",
+            f"{_start_name(facts)} has made {facts.start.step} steps already; the settings end at {last}.",
             "Raise the steps, or start from it without continuing its training.",
             {"max_steps": more} if enough else {"init_continue": False},
         )
@@ -141,7 +142,7 @@ def continued_beyond_steps(facts: RunFacts) -> Iterator[Finding]:
 
 def trained_otherwise_before(facts: RunFacts) -> Iterator[Finding]:
     """The embedding it starts from was trained with another CLIP skip or on another checkpoint."""
-    embedding = facts.start.embedding if facts.start is not None else None
+    embedding = facts.start.embedding if isinstance(facts.start, Start) else None
     if embedding is None:
         return
     if embedding.clip_skip not in (None, facts.config.clip_skip):
@@ -164,13 +165,16 @@ def trained_otherwise_before(facts: RunFacts) -> Iterator[Finding]:
 
 
 def nothing_to_continue(facts: RunFacts) -> Iterator[Finding]:
-    """An embedding's training is to go on, and none is named."""
-    if facts.config.init_continue and not facts.config.init_embedding:
+    """A network's training is to go on, and none is named."""
+    if facts.config.init_continue and not _start_name(facts):
+        kind = facts.config.kind
+        told = "An embedding's" if kind == EMBEDDING else f"A {kind}'s"
+        begins = "starts from words" if kind == EMBEDDING else "starts from a new one"
         yield Finding(
             "continue-nothing",
             Severity.WARN,
-            "An embedding's training is to go on, but none is named, so the run starts from words at step 0.",
-            "Name the embedding to start from, or resume the run itself.",
+            f"{told} training is to go on, but none is named, so the run {begins} at step 0.",
+            f"Name the {kind} to start from, or resume the run itself.",
             {"init_continue": False},
         )
 
@@ -180,7 +184,7 @@ def fixed_length_of_nothing(facts: RunFacts) -> Iterator[Finding]:
     config = facts.config
     if config.norm_control != "fixed" or facts.record is not None:
         return
-    if facts.start is not None:
+    if isinstance(facts.start, Start):
         zeros = int((facts.start.vectors.norm(dim=1) == 0).sum())
     else:
         zeros = 0 if config.init_text.strip() else config.vectors
@@ -225,3 +229,8 @@ def alpha_without_effect(facts: RunFacts) -> Iterator[Finding]:
             "Use PNG files with an alpha channel, or turn it off.",
             {"alpha_loss": False},
         )
+
+
+def _start_name(facts: RunFacts) -> str:
+    config = facts.config
+    return config.init_embedding if config.kind == EMBEDDING else config.init_hypernetwork

@@ -6,6 +6,7 @@ import math
 
 from lib_dsm.errors import GuardError
 from lib_dsm.guards.finding import Finding, Severity
+from lib_dsm.training.config import EMBEDDING
 from lib_dsm.training.verdict import SIGNIFICANT, Validation, Verdict, Vocabulary
 
 MOVED_BY = 50  # steps after which a vector must have moved
@@ -28,17 +29,18 @@ def watch_loss(loss: float, gradient_norm: float, step: int) -> None:
     )
 
 
-def watch_gradient(gradient_norm: float) -> None:
-    """Stop if the first step has no gradient: the network would never move.
+def watch_gradient(gradient_norm: float, kind: str = EMBEDDING) -> None:
+    """Stop if the first step has no gradient: the network, of that kind, would never move.
 
     Raises:
         GuardError: the gradient is zero.
     """
     if gradient_norm > 0:
         return
+    cause = "the template has [name]" if kind == EMBEDDING else "its widths are those of the checkpoint's layers"
     raise GuardError(
         "The first step has no gradient, so nothing would be learned.",
-        "Check that the template has [name]; if it does, an extension or attention optimisation cuts the gradient.",
+        f"Check that {cause}; if so, an extension or attention optimisation cuts the gradient.",
     )
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lib_dsm.host.kinds import Kind, kind_of
 from lib_dsm.host.outputs import Outputs
 from lib_dsm.host.protocol import Host, TrainingSession
-from lib_dsm.host.publish import SUFFIXES, holds, published_file
+from lib_dsm.host.publish import holds, published_file
 from lib_dsm.training.config import RunConfig
 
 if TYPE_CHECKING:
     from lib_dsm.guards.facts import RunFacts
+    from lib_dsm.networks.hypernetwork_training import HypernetworkStart
     from lib_dsm.networks.textual_inversion import Start
     from lib_dsm.training.pictures import Plan
     from lib_dsm.training.run_folder import RunFolder
@@ -19,16 +21,14 @@ TRAINED_WITH = "trained_with"  # in the record of a run made from another: the o
 LOOKING_SECONDS = 10.0  # at most, each time; what is known of the pictures is kept
 
 
-def embedded_start(
+def given_start(
     host: Host, config: RunConfig, session: TrainingSession, folder: RunFolder, resume: bool
-) -> Start | None:
-    """What a run starts from if that is an embedding."""
-    from lib_dsm.host.starting import starting_point
-
-    if not config.init_embedding:
-        return None
-    saved = resume and folder.load_latest() is not None
-    return starting_point(host, config, session.model, saved)
+) -> Start | HypernetworkStart | None:
+    """What a run starts from if that is a network that is there already."""
+    kind = kind_of(config)
+    latest = folder.load_latest() if resume else None
+    saved = folder.state_file(latest[0], f"{config.name}{kind.published}") if latest is not None else None
+    return kind.given_start(host, config, session.model, saved)
 
 
 def run_facts(
@@ -38,18 +38,21 @@ def run_facts(
     session: TrainingSession,
     folder: RunFolder,
     resume: bool,
-    start: Start | None,
+    start: Start | HypernetworkStart | None,
 ) -> RunFacts:
     """All that the guards look at before a run starts. The session must be open."""
     from lib_dsm.dataset.looks import looks
     from lib_dsm.guards.facts import RunFacts
     from lib_dsm.guards.unsuitable import begin_list, unsuitable_entry
     from lib_dsm.host.storage import storage_of
+    from lib_dsm.training.optimizers import missing_package
 
     data = host.folders.data
     saved = folder.saved_steps() if resume else []
     done = saved[-1] if saved else 0
-    storage = storage_of(host.folders, folder.path.parent, config, plan, session.model.hidden_size, done)
+    kind = kind_of(config)
+    numbers = kind.numbers(config, session.model, start)
+    storage = storage_of(host.folders, folder.path.parent, config, plan, session.model.hidden_size, done, numbers)
     begin_list(data)
     unsuitable, note = unsuitable_entry(data, session.checkpoint.path.name, session.checkpoint_hash)
     texts = {config.name, config.init_text, *(", ".join(picture.tags) for picture in plan.pictures)}
@@ -57,7 +60,9 @@ def run_facts(
         config=config,
         plan=plan,
         token_counts={text: len(session.model.tokenize(text)) for text in texts},
-        foreign_embeddings=foreign_embeddings(host),
+        foreign_networks=foreign_networks(host, kind),
+        context_widths=session.model.context_widths(),
+        missing_package=missing_package(config),
         injected=session.embeddings,
         record=_past_record(folder) if resume else None,
         saved_step=done,
@@ -77,14 +82,14 @@ def run_facts(
 
 
 def created_outputs(host: Host) -> Outputs:
-    """The untrained embeddings that were written here (see create.py)."""
+    """The untrained networks that were written here (see create.py)."""
     return Outputs(host.folders.data / "created.json")
 
 
-def foreign_embeddings(host: Host) -> frozenset[str]:
-    """The names, in small letters, of the host's embeddings that are not untrained ones written here."""
-    folder, created = host.folders.embeddings, created_outputs(host)
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else ()
+def foreign_networks(host: Host, kind: Kind) -> frozenset[str]:
+    """The names, in small letters, of the host's networks of that kind that are not untrained ones written here."""
+    folder, created = kind.folder(host.folders), created_outputs(host)
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in kind.suffixes) if folder.is_dir() else ()
     return frozenset(path.stem.lower() for path in files if path.name[0] != "." and not created.is_ours(path))
 
 
@@ -96,6 +101,6 @@ def _past_record(folder: RunFolder) -> dict[str, Any]:
 
 def _is_published(host: Host, config: RunConfig, folder: RunFolder, step: int) -> bool:
     """Whether what the host has is the result of that step, the last, or of one that was chosen instead of it."""
-    published = published_file(host.folders.embeddings, config.name)
+    published = published_file(host.folders, config)
     used = folder.read_record().get("used") or {}
-    return holds(published, folder, config.name, used["step"] if used.get("of") == step else step)
+    return holds(published, folder, config, used["step"] if used.get("of") == step else step)

@@ -225,7 +225,7 @@ class Monitor:
         }
 
 
-def record_facts(words: Vocabulary, pictures: int, held_out: bool, draws: str, timesteps: int) -> dict[str, Any]:
+def record_facts(words: Vocabulary | None, pictures: int, held_out: bool, draws: str, timesteps: int) -> dict[str, Any]:
     """What a run's record keeps for `Monitor`; `draws` identifies the validation's draws."""
     of = "1 picture" if pictures == 1 else f"{pictures} pictures"
     note = (
@@ -235,7 +235,11 @@ def record_facts(words: Vocabulary, pictures: int, held_out: bool, draws: str, t
         "learning by heart."
     )
     validation = {"pictures": pictures, "held_out": held_out, "draws": draws, "note": note}
-    return {"vocabulary": dataclasses.asdict(words), "validation": validation, "timesteps": timesteps}
+    return {
+        "vocabulary": dataclasses.asdict(words) if words else None,
+        "validation": validation,
+        "timesteps": timesteps,
+    }
 
 
 def _before(validations: Mapping[int, Validation], step: float) -> list[Validation]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lib_dsm import options
+from lib_dsm.host.kinds import kind_of
 from lib_dsm.host.monitor import Monitor
 from lib_dsm.host.protocol import Host
 from lib_dsm.host.publish import published_file, published_step
@@ -28,16 +29,18 @@ def past_run(host: Host, path: Path) -> Job:
     monitor = Monitor(job, config, folder, record)
     monitor.ended = str(record.get("ended") or "")
     done = max([monitor.read(), *folder.saved_steps()])
-    published = published_file(host.folders.embeddings, config.name)
+    published = published_file(host.folders, config)
     job.data.update(
         kind="training",
         name=config.name,
         run_folder=str(path),
+        network=config.kind,
         clip_skip=config.clip_skip,
         requests=len(config.previews),
         learning_rate=config.learning_rate,
         published=str(published) if published.is_file() else None,
-        published_step=published_step(published, folder),
+        usage=kind_of(config).usage(config.name),
+        published_step=published_step(published, folder, config),
         stopped=done < schedule_of(config).last and not monitor.ended,
     )
     job.run(lambda job: job.progress(done, config.max_steps))

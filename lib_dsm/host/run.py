@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from lib_dsm import __version__, options
 from lib_dsm.errors import Cancelled, InputError, StorageError
-from lib_dsm.files import move_aside
+from lib_dsm.files import move_aside, write_bytes
 from lib_dsm.guards.finding import Finding, demand
-from lib_dsm.host.facts import TRAINED_WITH, embedded_start, run_facts
+from lib_dsm.host.facts import TRAINED_WITH, given_start, run_facts
+from lib_dsm.host.kinds import kind_of
 from lib_dsm.host.monitor import Monitor, record_facts
 from lib_dsm.host.previews import demand_previews
 from lib_dsm.host.protocol import Host, TrainingSession
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from lib_dsm.guards.check import Guard
-    from lib_dsm.networks.textual_inversion import TextualInversion
+    from lib_dsm.networks.trainable import Trainable
     from lib_dsm.training.loop import StepReport
     from lib_dsm.training.pictures import Plan, TrainingSet
     from lib_dsm.training.run_folder import RunFolder
@@ -83,7 +84,7 @@ def examine_run(host: Host, config: RunConfig, resume: bool = False) -> tuple[li
     folder = run_folder(host, config)
     plan = plan_pictures(config)
     with host.training_session(config, brief=True) as session:
-        start = embedded_start(host, config, session, folder, resume)
+        start = given_start(host, config, session, folder, resume)
         facts = run_facts(host, config, plan, session, folder, resume, start)
         findings = check(facts)
         return findings, passed(facts, findings)
@@ -94,16 +95,16 @@ def train(host: Host, config: RunConfig, job: Job, resume: bool = False) -> RunR
 
     While it runs `job.data` holds, as `past.past_run` gives for a run of an earlier time:
 
-    - `kind` "training", `name`, `run_folder`, `clip_skip`, `findings` (of the guards, those on watch included; a past
-      run has none);
+    - `kind` "training", `network` (its kind, as in the settings), `name`, `run_folder`, `clip_skip`, `findings` (of the
+      guards, those on watch included; a past run has none);
     - `losses` [[step, loss], …] and `curves`, one list for each of `step`, `loss`, `smoothed`, `learning_rate`,
       `gradient_norm`, `vector_norm` (over all vectors), `mean_norm` (mean length of a vector), `movement` (mean
       distance of a vector from its start) and `seconds` (of one step), and `bands`, four such lists: the loss of the
       draws whose timestep lies between `band_edges` [0, 250, 500, 750, 1000]. All are equally long, at most 500
       points; a point stands for the mean of its steps (the last of them for `step`, `smoothed`, the rate, norms and
       movement), None where nothing is known, as in runs of earlier versions;
-    - `vocabulary` {low, median, high}: 5, 50 and 95 % of the lengths of the model's own words, to hold `mean_norm` and
-      `movement` against; None if unknown;
+    - `vocabulary` {low, median, high}: 5, 50 and 95 % of the lengths of the model's own words, to hold an embedding's
+      `mean_norm` and `movement` against; None if unknown;
     - `speed` {steps, pictures, left}: steps and pictures a second (of late; of the whole run once it is over) and the
       seconds left, None when unknown;
     - `validation`, None without any: {`held_out` (whether its pictures are left out of training), `pictures` (how
@@ -119,7 +120,8 @@ def train(host: Host, config: RunConfig, job: Job, resume: bool = False) -> RunR
       `published_step`, the step that the published file holds, None if there is none;
     - `requests`, how many pictures a preview has, and `learning_rate` as the settings have it;
     - `ended`, a sentence why the run stopped by itself (`stop_when`), else "";
-    - afterwards `files`, `published` and `stopped` (whether steps are left because somebody stopped it).
+    - afterwards `files`, `published`, `usage` (how it stands in a prompt) and `stopped` (whether steps are left because
+      somebody stopped it).
 
     Raises:
         GuardError: a guard blocks, or stopped the run in its course.
@@ -137,12 +139,14 @@ def train(host: Host, config: RunConfig, job: Job, resume: bool = False) -> RunR
     if resume and not folder.exists():
         raise InputError(f'There is no run "{config.name}" in {folder.path.parent} to resume.', "Start it anew.")
     plan = plan_pictures(config)
-    job.data.update(kind="training", name=config.name, run_folder=str(folder.path), clip_skip=config.clip_skip)
+    job.data.update(
+        kind="training", network=config.kind, name=config.name, run_folder=str(folder.path), clip_skip=config.clip_skip
+    )
     job.data.update(requests=len(config.previews), learning_rate=config.learning_rate)
     job.progress(0, config.max_steps, "loading the model")
     with host.training_session(config) as session, folder.locked():
         result = _Run(host, config, job, session, folder, plan, resume).train()
-    announce(host, job, config.name)
+    announce(host, job, config)
     return result
 
 
@@ -166,7 +170,8 @@ class _Run:
         self.folder = folder
         self.plan = plan
         self.resume = resume
-        self.trainable: TextualInversion
+        self.kind = kind_of(config)
+        self.trainable: Trainable
         self.monitor: Monitor
         self.draws: FixedDraws
         self.board: TensorBoard | None = None
@@ -175,9 +180,8 @@ class _Run:
     def train(self) -> RunResult:
         from lib_dsm.guards.check import check, check_pictures
         from lib_dsm.guards.watch import watch_latents
-        from lib_dsm.host.starting import starting_point
-        from lib_dsm.networks.textual_inversion import TextualInversion
         from lib_dsm.training import memory
+        from lib_dsm.training.config import EMBEDDING
         from lib_dsm.training.latents import LatentCache
         from lib_dsm.training.loop import Trainer
         from lib_dsm.training.pictures import load_pictures
@@ -190,7 +194,7 @@ class _Run:
                 f'There is a run "{config.name}" in {self.folder.path.parent} already.',
                 "Resume it, choose another name, or allow overwriting: the old run is kept under another name.",
             )
-        start = embedded_start(self.host, config, session, self.folder, self.resume)
+        start = given_start(self.host, config, session, self.folder, self.resume)
         facts = run_facts(self.host, config, self.plan, session, self.folder, self.resume, start)
         findings = check(facts)
         self._report(findings)
@@ -214,10 +218,10 @@ class _Run:
             job.say("One picture alone cannot be held out, so validations use it as the training does.")
         validated = parts.held_out if parts.held_out.pictures else parts.training
         self.draws = FixedDraws(validated.pictures, config, session.model)
-        start = start or starting_point(self.host, config, session.model, saved=False)
-        self.trainable = TextualInversion(config.name, start.vectors, session.model.device)
+        start = start or self.kind.new_start(config, session.model)
+        self.trainable = self.kind.trainable(config, start, session.model.device)
         known = record_facts(
-            vocabulary(session.model),
+            vocabulary(session.model) if config.kind == EMBEDDING else None,
             len(self.draws.pictures),
             bool(parts.held_out.pictures),
             self.draws.key(),
@@ -237,6 +241,8 @@ class _Run:
             record = {**self._record(pictures), **known}
         self.folder.write_record(record)
         self.monitor = Monitor(job, config, self.folder, record)
+        with self.trainable.applied(session.model):  # what it computes takes memory as well
+            parts_of_batches = memory.plan(config, session.model, set(parts.training.sizes), job.say)
         trainer = Trainer(
             config,
             session.model,
@@ -245,14 +251,14 @@ class _Run:
             self.folder,
             self._callbacks(pictures),
             self._commands(),
-            memory.plan(config, session.model, set(parts.training.sizes), job.say),
+            parts_of_batches,
         )
-        begun = trainer.resume(start.step, start.moments)
+        begun = trainer.resume(start.step, self.kind.moments(start))
         self.monitor.read(begun)
         if self.resume and self._was_to_end(before, begun, record.get("went_on_after")):
             self.monitor.end_if_due()
-        published = published_file(self.host.folders.embeddings, config.name)
-        job.data["published_step"] = published_step(published, self.folder)
+        published = published_file(self.host.folders, config)
+        job.data["published_step"] = published_step(published, self.folder, config)
         if self.resume:
             job.say(f"Going on after step {begun}.")
         elif start.note:
@@ -268,13 +274,17 @@ class _Run:
         finally:
             if self.board is not None:
                 self.board.close()
-        handed = step_files(self.folder, config.name, trainer.step, (picture.path for picture in pictures.pictures))
-        files = publish(self.folder, self.host.folders.embeddings, config.name, handed)
+        handed = step_files(self.folder, config, trainer.step, (picture.path for picture in pictures.pictures))
+        files = publish(self.folder, self.host.folders, config, handed)
         self.monitor.finish()
         ended = self.monitor.ended
         stopped = not finished and not ended
         job.data.update(
-            stopped=stopped, files=list(map(str, files)), published=str(published), published_step=trainer.step
+            stopped=stopped,
+            files=list(map(str, files)),
+            published=str(published),
+            published_step=trainer.step,
+            usage=self.kind.usage(config.name),
         )
         if ended:
             self.folder.write_record({**record, "ended": ended})
@@ -390,24 +400,13 @@ class _Run:
         if self._stopped():
             raise Cancelled()
 
-    def _embedding(self, step: int) -> Any:
-        from lib_dsm.networks.embedding import Embedding
-
-        return Embedding(
-            name=self.config.name,
-            vectors=self.trainable.state()["vectors"],
-            step=step,
-            checkpoint_name=Path(self.session.checkpoint.name).stem,
-            checkpoint_hash=self.session.checkpoint_hash,
-            clip_skip=self.config.clip_skip,
-        )
+    def _network(self, step: int) -> Any:
+        return self.kind.network(self.config, self.session, self.trainable, step)
 
     def _write_network(self, step: int, folder: Path) -> None:
-        from lib_dsm.networks.embedding import save_pt, save_safetensors
-
-        embedding = self._embedding(step)
-        save_safetensors(embedding, folder / f"{self.config.name}.safetensors")
-        save_pt(embedding, folder / f"{self.config.name}.pt")
+        network = self._network(step)
+        for suffix in self.kind.saved:
+            self.kind.save(network, folder / f"{self.config.name}{suffix}")
 
     def _preview(self, step: int, pictures: TrainingSet) -> None:
         """Draw the pictures of a step that are not there yet; a stop ends it, and a resumed run draws the rest."""
@@ -430,17 +429,17 @@ class _Run:
     def _draw(self, request: PreviewRequest) -> Image:
         import torch
 
-        with torch.no_grad(), self.trainable.applied(self.session.model) as replacements:
+        strength = self.config.preview_strength
+        with torch.no_grad(), self.trainable.applied(self.session.model, strength) as replacements:
             return self.session.preview(request, replacements, self.config.clip_skip, self._demand_going_on)
 
     def _keep_preview(self, step: int, index: int, request: PreviewRequest, image: Image) -> None:
-        from lib_dsm.networks.embedding import save_png
-
         path = self.folder.preview_file(step, index)
         asked = {"prompt": request.prompt, "seed": request.seed, "width": request.width, "height": request.height}
         preview = {"step": step, "path": str(path), "index": index, **asked}
         self.folder.add_preview(step, preview)
-        save_png(self._embedding(step), image, path)
+        network = self._network(step) if self.kind.in_previews else None
+        write_bytes(path, self.kind.picture(network, image))
         self.monitor.previewed(preview)
         if self.board is not None:
             self.board.preview(step, index, image)

@@ -1,6 +1,7 @@
 """What any step of a run can become: the result ("use this one"), or a new run's start ("continue from here").
 
-A step that was saved, or that has a preview, which holds its vectors too, though not the optimizer's state.
+A step that was saved; or of an embedding one that has a preview, which holds its vectors too, though not the
+optimizer's state.
 `use_step(host, run, step)` → `UsedStep`; `continue_from(host, run, step, changes)` → the settings of the new run, to be
 started by `start_training(host, config, resume=True)`. `run` is the run's folder. Neither needs the model.
 """
@@ -18,24 +19,22 @@ from typing import TYPE_CHECKING, Any
 from lib_dsm import options
 from lib_dsm.errors import InputError, StorageError
 from lib_dsm.files import move_aside, moved_aside, write_json
-from lib_dsm.host.facts import TRAINED_WITH, foreign_embeddings
+from lib_dsm.host.facts import TRAINED_WITH, foreign_networks
+from lib_dsm.host.kinds import kind_of
 from lib_dsm.host.protocol import Host
-from lib_dsm.host.publish import announce, publish, published_file, step_embedding, step_files
+from lib_dsm.host.publish import announce, publish, published_file, step_files, step_network
 from lib_dsm.host.run import run_folder
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.schedule import schedule_of
 
 if TYPE_CHECKING:
-    import torch
-
-    from lib_dsm.networks.embedding import Embedding
     from lib_dsm.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
 class UsedStep:
-    """`published` holds that step's vectors now; `kept` is where the file that was there before lies, if any."""
+    """`published` holds that step now; `kept` is where the file that was there before lies, if any."""
 
     step: int
     published: Path
@@ -46,7 +45,7 @@ def use_step(host: Host, run: Path, step: int, job: Job | None = None) -> UsedSt
     """Publish what the run had learned at `step` under the run's name, and put its files beside the run's folder.
 
     The file that was published before is renamed, unless it is the same; so is what another program put there under
-    that name. In the WebUI this waits for a running training before the embedding can be used, so call it in a `job`;
+    that name. In the WebUI this waits for a running training before the network can be used, so call it in a `job`;
     its `data` has `summary`, a sentence, as soon as the file is there.
 
     Raises:
@@ -56,11 +55,11 @@ def use_step(host: Host, run: Path, step: int, job: Job | None = None) -> UsedSt
     """
     folder, _, config = _open(run)
     with folder.locked():
-        files = step_files(folder, config.name, step)
-        published = published_file(host.folders.embeddings, config.name)
-        other = published.is_file() and published.read_bytes() != files.safetensors
+        files = step_files(folder, config, step)
+        published = published_file(host.folders, config)
+        other = published.is_file() and published.read_bytes() != files.main
         with moved_aside([published] if other else []) as kept:
-            publish(folder, host.folders.embeddings, config.name, files)
+            publish(folder, host.folders, config, files)
         # A choice between the steps that there were; a run that goes on publishes its own end again.
         last = max(folder.saved_steps(), default=0)
         folder.write_record({**folder.read_record(), "used": {"step": step, "of": last}})
@@ -69,7 +68,7 @@ def use_step(host: Host, run: Path, step: int, job: Job | None = None) -> UsedSt
         told = f" The file that was there is kept as {used.kept.name}." if used.kept else ""
         job.data["summary"] = f"{published.name} holds step {step} now.{told}"
         job.say(job.data["summary"])
-    announce(host, job, config.name)
+    announce(host, job, config)
     return used
 
 
@@ -88,7 +87,7 @@ def continue_from(host: Host, run: Path, step: int, changes: Mapping[str, Any] |
         StorageError: the disk does not take it.
     """
     folder, record, before = _open(run)
-    step_embedding(folder, before.name, step)
+    step_network(folder, before, step)
     values = {**options.to_json(before), "name": f"{before.name}-from-{step}", **(changes or {})}
     config = options.from_json(RunConfig, values, "run settings")
     _demand_steps(config, step)
@@ -100,10 +99,10 @@ def continue_from(host: Host, run: Path, step: int, changes: Mapping[str, Any] |
     try:
         with target.locked():
             if not config.overwrite:
-                _demand_free(host, target, config.name)
+                _demand_free(host, target, config)
             shutil.rmtree(part, ignore_errors=True)
             try:
-                _copy_until(folder, part, step, before.name, config.name)
+                _copy_until(folder, part, step, before, config.name)
                 kept = move_aside(target.path) if target.path.exists() else None
                 if kept and folder.path == target.path:
                     continued["path"] = str(kept)
@@ -128,11 +127,13 @@ def continue_from(host: Host, run: Path, step: int, changes: Mapping[str, Any] |
     return going_on
 
 
-def _demand_free(host: Host, target: RunFolder, name: str) -> None:
+def _demand_free(host: Host, target: RunFolder, config: RunConfig) -> None:
+    name, kind = config.name, kind_of(config)
     if target.exists():
         raise InputError(f'There is a run "{name}" in {target.path.parent} already.', "Choose another name.")
-    if name.lower() in foreign_embeddings(host):
-        raise InputError(f'There is an embedding "{name}" already.', "Choose another name.")
+    if name.lower() in foreign_networks(host, kind):
+        a = "an" if kind.word[0] in "aeiou" else "a"
+        raise InputError(f'There is {a} {kind.word} "{name}" already.', "Choose another name.")
 
 
 def _open(run: Path) -> tuple[RunFolder, dict[str, Any], RunConfig]:
@@ -149,36 +150,31 @@ def _demand_steps(config: RunConfig, step: int) -> None:
         raise InputError(f"The new run would end at step {last} and begin after step {step}.", "Raise the steps.")
 
 
-def _copy_until(source: RunFolder, part: Path, step: int, name: str, new_name: str) -> None:
+def _copy_until(source: RunFolder, part: Path, step: int, config: RunConfig, new_name: str) -> None:
     """A folder `part` with the state of `step` and what was measured up to there, under the new name."""
+    from lib_dsm.training.loop import began_with
     from lib_dsm.training.run_folder import MEASURED, RunFolder
 
-    new, embedding = RunFolder(part), dataclasses.replace(step_embedding(source, name, step), name=new_name)
+    kind, name = kind_of(config), config.name
+    new, network = RunFolder(part), kind.renamed(step_network(source, config, step), new_name)
+
+    def write(folder: Path) -> None:
+        for suffix in kind.saved:
+            kind.save(network, folder / f"{new_name}{suffix}")
+
     if step not in source.saved_steps():
-        new.save_state(step, _state(source, embedding), lambda folder: _write(embedding, folder))
+        # The network alone; where the run began is the same in all that it saved.
+        _, saved = source.load_latest() or (0, {})
+        state = {f"network.{key}": tensor for key, tensor in kind.state(network).items()}
+        new.save_state(step, {**state, **began_with(saved)}, write)
     else:
         copied = new.state_folder(step)
         shutil.copytree(source.state_folder(step), copied)
         if name != new_name:
-            for suffix in (".safetensors", ".pt"):
+            for suffix in kind.handed:
                 (copied / f"{name}{suffix}").unlink(missing_ok=True)
-            _write(embedding, copied)
+            write(copied)
     for file in MEASURED:
         if (source.path / file).is_file():
             shutil.copy2(source.path / file, part / file)
     new.keep_until(step, abandon=False)
-
-
-def _write(embedding: Embedding, folder: Path) -> None:
-    from lib_dsm.networks.embedding import save_pt, save_safetensors
-
-    save_safetensors(embedding, folder / f"{embedding.name}.safetensors")
-    save_pt(embedding, folder / f"{embedding.name}.pt")
-
-
-def _state(source: RunFolder, embedding: Embedding) -> dict[str, torch.Tensor]:
-    """A state to go on from with a step's vectors alone; where the run began is the same in all that it saved."""
-    from lib_dsm.training.loop import began_with
-
-    _, saved = source.load_latest() or (0, {})
-    return {"network.vectors": embedding.vectors, **began_with(saved)}

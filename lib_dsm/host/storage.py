@@ -9,13 +9,14 @@ import tempfile
 from pathlib import Path
 
 from lib_dsm.guards.facts import Storage
+from lib_dsm.host.kinds import kind_of
 from lib_dsm.host.protocol import Folders
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.pictures import Plan
 
 # Bytes, rather too many than too few.
 _NUMBER = 4  # a float32
-_STATE_NUMBERS = 5  # the vectors in three files, and the optimiser's two moments
+_STATE_NUMBERS = 6  # the network in three files, where it began, and the optimiser's two moments
 _STATE_FILES = 32_000  # what the files of a saved state take beside their numbers
 _PIXEL = 3  # of a PNG
 _NUMBER_AS_TEXT = 30  # in a PNG that holds the embedding
@@ -23,15 +24,24 @@ _STEP = 400  # a line of the losses
 _LATENT = 2 * 4 * _NUMBER / 64  # mean and variance of a cell's four channels, for each pixel of the picture
 
 
-def storage_of(folders: Folders, output: Path, config: RunConfig, plan: Plan, width: int, done: int) -> list[Storage]:
+def storage_of(
+    folders: Folders,
+    output: Path,
+    config: RunConfig,
+    plan: Plan,
+    width: int,
+    done: int,
+    numbers: int | None = None,
+) -> list[Storage]:
     """The places that the run of these settings writes to, each disk once, and those that cannot be written.
 
-    `width` is the length of a vector, `done` the steps that are saved already.
+    `width` is the length of a vector, `done` the steps that are saved already; `numbers` how many numbers are trained,
+    where that is not an embedding of such vectors.
     """
-    numbers = config.vectors * width
+    numbers = config.vectors * width if numbers is None else numbers
     needs = {
         output: _run_bytes(config, numbers, max(0, config.max_steps - done)),
-        folders.embeddings: numbers * _NUMBER + _STATE_FILES,
+        kind_of(config).folder(folders): numbers * _NUMBER + _STATE_FILES,
         folders.data: _latent_bytes(config, plan),
     }
     disks: dict[int, Storage] = {}
@@ -54,7 +64,8 @@ def storage_of(folders: Folders, output: Path, config: RunConfig, plan: Plan, wi
 def _run_bytes(config: RunConfig, numbers: int, steps: int) -> int:
     saves = math.ceil(steps / config.save_every) if config.save_every else 1
     previews = math.ceil(steps / config.preview_every) if config.preview_every else 0
-    pictures = sum(_PIXEL * request.width * request.height + _NUMBER_AS_TEXT * numbers for request in config.previews)
+    held = _NUMBER_AS_TEXT * numbers if kind_of(config).in_previews else 0
+    pictures = sum(_PIXEL * request.width * request.height + held for request in config.previews)
     state = _STATE_NUMBERS * _NUMBER * numbers + _STATE_FILES
     # The finished files lie beside the run's folder once more.
     return (saves + 1) * state + (previews + 1) * pictures * (1 + config.tensorboard) + steps * _STEP

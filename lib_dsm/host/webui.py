@@ -129,6 +129,8 @@ class WebUIHost:
         StableDiffusionProcessing.cached_c, StableDiffusionProcessing.cached_uc = [None, None], [None, None]
         StableDiffusionProcessingTxt2Img.cached_hr_c = [None, None]
         StableDiffusionProcessingTxt2Img.cached_hr_uc = [None, None]
+        # One that the last prompt named would be used on as it was then, whatever its file holds now.
+        shared.loaded_hypernetworks.clear()
         shared.reload_hypernetworks()
         list_lora = getattr(sys.modules.get("networks"), "list_available_networks", None)
         if list_lora is not None:

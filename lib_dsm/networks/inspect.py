@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from lib_dsm.errors import ModelError
+from lib_dsm.errors import InputError, ModelError
 from lib_dsm.networks.embedding import read_png
+from lib_dsm.networks.hypernetwork import TENSOR_NAME, Hypernetwork, is_width, load_hypernetwork
 from lib_dsm.networks.pickles import load_pickle
 from lib_dsm.networks.safetensors_files import open_safetensors
 from lib_dsm.networks.tensor_files import file_kind
@@ -31,9 +32,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 def describe(path: Path) -> dict[str, Any]:
     """Plain data about a file: always `path`, `bytes`, `format` and `kind`, the rest by kind.
 
-    `kind` is one of "embedding" (`vectors`, `width`, `family`), "hypernetwork" (`widths`, `layer_structure`,
-    `activation`), "lora" (`ranks`, `modules`, `embeddings`, `methods`, `family`), "checkpoint" (`family`,
-    `context_width`, `has_vae`, `has_text_encoder`, `parameters`), "vae", "picture", "unknown" (`detail`).
+    `kind` is one of "embedding" (`vectors`, `width`, `family`), "hypernetwork" (`widths`, `parameters`, `linear`, the
+    file's own keys such as `layer_structure`, and `problem` where nothing can be built so), "lora" (`ranks`, `modules`,
+    `embeddings`, `methods`, `family`), "checkpoint" (`family`, `context_width`, `has_vae`, `has_text_encoder`,
+    `parameters`), "vae", "picture", "unknown" (`detail`).
 
     Raises:
         InputError: there is no such file.
@@ -43,6 +45,8 @@ def describe(path: Path) -> dict[str, Any]:
     result: dict[str, Any] = {"path": str(path), "bytes": path.stat().st_size, "format": kind}
     if kind == "a safetensors file":
         with open_safetensors(path) as file:
+            if file.shapes and all(map(TENSOR_NAME.match, file.shapes)):
+                return {**result, **_hypernetwork(load_hypernetwork(path))}
             return {**result, **_describe_tensors(file.shapes, file.dtypes.values(), dict(file.metadata))}
     if kind in ("a pickle", "a zip archive"):
         return {**result, "format": "a PyTorch file", **_describe_pickle(load_pickle(path))}
@@ -96,10 +100,9 @@ def _describe_pickle(content: Any) -> dict[str, Any]:
         return {"kind": "unknown", "detail": f"a {type(content).__name__}"}
     if isinstance(content.get("string_to_param"), dict):
         return _describe_embedding(content["string_to_param"], content)
-    widths = sorted(key for key in content if isinstance(key, int))
-    if widths and all(isinstance(content[width], (tuple, list)) for width in widths):
-        facts = ("name", "step", "layer_structure", "activation_func", "is_layer_norm", "sd_checkpoint_name")
-        return {"kind": "hypernetwork", "widths": widths, **{key: content[key] for key in facts if key in content}}
+    weights = {key: value for key, value in content.items() if is_width(key)}
+    if weights and all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in weights.values()):
+        return _hypernetwork(Hypernetwork(weights, {key: content[key] for key in content if isinstance(key, str)}))
     if isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and torch.is_tensor(value)}
@@ -113,6 +116,17 @@ def _describe_embedding(terms: Mapping[str, Any], content: Mapping[str, Any]) ->
         raise ModelError(f"This embedding holds {len(shapes)} terms.", "Only files with one term can be used.")
     facts = ("name", "step", "sd_checkpoint", "sd_checkpoint_name", "clip_skip")
     return {**_embedding(shapes[0]), **{key: content[key] for key in facts if content.get(key) is not None}}
+
+
+def _hypernetwork(found: Hypernetwork) -> dict[str, Any]:
+    facts: dict[str, Any] = {"kind": "hypernetwork", "widths": sorted(found.weights), **found.facts}
+    tensors = [tensor for pair in found.weights.values() for half in pair for tensor in half.values()]
+    facts["parameters"] = sum(tensor.numel() for tensor in tensors if torch.is_tensor(tensor))
+    try:
+        facts["linear"] = found.structure.linear
+    except InputError as error:
+        facts["problem"] = str(error)
+    return facts
 
 
 def _embedding(shape: tuple[int, ...]) -> dict[str, Any]:

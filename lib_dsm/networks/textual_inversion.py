@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,9 +114,13 @@ class TextualInversion:
         return [self.vectors]
 
     @contextmanager
-    def applied(self, model: DiffusionModel) -> Iterator[Replacements]:
+    def applied(self, model: DiffusionModel, strength: float = 1.0) -> Iterator[Replacements]:
         """See trainable.py; an embedding acts through the prompts alone."""
         yield {self.name: self.vectors}
+
+    def training(self, seed: int, places: Sequence[int]) -> AbstractContextManager[None]:
+        """See trainable.py; an embedding draws nothing."""
+        return nullcontext()
 
     def state(self) -> dict[str, torch.Tensor]:
         """See trainable.py."""

@@ -21,8 +21,19 @@ class Trainable(Protocol):
         """What the optimizer moves, in a fixed order."""
         ...
 
-    def applied(self, model: DiffusionModel) -> AbstractContextManager[Replacements]:
-        """While the context lasts the network acts on `model`; gives the replacements to encode prompts with."""
+    def applied(self, model: DiffusionModel, strength: float = 1.0) -> AbstractContextManager[Replacements]:
+        """While the context lasts the network acts on `model`; gives the replacements to encode prompts with.
+
+        `strength` is that of a hypernetwork outside of training; an embedding knows none.
+        """
+        ...
+
+    def training(self, seed: int, places: Sequence[int]) -> AbstractContextManager[None]:
+        """Within `applied`: what goes through the model is a training batch, whose pictures are shown at `places`.
+
+        All that the network draws in it, such as dropout, is a function of the seed, the picture's place and the layer.
+        It must last until the backward pass is over.
+        """
         ...
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,16 @@ from typing import Any
 from lib_dsm import options
 from lib_dsm.errors import InputError
 from lib_dsm.files import file_name, read_json
+from lib_dsm.networks.hypernetwork_structure import ACTIVATIONS, INITIALISATIONS, LINEAR_UPSAMPLING, Structure
 from lib_dsm.options import option
 from lib_dsm.training.settings_file import settings_in
 from lib_dsm.training.stepwise import parse_bound, parse_norm
 
 VERSION = 1
-_SPECIAL_IN_PROMPT = re.compile(r"[,.()\[\]{}:|]")
+EMBEDDING, HYPERNETWORK = KINDS = ("embedding", "hypernetwork")
+# Signs that prompts read as such where an embedding's name stands, or end it in <hypernet:NAME:1>.
+_SPECIAL_IN_PROMPT = {EMBEDDING: re.compile(r"[,.()\[\]{}:|]"), HYPERNETWORK: re.compile(r"[:<>]")}
+OPTIMIZERS = ("adamw", "prodigy", "dadapt")
 RECOMPUTE = ("auto", "always", "never")
 STOP_WHEN = ("never", "flat", "overtrained")
 SCHEDULES = ("steps", "cosine", "cosine restarts")
@@ -25,6 +30,20 @@ TIMESTEP_SAMPLINGS = ("uniform", "stratified", "logit-normal", "range")
 NORM_CONTROLS = ("off", "decay", "fixed")
 TEMPLATE_SOURCES = ("lines", "file", "subject", "subject_filewords", "style", "style_filewords")
 TIMESTEPS = 1000  # of every Stable Diffusion model
+# The WebUI's own rate; what is fit for the few numbers of an embedding kills a hypernetwork. And it acts unnamed.
+HYPERNETWORK_DEFAULTS: Mapping[str, Any] = {"learning_rate": "0.00001", "template": ["[filewords]"]}
+# What only one kind of network has: elsewhere it is passed over, and not asked for.
+EMBEDDING_ONLY = frozenset(
+    {"vectors", "init_text", "init_mode", "init_embedding", "norm_control", "norm_decay", "norm_target"}
+)
+HYPERNETWORK_ONLY = frozenset(
+    {
+        "widths", "layer_structure", "activation", "activate_output", "layer_norm", "dropout_structure",
+        "skip_connection", "upsample_linear", "weight_init", "weight_init_deviation", "weight_init_seed",
+        "init_hypernetwork", "preview_strength", "save_optimizer",
+    }
+)  # fmt: skip
+STARTS = ("init_embedding", "init_hypernetwork")
 
 
 def _demand_multiples(width: int, height: int, what: str) -> None:
@@ -37,7 +56,7 @@ def _demand_multiples(width: int, height: int, what: str) -> None:
 class PreviewRequest:
     """One picture to be generated while training."""
 
-    prompt: str = option("", "Prompt; [name] stands for the embedding; empty uses a caption of the dataset.")
+    prompt: str = option("", "Prompt; [name] stands for the network's name; empty uses a caption of the dataset.")
     negative: str = option("", "Negative prompt.")
     seed: int = option(1, "Seed of the preview's noise.", minimum=0, maximum=2**32 - 1)
     steps: int = option(20, "Sampling steps.", minimum=1, maximum=150)
@@ -58,11 +77,11 @@ class PreviewRequest:
 class RunConfig:
     """Everything that decides what a run computes. Equal configurations give equal bits on the CPU."""
 
-    name: str = option(help="What to call the embedding; this word then stands for it in prompts.")
+    name: str = option(help="What to call it; in prompts this word stands for an embedding, <hypernet:NAME:1> for it.")
     checkpoint: str = option(help="The Stable Diffusion checkpoint to train on: a file or a name the host knows.")
     dataset: str = option(help="Folder with pictures and their captions (.txt beside each).")
     version: int = option(VERSION, "Version of this layout.", minimum=1, maximum=VERSION)
-    kind: str = option("embedding", "What to train.", choices=("embedding",))
+    kind: str = option(EMBEDDING, "What to train.", choices=KINDS)
     template: tuple[str, ...] = option(
         ("[filewords], [name]",), "Lines of the prompt template; one is drawn each time."
     )
@@ -85,7 +104,7 @@ class RunConfig:
         label="Start from embedding",
     )  # fmt: skip
     init_continue: bool = option(
-        False, "Go on after that embedding's own step, with its optimizer state (the WebUI's .pt.optim) if it matches.",
+        False, "Go on after that network's own step, with its optimizer state (the WebUI's .pt.optim) if it matches.",
         label="Continue its training",
     )  # fmt: skip
     norm_control: str = option(
@@ -99,6 +118,38 @@ class RunConfig:
     norm_target: str = option(
         "initial", "With fixed: the length each vector starts with, or that of the median word.",
         label="Fixed length", choices=("initial", "median"),
+    )  # fmt: skip
+    widths: tuple[int, ...] = option(
+        (), "Widths of the contexts that it acts on, such as 768, 320, 640, 1280; empty takes all that the model has."
+    )
+    layer_structure: tuple[float, ...] = option(
+        (1.0, 2.0, 1.0), "Width of each layer, in times the context's; begins and ends with 1."
+    )
+    activation: str = option("linear", "Activation function after each layer but the last.", choices=ACTIVATIONS)
+    activate_output: bool = option(False, "Activate the last layer too.")
+    layer_norm: bool = option(False, "Normalise each layer's output.", label="Layer norm")
+    dropout_structure: tuple[float, ...] = option(
+        (), "Share of each layer's outputs that is left out in training, such as 0, 0.1, 0; empty for none.",
+        label="Dropout structure",
+    )  # fmt: skip
+    skip_connection: bool = option(
+        False, "Add each layer's input to its output, as Train_Gamma does; the WebUI itself cannot load such a file."
+    )
+    upsample_linear: bool = option(
+        False, "With skip connections: a layer's input gets to another width by a matrix that is learned.",
+        label="Learn the stretching",
+    )  # fmt: skip
+    weight_init: str = option(
+        "Normal", "First weights: Normal with a deviation; Kaiming suits relu and its like, Xavier sigmoid and tanh.",
+        label="Weight initialization", choices=INITIALISATIONS,
+    )  # fmt: skip
+    weight_init_deviation: float = option(
+        0.01, "Deviation of Normal weights.", label="Deviation", minimum=0.0, maximum=1.0, step=0.001
+    )
+    weight_init_seed: int = option(0, "Decides the first weights.", label="Weight seed", minimum=0, maximum=2**32 - 1)
+    init_hypernetwork: str = option(
+        "", "A hypernetwork to start from, built as it is, instead of a new one: a file or a name the host knows.",
+        label="Start from hypernetwork",
     )  # fmt: skip
     learning_rate: str = option("0.0005:5000, 0.0001:10000", "Rate, or rate:step pairs; a rate holds up to its step.")
     schedule: str = option(
@@ -140,6 +191,10 @@ class RunConfig:
     clip_norm: str = option(
         "2", "With norm: which one is measured; 2 the Euclidean, 1 the sum, inf the largest value, or another number.",
         label="Clipping norm",
+    )  # fmt: skip
+    optimizer: str = option(
+        "adamw", "AdamW; or Prodigy or D-Adaptation, which find their rate, where their packages are installed.",
+        choices=OPTIMIZERS,
     )  # fmt: skip
     adam_beta1: float = option(
         0.9, "AdamW: memory of the mean gradient.", label="AdamW beta 1", minimum=0.0, maximum=0.9999, step=0.01
@@ -227,6 +282,9 @@ class RunConfig:
     save_every: int = option(250, "Steps between saved copies; 0 saves at the end only.", minimum=0, maximum=1_000_000)
     preview_every: int = option(250, "Steps between previews; 0 makes none.", minimum=0, maximum=1_000_000)
     previews: tuple[PreviewRequest, ...] = option((PreviewRequest(),), "The pictures of each preview.")
+    preview_strength: float = option(
+        1.0, "Strength of the hypernetwork in previews, as in <hypernet:NAME:1>.", minimum=0.0, maximum=2.0, step=0.05
+    )
     validate_every: int = option(
         250, "Steps between validations, which measure the loss on noise that training never draws; 0 makes none.",
         minimum=0, maximum=1_000_000,
@@ -242,18 +300,24 @@ class RunConfig:
     tensorboard: bool = option(
         False, "Write curves and previews for TensorBoard as well, where it is installed.", label="TensorBoard"
     )
+    save_optimizer: bool = option(
+        False, "Write AdamW's state beside the finished .pt, as .pt.optim: the WebUI's own trainer can go on with it.",
+        label="Optimizer state for the WebUI",
+    )  # fmt: skip
     output: str = option("", "Folder of the finished files; empty for the host's own.")
     overwrite: bool = option(False, "Move an existing run of this name aside instead of refusing.")
     override: tuple[str, ...] = option((), "Ids of guards that block and that you take responsibility for.")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", file_name(self.name, "embedding's name"))
-        special = _SPECIAL_IN_PROMPT.search(self.name)
+        object.__setattr__(self, "name", file_name(self.name, f"{self.kind}'s name"))
+        special = _SPECIAL_IN_PROMPT[self.kind].search(self.name)
         if special:
             raise InputError(
-                f'The embedding\'s name "{self.name}" holds "{special.group()}", which prompts read as a sign.',
+                f'The {self.kind}\'s name "{self.name}" holds "{special.group()}", which prompts read as a sign.',
                 "Use letters, digits, spaces, - and _.",
             )
+        if self.kind == HYPERNETWORK:
+            self.structure(self.widths or (1024,))
         _demand_multiples(self.width, self.height, "size")
         _demand_word_regex(self.filename_regex)
         parse_bound(self.clip_bound)
@@ -269,6 +333,28 @@ class RunConfig:
                 f"The lowest timestep, {self.timestep_min}, lies above the highest, {self.timestep_max}.",
                 "Exchange them.",
             )
+
+    @staticmethod
+    def defaults_for(values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What is taken for an option that `values` do not name, where the kind of network decides; see options.py."""
+        return HYPERNETWORK_DEFAULTS if values.get("kind") == HYPERNETWORK else {}
+
+    def structure(self, widths: Sequence[int]) -> Structure:
+        """How a new hypernetwork of these settings is built for a model with such `widths`, where they name none.
+
+        Raises:
+            InputError: nothing can be built like this.
+        """
+        return Structure(
+            widths=self.widths or tuple(widths),
+            layers=self.layer_structure,
+            activation=self.activation,
+            activate_output=self.activate_output,
+            layer_norm=self.layer_norm,
+            dropout=self.dropout_structure if any(self.dropout_structure) else (),
+            skip=self.skip_connection,
+            upsampling=LINEAR_UPSAMPLING if self.skip_connection and self.upsample_linear else "",
+        )
 
     @property
     def shown_together(self) -> int:
@@ -302,10 +388,10 @@ def read_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
     config = options.from_json(RunConfig, values, "run settings")
     base = path.resolve().parent
     changed: dict[str, Any] = {}
-    for key in ("checkpoint", "dataset", "output", "init_embedding", "template_file"):
+    for key in ("checkpoint", "dataset", "output", *STARTS, "template_file"):
         value = getattr(config, key)
         # These may also be names that the host knows.
-        may_be_name = key in ("checkpoint", "init_embedding", "template_file")
+        may_be_name = key in ("checkpoint", *STARTS, "template_file")
         if value and not Path(value).is_absolute() and (not may_be_name or (base / value).exists()):
             changed[key] = str(base / value)
     return replace(config, **changed)

@@ -1,23 +1,15 @@
 """Every random draw of training is a function of (seed, purpose, place), so nothing has to be saved to repeat it.
 
 A run that was killed and resumed draws the same numbers as one that was not, and nothing else (a preview, another
-extension) can disturb them. The generator is numpy's counter-based Philox4x64-10 (Salmon et al., "Parallel random
-numbers: as easy as 1, 2, 3", 2011) under a key hashed from the place.
+extension) can disturb them. See seeds.py for the generator.
 """
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import torch
 
-
-def generator(seed: int, purpose: str, *place: int) -> np.random.Generator:
-    """The generator for one purpose at one place; asking again gives the same numbers again."""
-    text = "/".join([str(seed), purpose, *map(str, place)])
-    key = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key))
+from lib_dsm.seeds import generator as generator
 
 
 def normal(seed: int, purpose: str, place: int, shape: tuple[int, ...]) -> torch.Tensor:

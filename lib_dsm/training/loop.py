@@ -25,11 +25,13 @@ from lib_dsm.training.allocator import blocks_given_back
 from lib_dsm.training.buckets import Shown, batches, showings
 from lib_dsm.training.captions import draw_prompt
 from lib_dsm.training.clipping import Clipping, total_norm
+from lib_dsm.training.conditionings import Conditionings
 from lib_dsm.training.config import RunConfig
 from lib_dsm.training.curves import band_means
 from lib_dsm.training.latents import draw_latent
 from lib_dsm.training.memory import MicroBatches
 from lib_dsm.training.norms import NormControl
+from lib_dsm.training.optimizers import load_state_tensors, make_optimizer, state_tensors
 from lib_dsm.training.pictures import TrainingSet, cell_weights
 from lib_dsm.training.run_folder import RunFolder
 from lib_dsm.training.schedule import schedule_of
@@ -116,13 +118,8 @@ class Trainer:
         self.commands = commands
         self.memory = memory or MicroBatches(model, config.batch_size)
         self.schedule = schedule_of(config)
-        self.optimizer = torch.optim.AdamW(
-            trainable.parameters(),
-            lr=0.0,
-            betas=(config.adam_beta1, config.adam_beta2),
-            eps=config.adam_epsilon,
-            weight_decay=config.weight_decay,
-        )
+        self.optimizer = make_optimizer(config, trainable.parameters())
+        self.conditionings = Conditionings(model, config.clip_skip)
         self.alphas = model.alphas_cumprod.cpu()
         self.loss_weights = loss_weights(
             config.loss_weighting, config.snr_gamma, model.prediction_type, model.alphas_cumprod
@@ -141,11 +138,11 @@ class Trainer:
         """Where the run ends: at the most steps asked for, or where the schedule ends before that."""
         return self.schedule.last
 
-    def resume(self, step: int = 0, moments: Mapping[str, torch.Tensor] | None = None) -> int:
+    def resume(self, step: int = 0, moments: Sequence[Mapping[str, torch.Tensor]] = ()) -> int:
         """Take up the newest saved state, if there is one; returns the number of finished steps.
 
         Without one the run begins after `step` steps made elsewhere, with AdamW's `moments` of them, if known: `step`,
-        `exp_avg` and `exp_avg_sq` of the first parameter.
+        `exp_avg` and `exp_avg_sq` of each parameter. Another optimizer begins anew.
         """
         latest = self.folder.load_latest()
         if latest is not None:
@@ -154,8 +151,10 @@ class Trainer:
             self._saved_at = self.step
         else:
             self.step = step
-            if moments is not None:
-                self._load_moments({0: dict(moments)})
+            if moments and self.config.optimizer == "adamw":
+                # Rates, betas and the like are the settings'.
+                known = {index: dict(own) for index, own in enumerate(moments)}
+                self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": known})
         self.folder.keep_until(self.step)
         return self.step
 
@@ -227,7 +226,7 @@ class Trainer:
         loss_value = sum(each) / self.config.pictures_per_step
         watch_loss(loss_value, gradient_value, self.step)
         if first:
-            watch_gradient(gradient_value)
+            watch_gradient(gradient_value, self.config.kind)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         parameters = self.trainable.parameters()
@@ -289,13 +288,14 @@ class Trainer:
         self, replacements: Replacements, prompts: Mapping[int, str], part: Sequence[Shown]
     ) -> tuple[torch.Tensor, list[int]]:
         """Add a part's share of the step's gradient, or if it fails nothing; gives its losses and timesteps."""
-        losses, timesteps = self._losses(part, replacements, prompts)
-        weighted = losses if self.loss_weights is None else losses * self._weights(timesteps)
-        loss = weighted.sum() / self.config.pictures_per_step
-        if not loss.requires_grad:  # no prompt of the part names the network
-            return losses.detach(), timesteps
         parameters = self.trainable.parameters()
-        gradients = torch.autograd.grad(loss * self.loss_scale, parameters, allow_unused=True)
+        with self.trainable.training(self.config.seed, [shown.place for shown in part]):
+            losses, timesteps = self._losses(part, replacements, prompts)
+            weighted = losses if self.loss_weights is None else losses * self._weights(timesteps)
+            loss = weighted.sum() / self.config.pictures_per_step
+            if not loss.requires_grad:  # no prompt of the part names the network
+                return losses.detach(), timesteps
+            gradients = torch.autograd.grad(loss * self.loss_scale, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
@@ -326,7 +326,7 @@ class Trainer:
             torch.stack(latents),
             torch.stack(noises),
             torch.tensor(steps),
-            self.model.encode_prompts([prompts[shown.place] for shown in batch], replacements, config.clip_skip),
+            self.conditionings.encode([prompts[shown.place] for shown in batch], replacements),
             cell_weights(pictures, mirrored),
         )
         return losses, steps
@@ -356,30 +356,18 @@ class Trainer:
         tensors.update({f"start.{index}": start.cpu().contiguous() for index, start in enumerate(self.start)})
         if self._largest_scale > 1.0:
             tensors[_SCALE] = torch.tensor(self.loss_scale)
-        for index, state in self.optimizer.state_dict()["state"].items():
-            for key, value in state.items():
-                tensors[f"optimizer.{index}.{key}"] = value.detach().cpu().clone().contiguous()
-        return tensors
+        return {**tensors, **state_tensors(self.optimizer)}
 
     def _load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         prefix = "network."
         self.trainable.load_state(
             {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
         )
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".", 2)
-                state.setdefault(int(index), {})[name] = value
-        self._load_moments(state)
+        load_state_tensors(self.optimizer, tensors)
         if self._largest_scale > 1.0 and _SCALE in tensors:
             self.loss_scale = float(tensors[_SCALE])
         # States of earlier versions do not tell; then it is what the settings begin with.
         self.start = [tensors.get(f"start.{index}", start).to(start) for index, start in enumerate(self.start)]
-
-    def _load_moments(self, state: dict[int, dict[str, torch.Tensor]]) -> None:
-        # Rates, betas and the like are the settings', which may have changed.
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
 
 
 def began_with(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from lib_dsm.diffusion.protocol import DiffusionModel
-from lib_dsm.training.config import RunConfig
+from lib_dsm.training.config import EMBEDDING, RunConfig
 
 WORDS = 49406
 """CLIP's vocabulary without its two marks."""
@@ -31,7 +31,8 @@ class NormControl:
     """
 
     def __init__(self, config: RunConfig, model: DiffusionModel) -> None:
-        self._kind = config.norm_control
+        # Lengths are those of words' vectors; a hypernetwork has none.
+        self._kind = config.norm_control if config.kind == EMBEDDING else "off"
         self._decay = config.norm_decay
         self._median: float | None = None
         if self._kind == "decay" or (self._kind == "fixed" and config.norm_target == "median"):

@@ -160,6 +160,14 @@ class RunFolder:
                 ) from error
         return None
 
+    def state_of(self, step: int) -> dict[str, torch.Tensor]:
+        """The tensors of one saved state, empty where it is not there or cannot be read."""
+        try:
+            with safe_open(self.state_file(step, _STATE), framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+        except (SafetensorError, OSError):
+            return {}
+
     def keep_until(self, step: int, abandon: bool = True) -> None:
         """Take away what was noted and drawn after `step`, which a resumed run will note and draw again.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lib_dsm.errors import InputError
 
-_PRESET = frozenset({"version", "help", "settings"})
+_PRESET = frozenset({"version", "help", "kind", "settings"})
 PRESET_VERSION = RECORD_VERSION = 1
 ANY_RUN: Mapping[str, Any] = {"name": "unnamed", "checkpoint": "", "dataset": ""}
 """For what such a file may leave out, though a run cannot be without it."""
@@ -25,7 +25,8 @@ def settings_in(content: Any, what: str) -> dict[str, Any]:
         _demand_version(content, PRESET_VERSION, what)
         if unknown := sorted(content.keys() - _PRESET):
             raise InputError(f'{what} has the unknown key "{unknown[0]}".', "Remove it, or save the preset anew.")
-        return dict(content["settings"])
+        kind = {"kind": content["kind"]} if "kind" in content else {}
+        return {**kind, **content["settings"]}
     if isinstance(content.get("config"), Mapping):  # whatever else the record of a run holds is no setting
         _demand_version(content, RECORD_VERSION, what)
         return dict(content["config"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from lib_dsm.training.config import EMBEDDING, EMBEDDING_ONLY, HYPERNETWORK, HYPERNETWORK_ONLY
+
 
 @dataclass(frozen=True)
 class Group:
@@ -16,16 +18,18 @@ class Group:
 
 
 # Given by the project, the list of checkpoints and the editor of previews; runs of the page lie in the host's folder.
-NOT_ASKED = frozenset({"version", "kind", "dataset", "checkpoint", "previews", "output"})
-ESSENTIAL = ("name", "init_text", "vectors", "learning_rate", "max_steps")
+NOT_ASKED = frozenset({"version", "dataset", "checkpoint", "previews", "output"})
+ESSENTIAL = (
+    "kind", "name", "init_text", "vectors", "layer_structure", "activation", "learning_rate", "max_steps",
+)  # fmt: skip
 GROUPS = (
     Group(
         "Rate",
         "dsm_train_group_rate",
         (
             "schedule", "warmup_steps", "warmup_repeat", "rate_floor", "cycle_length", "cycle_multiplier",
-            "cycle_decay", "clip_gradient", "clip_bound", "clip_norm", "weight_decay", "adam_beta1", "adam_beta2",
-            "adam_epsilon",
+            "cycle_decay", "clip_gradient", "clip_bound", "clip_norm", "optimizer", "weight_decay", "adam_beta1",
+            "adam_beta2", "adam_epsilon",
         ),
     ),
     Group(
@@ -53,14 +57,21 @@ GROUPS = (
         ),
     ),
     Group(
-        "Vectors",
+        "Network",
         "dsm_train_group_vectors",
-        ("init_mode", "init_embedding", "init_continue", "norm_control", "norm_decay", "norm_target"),
+        (
+            "init_embedding", "init_hypernetwork", "init_continue", "widths", "dropout_structure", "layer_norm",
+            "weight_init", "weight_init_deviation", "weight_init_seed", "activate_output", "skip_connection",
+            "upsample_linear", "init_mode", "norm_control", "norm_decay", "norm_target",
+        ),
     ),
     Group(
         "Saving & previews",
         "dsm_train_group_saving",
-        ("save_every", "preview_every", "cycle_save", "cycle_preview", "overwrite"),
+        (
+            "save_every", "preview_every", "preview_strength", "cycle_save", "cycle_preview", "save_optimizer",
+            "overwrite",
+        ),
     ),
     Group(
         "Watching",
@@ -92,7 +103,16 @@ ONLY_WITH: Mapping[str, tuple[str, tuple[object, ...]]] = {
     "logit_mean": ("timestep_sampling", ("logit-normal",)),
     "logit_spread": ("timestep_sampling", ("logit-normal",)),
     "norm_decay": ("norm_control", ("decay",)),
+    "upsample_linear": ("skip_connection", (True,)),
+    "weight_init_deviation": ("weight_init", ("Normal",)),
+    "save_optimizer": ("optimizer", ("adamw",)),
     "norm_target": ("norm_control", ("fixed",)),
+}
+
+# What there is only for one kind of network; for the other the form does not show it.
+KIND_OF: Mapping[str, str] = {
+    **dict.fromkeys(EMBEDDING_ONLY, EMBEDDING),
+    **dict.fromkeys(HYPERNETWORK_ONLY, HYPERNETWORK),
 }
 
 

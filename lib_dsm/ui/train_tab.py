@@ -18,24 +18,31 @@ import gradio as gr
 from lib_dsm import options
 from lib_dsm.api.service import Service
 from lib_dsm.host.protocol import Host
-from lib_dsm.host.starting import embedding_choices
+from lib_dsm.host.starting import embedding_choices, hypernetwork_choices
 from lib_dsm.host.templates import template_names
 from lib_dsm.options import Spec
-from lib_dsm.training.config import PreviewRequest, RunConfig
+from lib_dsm.training.config import KINDS, PreviewRequest, RunConfig
 from lib_dsm.training.presets import NOT_IN_A_PRESET
 from lib_dsm.ui import compat, messages
 from lib_dsm.ui.compat import Component
 from lib_dsm.ui.parts import Page
-from lib_dsm.ui.train_groups import ONLY_WITH, groups_of
+from lib_dsm.ui.train_groups import KIND_OF, ONLY_WITH, groups_of
 from lib_dsm.ui.widgets import Form
 
 TAB = "train"
 A_ROW = 3  # options beside each other
 # Options that name a file of the host's, which may change while the page is open.
-LISTED: dict[str, Callable[[Host], list[str]]] = {"init_embedding": embedding_choices, "template_file": template_names}
+LISTED: dict[str, Callable[[Host], list[str]]] = {
+    "init_embedding": embedding_choices,
+    "template_file": template_names,
+    "init_hypernetwork": hypernetwork_choices,
+}
 # Where the option's own words do not fit a field of this form.
 LABELS: dict[str, dict[str, Any]] = {
-    "name": {"label": "Embedding name", "info": "This word then stands for it in prompts."},
+    "kind": {"kind": gr.Radio, "choices": list(KINDS), "label": "What to train", "info": None},
+    "name": {"label": "Name", "info": "A word of its own; in prompts it stands for what is trained."},
+    "layer_structure": {"info": "Widths of the layers, in times the context's."},
+    "activation": {"info": "swish and linear are recommended."},
     "learning_rate": {"info": "A rate, or rate:last step, …"},
     "init_text": {"info": "Words the vectors start from."},
     "vectors": {"info": "More hold more, and are harder to combine."},
@@ -52,12 +59,16 @@ LABELS: dict[str, dict[str, Any]] = {
 def build(page: Page) -> None:
     """Lay the tab out and attach its handlers."""
     service = page.service
-    page.intro("The embedding learns from the pictures and captions of the folder chosen here.")
+    page.intro(
+        "What is trained learns from the pictures and captions of the folder chosen here. An <b>embedding</b> is a "
+        "word for a character or thing; a <b>hypernetwork</b> changes how every prompt is drawn, as a style does."
+    )
     compat.html(messages.place("modelstatus"), "dsm_train_status")
     compat.html(messages.place("trainpresets"), "dsm_train_presets")
     form = Form(RunConfig, TAB)
     refreshers: list[Component] = []
     with gr.Column(elem_id="dsm_train_form"):
+        _add(form, "kind")
         with gr.Row():
             with gr.Column(scale=3, min_width=420), gr.Row():
                 _add(form, "name")
@@ -67,19 +78,22 @@ def build(page: Page) -> None:
                 first = names[0] if names else None
                 checkpoint = gr.Dropdown(
                     names, value=first, label="Checkpoint to train on", elem_id="dsm_train_checkpoint",
-                    info="A base model; the embedding works best with it and its kin.",
+                    info="A base model; what is trained works best with it and its kin.",
                 )  # fmt: skip
                 refreshers.append(page.tool("↻", "dsm_train_checkpoint_refresh"))
         with gr.Row():
             with gr.Column(scale=3, min_width=420), gr.Row():
                 _add(form, "init_text")
                 _add(form, "vectors")
+                _add(form, "layer_structure")
+                _add(form, "activation")
             with gr.Column(scale=3, min_width=420), gr.Row():
                 _add(form, "learning_rate")
                 _add(form, "max_steps")
         with gr.Row():
             with gr.Column(scale=3, min_width=420):
                 compat.html(messages.place("traintokens"), "dsm_train_tokens")
+                compat.html(messages.place("trainstructure"), "dsm_train_structure")
             with gr.Column(scale=3, min_width=420):
                 compat.html(messages.place("trainplan"), "dsm_train_plan")
         with gr.Column(elem_id="dsm_train_groups"):
@@ -131,6 +145,7 @@ def _wire(form: Form, places: dict[str, Component], service: Service) -> None:
         name = field["name"]
         # The host may begin with another value than the option's default, such as its own CLIP skip.
         field |= {"initial": form.components[name].value, "group": under.get(name), "only": ONLY_WITH.get(name)}
+        field["of"] = KIND_OF.get(name)
     placed = [{"name": name, "kind": "place", "label": "", "initial": part.value} for name, part in places.items()]
     requests = options.specs(PreviewRequest).values()
     known = {
@@ -138,6 +153,7 @@ def _wire(form: Form, places: dict[str, Component], service: Service) -> None:
         "requests": json.dumps([_request_field(spec, service.host) for spec in requests]),
         # In the form a place stands for the dataset.
         "kept": json.dumps(sorted({"folder", *NOT_IN_A_PRESET})),
+        "kinds": json.dumps({kind: _kind_defaults(kind) for kind in KINDS}),
         "previews": json.dumps([options.to_json(request) for request in specs["previews"].default]),
     }
     compat.html(messages.place("trainform", **known), "dsm_train_fields")
@@ -176,7 +192,18 @@ def _request_field(spec: Spec, host: Host) -> dict[str, Any]:
 
 
 def _add(form: Form, name: str, **changes: Any) -> Component:
-    return form.add(name, **{**LABELS.get(name, {}), **changes})
+    separator = "," if _numbers(options.specs(RunConfig)[name]) else "\n"
+    return form.add(name, separator, **{**LABELS.get(name, {}), **changes})
+
+
+def _numbers(spec: Spec) -> bool:
+    """Whether the option is a list of numbers, which are written with commas between."""
+    return typing.get_origin(spec.type) is tuple and typing.get_args(spec.type)[0] in (int, float)
+
+
+def _kind_defaults(kind: str) -> dict[str, Any]:
+    """What a network of this kind begins with where that is another value than the option's own."""
+    return dict(RunConfig.defaults_for({"kind": kind}))
 
 
 def _field(spec: Spec) -> dict[str, Any]:
@@ -184,7 +211,7 @@ def _field(spec: Spec) -> dict[str, Any]:
     kinds = typing.get_args(spec.type) or (spec.type,)
     kind = "text"
     if typing.get_origin(spec.type) is tuple:
-        kind = "lines"
+        kind = "list" if _numbers(spec) else "lines"
     elif bool in kinds:
         kind = "flag"
     elif int in kinds or float in kinds:

@@ -70,7 +70,8 @@ def _component(spec: Spec, separator: str) -> tuple[Any, dict[str, Any]]:
     default = None if spec.default is dataclasses.MISSING else spec.default
     kinds = [kind for kind in (typing.get_args(spec.type) or (spec.type,)) if kind is not type(None)]
     if typing.get_origin(spec.type) is tuple:
-        text = f"{separator} ".replace("\n ", "\n").join(map(str, default or ()))
+        shown = (f"{item:g}" if isinstance(item, float) else str(item) for item in default or ())
+        text = f"{separator} ".replace("\n ", "\n").join(shown)
         return gr.Textbox, {"value": text, "lines": 3 if separator == "\n" else 1}
     if spec.choices is not None:
         return gr.Dropdown, {"choices": list(spec.choices), "value": default}

@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lib_dsm.diffusion.diffusers import DiffusersModel
 from lib_dsm.diffusion.sizes import sizes_of
 from lib_dsm.host.studio import MICRO, tokenizer_folder
+from lib_dsm.networks.hypernetwork_structure import Structure
+from lib_dsm.networks.hypernetwork_training import HypernetworkTraining, drawn_start
 from lib_dsm.networks.textual_inversion import TextualInversion, initial_vectors
 from lib_dsm.training.loop import Callbacks, Commands, Trainer
 from lib_dsm.training.run_folder import RunFolder
@@ -122,3 +124,23 @@ def test_a_training_on_half_precision_keeps_its_vectors_whole(run_config, tmp_pa
     assert network.vectors.dtype == torch.float32 and torch.isfinite(network.vectors).all()
     assert float((network.vectors.detach().cpu() - start).abs().min()) > 0
     assert all(0 < report.gradient_norm < 10 for report in reports)
+
+
+def test_a_hypernetwork_on_half_precision_has_the_gradients_of_full_precision():
+    found = []
+    for kind in (torch.float32, torch.float16):
+        model = load(MICRO, kind)
+        structure = Structure(tuple(model.context_widths()), activation="relu", dropout=(0, 0.2, 0))
+        start = drawn_start(structure, "XavierNormal", 0.01, 0)
+        network = HypernetworkTraining("ink", structure, start.weights, model.device)
+        generator = torch.Generator().manual_seed(0)
+        noisy, noise = (torch.randn(2, 4, 8, 12, generator=generator) for _ in range(2))
+        with torch.no_grad():
+            conditioning = model.encode_prompts(["solo", "red hair"], {}, 1)
+        with network.applied(model), network.training(0, (0, 1)):
+            predicted = model.predict(noisy, torch.tensor([100, 800]), conditioning)
+            loss = 1024 * (predicted - noise).square().mean()
+            gradients = torch.autograd.grad(loss, network.parameters())
+        assert all(gradient.dtype == torch.float32 for gradient in gradients)
+        found.append(torch.cat([gradient.flatten() / 1024 for gradient in gradients]))
+    assert float(torch.nn.functional.cosine_similarity(*found, dim=0)) > 0.99

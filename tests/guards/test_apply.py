@@ -23,7 +23,7 @@ CASES = {
     "init-too-long": facts(config={"vectors": 2, "init_text": "a b c"}, token_counts=WORDS),
     "vectors-odd": facts(config={"vectors": 40}),
     "name-is-a-word": facts(config={"name": "smile"}, token_counts=WORDS),
-    "name-taken": facts(foreign_embeddings=frozenset(["zorgle-one"])),
+    "name-taken": facts(foreign_networks=frozenset(["zorgle-one"])),
     "template-without-name": facts(config={"template": ("a [filewords]", "", "[name]")}),
     "schedule-ends-early": facts(config={"learning_rate": "0.1:100, 0.01:500"}),
     "continue-beyond-steps": facts(config={"init_embedding": "asuka", "clip_skip": 2}, start=OLD),

@@ -53,9 +53,9 @@ def test_the_name_must_be_new():
     assert found(facts(config={"name": "miku"}, token_counts={"miku": 1}))["name-is-a-word"] is Severity.BLOCK
     tagged = facts([picture(tags=["Zorgle-One"])], token_counts={"zorgle-one": 4})
     assert found(tagged)["name-is-a-word"] is Severity.BLOCK
-    taken = facts(foreign_embeddings=frozenset(["zorgle-one"]))
+    taken = facts(foreign_networks=frozenset(["zorgle-one"]))
     assert found(taken)["name-taken"] is Severity.BLOCK
-    allowed = facts(config={"overwrite": True}, foreign_embeddings=frozenset(["zorgle-one"]))
+    allowed = facts(config={"overwrite": True}, foreign_networks=frozenset(["zorgle-one"]))
     assert "name-taken" not in found(allowed)
 
 

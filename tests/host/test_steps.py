@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from lib_dsm import files, options
 from lib_dsm.errors import BusyError, GuardError, InputError, ModelError, StorageError
 from lib_dsm.host import steps
-from lib_dsm.host.create import create_embedding
+from lib_dsm.host.create import create_network
 from lib_dsm.host.past import past_run
 from lib_dsm.host.run import run_folder, train
 from lib_dsm.host.steps import continue_from, use_step
@@ -189,7 +189,7 @@ def test_what_is_used_is_told_before_the_host_is_waited_for(studio, ran, monkeyp
     assert seen == [job.data["summary"]] and "zorgle.safetensors holds step 2 now" in seen[0]
     assert "did not take notice" in job.snapshot()["lines"][-1]
     made = Job("test")
-    create_embedding(studio, run_config_of(ran), made)
+    create_network(studio, run_config_of(ran), made)
     assert seen[1:] == [job.data["summary"]] and "did not take notice" in made.snapshot()["lines"][-1]
 
 
@@ -225,7 +225,7 @@ def test_a_disk_that_does_not_take_a_new_embedding_leaves_the_old_one(studio, ra
     before = {path.name: path.read_bytes() for path in studio.folders.embeddings.iterdir()}
     full_disk(monkeypatch, "zorgle.safetensors")
     with pytest.raises(StorageError):
-        create_embedding(studio, run_config(overwrite=True, output=""), Job("test"))
+        create_network(studio, run_config(overwrite=True, output=""), Job("test"))
     assert {path.name: path.read_bytes() for path in studio.folders.embeddings.iterdir()} == before
 
 

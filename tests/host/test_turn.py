@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from lib_dsm.errors import BusyError
-from lib_dsm.host.create import create_embedding
+from lib_dsm.host.create import create_network
 from lib_dsm.host.run import examine_run, train
 from lib_dsm.host.turn import Turns
 from lib_dsm.jobs import Job
@@ -33,7 +33,7 @@ def test_a_training_waits_for_a_check_and_for_a_creation(studio, run_config, mon
     brief = threading.Thread(
         target=(lambda: examine_run(studio, config))
         if act == "check"
-        else lambda: create_embedding(studio, config, Job(""))
+        else lambda: create_network(studio, config, Job(""))
     )
     brief.start()
     assert inside.wait(SOON)

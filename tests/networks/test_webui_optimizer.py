@@ -4,7 +4,18 @@ import pytest
 import torch
 
 from lib_dsm.errors import InputError, ModelError
-from lib_dsm.networks.webui_optimizer import checksum, moments_beside, read_moments
+from lib_dsm.files import sha256
+from lib_dsm.networks.hypernetwork import Hypernetwork, save_pt
+from lib_dsm.networks.hypernetwork_modules import Pairs, initialise
+from lib_dsm.networks.hypernetwork_structure import Structure
+from lib_dsm.networks.webui_optimizer import (
+    MOMENTS,
+    checksum,
+    moments_beside,
+    read_hypernetwork_moments,
+    read_moments,
+    save_hypernetwork_moments,
+)
 
 
 @pytest.fixture
@@ -82,3 +93,50 @@ def test_nothing_in_the_file_is_executed(trained, tmp_path):
     with pytest.raises(ModelError, match="mkdir"):
         read_moments(path, trained[0])
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.fixture
+def hypernetwork(tmp_path):
+    """A hypernetwork's file, its parameters as torch's AdamW has moved them twice, and that optimizer's state."""
+    pairs = Pairs.empty(Structure((8, 4)))
+    initialise(pairs, "Normal", 0.01, 0)
+    parameters = list(pairs.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=0.01)
+    for step in range(2):
+        sum((parameter * (step + 1)).square().sum() for parameter in parameters).backward()
+        optimizer.step()
+    path = tmp_path / "style.pt"
+    save_pt(Hypernetwork(pairs.tensors(), {"name": "style"}), path)
+    return path, parameters, optimizer
+
+
+def test_a_hypernetworks_state_is_written_and_read(hypernetwork):
+    path, parameters, optimizer = hypernetwork
+    beside, state = path.with_name("style.pt.optim"), optimizer.state_dict()["state"]
+    save_hypernetwork_moments(beside, path, [state[index] for index in range(len(parameters))], 0.01)
+    found = read_hypernetwork_moments(beside, path, [parameter.shape for parameter in parameters])
+    for index, moments in enumerate(found):
+        assert all(torch.equal(moments[name], state[index][name]) for name in MOMENTS)
+    content = torch.load(beside, weights_only=True)
+    assert content["optimizer_name"] == "AdamW" and content["hash"] == sha256(path)[:10]
+    again = torch.optim.AdamW(parameters, lr=0.5)
+    again.load_state_dict(content["optimizer_state_dict"])  # as the WebUI does
+    assert torch.equal(again.state[parameters[1]]["exp_avg"], state[1]["exp_avg"])
+
+
+def test_a_hypernetworks_state_of_another_run_is_refused(hypernetwork):
+    path, parameters, optimizer = hypernetwork
+    beside, shapes = path.with_name("style.pt.optim"), [parameter.shape for parameter in parameters]
+    moments = [optimizer.state_dict()["state"][index] for index in range(len(parameters))]
+    save_hypernetwork_moments(beside, path, moments, 0.01)
+    with pytest.raises(ModelError, match=r"not AdamW's of this hypernetwork"):
+        read_hypernetwork_moments(beside, path, [*shapes, torch.Size([3])])
+    content = torch.load(beside, weights_only=True)
+    torch.save({**content, "optimizer_name": "SGD"}, beside)
+    with pytest.raises(ModelError, match="the state of SGD"):
+        read_hypernetwork_moments(beside, path, shapes)
+    torch.save(content, beside)
+    with path.open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ModelError, match="belongs to another file"):
+        read_hypernetwork_moments(beside, path, shapes)

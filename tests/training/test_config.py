@@ -4,7 +4,13 @@ import pytest
 
 from lib_dsm import options
 from lib_dsm.errors import InputError
-from lib_dsm.training.config import RunConfig, read_config
+from lib_dsm.training.config import (
+    EMBEDDING_ONLY,
+    HYPERNETWORK_DEFAULTS,
+    HYPERNETWORK_ONLY,
+    RunConfig,
+    read_config,
+)
 
 
 @pytest.fixture
@@ -113,3 +119,31 @@ def test_every_option_says_what_it_is():
             assert spec.minimum <= spec.default <= spec.maximum, name
         if spec.choices is not None:
             assert spec.default in spec.choices, name
+
+
+def test_a_kind_has_defaults_of_its_own():
+    given = {"name": "ink", "checkpoint": "c", "dataset": "d"}
+    embedding = options.from_json(RunConfig, given)
+    hyper = options.from_json(RunConfig, {**given, "kind": "hypernetwork"})
+    assert (embedding.learning_rate, embedding.template) == ("0.0005:5000, 0.0001:10000", ("[filewords], [name]",))
+    assert (hyper.learning_rate, hyper.template) == ("0.00001", ("[filewords]",))
+    assert options.from_json(RunConfig, {**given, "kind": "hypernetwork", "learning_rate": "1"}).learning_rate == "1"
+    assert options.from_json(RunConfig, options.to_json(hyper)) == hyper
+
+
+def test_what_cannot_be_built_is_refused_for_a_hypernetwork_alone():
+    given = {"name": "ink", "checkpoint": "c", "dataset": "d", "layer_structure": [1, 2]}
+    assert options.from_json(RunConfig, given).kind == "embedding"
+    with pytest.raises(InputError, match="begins and ends with 1"):
+        options.from_json(RunConfig, {**given, "kind": "hypernetwork"})
+    with pytest.raises(InputError, match=r'hypernetwork.s name "a<b" holds'):
+        options.from_json(RunConfig, {"name": "a<b", "checkpoint": "c", "dataset": "d", "kind": "hypernetwork"})
+
+
+def test_the_kinds_own_options_are_options(run_config):
+    names = set(options.specs(RunConfig))
+    assert names >= EMBEDDING_ONLY | HYPERNETWORK_ONLY | HYPERNETWORK_DEFAULTS.keys()
+    assert not EMBEDDING_ONLY & HYPERNETWORK_ONLY
+    built = run_config(kind="hypernetwork", dropout_structure=(0, 0, 0), upsample_linear=True).structure((8, 16))
+    assert (built.widths, built.dropout, built.upsampling) == ((8, 16), (), "")
+    assert run_config(kind="hypernetwork", widths=(16,)).structure((8, 16)).widths == (16,)

@@ -10,7 +10,13 @@ import pytest
 
 from lib_dsm import options
 from lib_dsm.api.service import Service
-from lib_dsm.training.config import PreviewRequest, RunConfig
+from lib_dsm.training.config import (
+    EMBEDDING_ONLY,
+    HYPERNETWORK_DEFAULTS,
+    HYPERNETWORK_ONLY,
+    PreviewRequest,
+    RunConfig,
+)
 
 pytest.importorskip("gradio")
 from lib_dsm.ui import tabs, train_groups
@@ -74,8 +80,9 @@ def test_the_form_begins_with_the_defaults(page):
         name, initial = field["name"], field["initial"]
         if field["kind"] == "place" or name == "name":
             continue
-        value = initial.split("\n") if field["kind"] == "lines" and initial else initial
-        value = () if field["kind"] == "lines" and not initial else value
+        separator = {"lines": "\n", "list": ", "}.get(field["kind"])
+        value = initial.split(separator) if separator and initial else initial
+        value = () if separator and not initial else value
         assert options.check(SPECS[name], value) == SPECS[name].default, name
 
 
@@ -91,12 +98,14 @@ def test_what_there_is_to_choose_from_is_looked_for_again(studio):
     page = tabs.build(Service(studio), "token")
     studio.folders.embeddings.mkdir(parents=True)
     (studio.folders.embeddings / "rei.png").write_bytes(b"")
+    studio.folders.hypernetworks.mkdir()
+    (studio.folders.hypernetworks / "ink.pt").write_bytes(b"")
     studio.folders.templates.mkdir()
     (studio.folders.templates / "mine.txt").write_text("[name]")
-    listed = ["dsm_train_checkpoint", "dsm_train_init_embedding", "dsm_train_template_file"]
+    listed = [f"dsm_train_{name}" for name in ("checkpoint", "init_embedding", "template_file", "init_hypernetwork")]
     found = [fn for fn in page.fns.values() if [block.elem_id for block in fn.outputs] == listed]
-    assert len(found) == 3  # a button beside each of the lists
-    assert [update["choices"] for update in found[0].fn()][1:] == [["", "rei"], ["", "mine.txt"]]
+    assert len(found) == 4  # a button beside each of the lists
+    assert [update["choices"] for update in found[0].fn()][1:] == [["", "rei"], ["", "mine.txt"], ["", "ink"]]
 
 
 def test_the_hosts_samplers_are_offered(studio, monkeypatch):
@@ -111,3 +120,13 @@ def test_the_hosts_clip_skip_is_where_the_form_begins(studio, monkeypatch):
     monkeypatch.setattr(studio, "default_clip_skip", lambda: 2)
     fields = known_to_the_scripts(tabs.build(Service(studio), "token"), "fields")
     assert {field["name"]: field["initial"] for field in fields}["clip_skip"] == 2
+
+
+def test_what_only_one_kind_has_is_marked(page):
+    of = {field["name"]: field.get("of") for field in known_to_the_scripts(page, "fields")}
+    assert {name for name, kind in of.items() if kind == "embedding"} == EMBEDDING_ONLY & of.keys()
+    assert {name for name, kind in of.items() if kind == "hypernetwork"} == HYPERNETWORK_ONLY & of.keys()
+    kinds = known_to_the_scripts(page, "kinds")
+    assert kinds == {"embedding": {}, "hypernetwork": dict(HYPERNETWORK_DEFAULTS)}
+    for name, value in kinds["hypernetwork"].items():
+        options.check(SPECS[name], value)

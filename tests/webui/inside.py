@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from fastapi import Body
 from modules import call_queue, devices, script_callbacks, sd_hijack, sd_models, sd_unet, sd_vae, shared
+from modules.hypernetworks import hypernetwork
 from modules.textual_inversion.textual_inversion import Embedding
 from safetensors.torch import load_file, save_file
 
@@ -107,6 +108,57 @@ def run_model(checkpoint: str, inputs: str, out: str) -> None:
     save_file({**{name: tensor.contiguous() for name, tensor in made.items()}, "alphas": model.alphas_cumprod}, out)
 
 
+def apply_hypernetworks(checkpoint: str, files: dict[str, str], strengths: list[float], inputs: str, out: str) -> None:
+    """Write what the U-Net gives under each hypernetwork and strength, by the WebUI's own means and by ours.
+
+    Each file is also read and written again by the WebUI, beside itself, as NAME.again.pt.
+    """
+    from lib_dsm.networks.hypernetwork import load_hypernetwork
+    from lib_dsm.networks.hypernetwork_training import HypernetworkTraining
+
+    for name, file in files.items():
+        place = Path(shared.cmd_opts.hypernetwork_dir, f"{name}.pt")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(Path(file).read_bytes())
+    shared.reload_hypernetworks()
+    given, made = load_file(inputs), {}
+    tensors = [given[name] for name in ("noisy", "timesteps", "conditioning")]
+    with _session(checkpoint) as session, torch.no_grad():
+        made["without"] = session.model.predict(*tensors)
+        for name, file in files.items():
+            found = load_hypernetwork(Path(file))
+            ours = HypernetworkTraining(name, found.structure, found.weights, session.model.device)
+            for strength in strengths:
+                hypernetwork.load_hypernetworks([name], [strength])
+                assert [loaded.name for loaded in shared.loaded_hypernetworks] == [name]
+                made[f"theirs {name} {strength}"] = session.model.predict(*tensors)
+                hypernetwork.load_hypernetworks([])
+                with ours.applied(session.model, strength):
+                    made[f"ours {name} {strength}"] = session.model.predict(*tensors)
+            theirs = hypernetwork.load_hypernetwork(name)
+            theirs.save(str(Path(file).with_suffix(".again.pt")))
+        made["after"] = session.model.predict(*tensors)
+        unet = shared.sd_model.model.diffusion_model
+        assert not any(module._forward_pre_hooks for module in unet.modules())
+    save_file({name: tensor.contiguous() for name, tensor in made.items()}, out)
+
+
+def hypernetwork_as_loaded(name: str) -> dict[str, Any]:
+    """What the WebUI's own class makes of a hypernetwork in its list, as its trainer would begin with it."""
+    found = hypernetwork.Hypernetwork()
+    found.load(shared.hypernetworks[name])
+    state = (found.optimizer_state_dict or {}).get("state", {})
+    torch.optim.AdamW(found.weights(), lr=0.1).load_state_dict(found.optimizer_state_dict)
+    return {
+        "step": found.step,
+        "optimizer": found.optimizer_name,
+        "states": len(state),
+        "parameters": len(found.weights()),
+        "activation": found.activation_func,
+        "dropout": found.dropout_structure,
+    }
+
+
 def train(checkpoint: str | None = None, steps: int = 3, fail: bool = False, vectors: str = "") -> dict[str, Any]:
     """Some optimiser steps on two vectors, a preview among them; what was seen inside. `fail` ends it by an error."""
     seen: dict[str, Any] = {}
@@ -174,6 +226,35 @@ def train_peer(
     # What it calls step N + 1 are N steps.
     saved = {str(int(path.stem.rsplit("-", 1)[1]) - 1): str(path) for path in Path(logs).rglob(f"{name}-*.pt")}
     return {"seconds": seconds, "files": saved | {str(steps): str(Path(shared.cmd_opts.embeddings_dir, f"{name}.pt"))}}
+
+
+def train_peers_hypernetwork(
+    dataset: str, name: str, widths: list[int], layers: str, activation: str, rate: str, steps: int, batch: int,
+    logs: str, width: int, height: int,
+) -> dict[str, Any]:  # fmt: skip
+    """The WebUI's own hypernetwork trainer, called as its tab calls it; where the file is, and the seconds it took."""
+    from modules.textual_inversion import textual_inversion as peer
+
+    template = Path(logs) / "hyper.txt"
+    template.parent.mkdir(parents=True, exist_ok=True)
+    template.write_text("[filewords]", encoding="utf-8")
+    peer.textual_inversion_templates[template.name] = peer.TextualInversionTemplate(template.name, str(template))
+    Path(shared.cmd_opts.hypernetwork_dir).mkdir(parents=True, exist_ok=True)
+    hypernetwork.create_hypernetwork(name, [str(size) for size in widths], True, layers, activation, "Normal")
+    shared.state.begin("train-hypernetwork")
+    shared.loaded_hypernetworks = []
+    sd_hijack.undo_optimizations()
+    began = time.monotonic()
+    try:
+        _, file = hypernetwork.train_hypernetwork(
+            "task", name, rate, batch, 1, dataset, logs, width, height, False, steps, "disabled", "0.1", True, 0.0,
+            "deterministic", False, 0, 1000, template.name, False, "", "", 20, "Euler a", 7.0, 1, 64, 64,
+        )  # fmt: skip
+    finally:
+        shared.loaded_hypernetworks = []
+        sd_hijack.apply_optimizations()
+        shared.state.end()
+    return {"seconds": time.monotonic() - began, "file": str(file)}
 
 
 def train_ours(settings: dict[str, Any]) -> dict[str, Any]:
@@ -450,8 +531,11 @@ FUNCTIONS = {
         encode,
         encode_together,
         run_model,
+        apply_hypernetworks,
+        hypernetwork_as_loaded,
         train,
         train_peer,
+        train_peers_hypernetwork,
         train_ours,
         measured,
         tokens,
