@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lib_dsm.extraction.lora_file import LoraFile
 from lib_dsm.files import write_json
+from lib_dsm.networks.embedding import load_embedding
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,6 +28,7 @@ class About:
         activation: words that belong into the prompt, put beside the file for the WebUI's card.
         made: how it was made, in a few words.
         cover: the card's picture.
+        embeddings: files of embeddings to bundle under their names.
     """
 
     clip_skip: int | None = None
@@ -37,9 +39,14 @@ class About:
     activation: str = ""
     made: str = ""
     cover: Image | None = None
+    embeddings: tuple[Path, ...] = ()
 
     def add_to(self, lora: LoraFile) -> None:
-        """Write the facts into the metadata under kohya's names, as the WebUI reads them."""
+        """Write the facts into the metadata under kohya's names, as the WebUI reads them, and bundle the embeddings.
+
+        Raises:
+            InputError, ModelError: an embedding's file is missing or cannot be bundled.
+        """
         facts: dict[str, str] = {}
         if self.clip_skip is not None:
             facts["ss_clip_skip"] = str(self.clip_skip)
@@ -58,6 +65,8 @@ class About:
         lora.metadata.update(facts)
         if self.cover is not None:
             lora.add_cover(self.cover)
+        for path in self.embeddings:
+            lora.add_embedding(load_embedding(path))
 
 
 def write_sidecar(out: Path, family: str, activation: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from lib_dsm.errors import InputError, ModelError
+from lib_dsm.extraction.about import About
 from lib_dsm.extraction.lora_content import Factors, LoraContent, inner, read_lora
 from lib_dsm.extraction.lora_file import base_metadata, check_output
 from lib_dsm.extraction.low_rank import balanced, factored_svd
@@ -78,10 +79,12 @@ def edit_lora(
     options: EditOptions,
     job: Job | None = None,
     text_encoder: Path | None = None,
+    about: About | None = None,
 ) -> EditReport:
     """Read LoRA files of any layout, add them up with their weights, resize and prune the sum, and write it.
 
-    With one source of weight 1 and the defaults this converts the layout alone. `text_encoder` belongs to the first.
+    With one source of weight 1 and the defaults this converts the layout alone. `text_encoder` belongs to the first;
+    `about` is more for the file's card.
 
     Raises:
         InputError: a file is missing or `out` cannot be used.
@@ -102,6 +105,8 @@ def edit_lora(
         raise ModelError("Nothing is left of the LoRA.", "Prune less, or use weights that do not cancel.")
     _tell(merged, contents, options, sources, errors)
     lora = merged.file(options.precision)
+    if about is not None:
+        about.add_to(lora)
     lora.save(out)
     report = EditReport(
         out, len(merged.modules) + len(merged.other), errors[1], errors[0], pruned, tuple(merged.other),

@@ -62,3 +62,20 @@ class EditOptions:
     )  # fmt: skip
     precision: str = option("fp16", "Numbers in the file.", choices=PRECISIONS)
     overwrite: bool = option(False, "Replace an existing file.")
+
+
+@dataclass(frozen=True)
+class HypernetworkOptions:
+    """How a hypernetwork becomes a LoRA."""
+
+    rank: int = option(0, "Rank; 0: exact for a linear one, 32 for others.", minimum=0, maximum=1024)
+    strength: float = option(1.0, "Strength the hypernetwork is used at.", minimum=-4.0, maximum=4.0)
+    independent: bool = option(
+        False, "For any checkpoint instead of the base alone; linear ones without bias of the values only."
+    )
+    least_fit: float = option(
+        0.5, "Share of the effect (R² on prompts kept apart) that a fit must reach.", minimum=0.0, maximum=1.0
+    )
+    force: bool = option(False, "Write the file even if the fit is worse.")
+    precision: str = option("fp16", "Numbers in the file.", choices=PRECISIONS)
+    overwrite: bool = option(False, "Replace an existing file.")
