@@ -88,7 +88,7 @@ def _about(config: RunConfig, folder: RunFolder, step: int) -> Any:
     dataset = Path(config.dataset)
     try:
         index = TagIndex.read(dataset)
-        tags, pictures = {dataset.name: index.counts()}, {dataset.name: len(index)}
+        tags, pictures = {dataset.name: dict(index.counts)}, {dataset.name: len(index)}
     except (DsmError, OSError):
         pass  # the pictures may be gone; the LoRA can be made all the same
     begun = str(folder.read_record().get("begun", ""))

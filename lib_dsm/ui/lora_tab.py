@@ -27,8 +27,8 @@ def build(page: Page) -> None:
     """Lay the tab out and attach its handlers."""
     service = page.service
     page.intro(
-        "Everything that training leaves behind as one LoRA file: embeddings, hypernetworks, fine-tuned checkpoints, and "
-        "the LoRAs of other tools. New files lie in the LoRA folder and can be used at once."
+        "Everything that training leaves behind as one LoRA file: embeddings, hypernetworks, fine-tuned checkpoints, "
+        "and the LoRAs of other tools. New files lie in the LoRA folder and can be used at once."
     )
     form = Form(ExtractionOptions, TAB)
     hyper_form, edit_form = Form(HypernetworkOptions, "lora_hyper"), Form(EditOptions, "lora_result")
@@ -111,12 +111,12 @@ def build(page: Page) -> None:
     def on_extract(before: str | None, after: str | None, name: str, *values: Any) -> str:
         from lib_dsm.extraction.checkpoint import extract_checkpoint
 
-        paths = _chosen(service, before, after)
+        base_path, tuned_path = _chosen(service, before, after)
         out = _target(service, name)
         chosen = options.from_json(ExtractionOptions, form.read(values), "extraction")
 
         def work(job: Job) -> Any:
-            report = extract_checkpoint(*paths, out, chosen, job)
+            report = extract_checkpoint(base_path, tuned_path, out, chosen, job)
             service.host.networks_changed()
             job.data["summary"] = report.text()
             charts[out.stem] = lora_charts.of_report(report)
@@ -127,11 +127,11 @@ def build(page: Page) -> None:
     def on_look(before: str | None, after: str | None, *values: Any) -> str:
         from lib_dsm.extraction.survey import survey
 
-        paths = _chosen(service, before, after)
+        base_path, tuned_path = _chosen(service, before, after)
         chosen = options.from_json(ExtractionOptions, form.read(values), "extraction")
 
         def work(job: Job) -> Any:
-            found = survey(*paths, chosen, job)
+            found = survey(base_path, tuned_path, chosen, job)
             outlooks = found.outlooks(chosen)
             job.data["summary"] = "\n".join(
                 f"{item.label}: {item.bytes / 1e6:.1f} MB, error {item.error:.1%}" for item in outlooks
