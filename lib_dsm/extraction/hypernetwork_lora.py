@@ -27,7 +27,7 @@ from lib_dsm.extraction.key_map import Layer, canonical, family_of, layers_of
 from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, base_metadata, check_output
 from lib_dsm.extraction.low_rank import factors
 from lib_dsm.extraction.options import HypernetworkOptions
-from lib_dsm.extraction.regression import fit
+from lib_dsm.extraction.regression import fit_groups
 from lib_dsm.files import sha256
 from lib_dsm.jobs import Job
 from lib_dsm.networks.hypernetwork import load_hypernetwork
@@ -38,7 +38,6 @@ from lib_dsm.networks.tensor_files import open_tensors
 _PROJECTION = re.compile(r"(.+\.attn[12])\.to_([kv])\.weight$")
 _DEFAULT_RANK = 32
 _DIFFERENCE = 4  # bytes of a number of a whole difference
-_HELD = 4  # every which prompt is kept apart
 
 Captured = Mapping[str, Sequence[torch.Tensor]]
 """By attention layer, such as `model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2`, what it computed
@@ -218,13 +217,11 @@ class _Work:
                 f"{attention} was captured for {len(contexts)} prompts.", "Give at least two captions to fit on."
             )
         module, weight = self.pairs.halves[layer.shape[1]][half], self.read(layer.weight).float()
-        kept = [rows for index, rows in enumerate(contexts) if index % _HELD != 1]
-        held = [rows for index, rows in enumerate(contexts) if index % _HELD == 1]
-        inputs, apart = torch.cat(kept).float(), torch.cat(held).float()
-        outputs, beside = (self._added(module, rows) @ weight.T for rows in (inputs, apart))
-        found = fit(inputs, outputs, apart, beside, self.options.rank or _DEFAULT_RANK)
+        inputs = [rows.float() for rows in contexts]
+        outputs = [self.options.strength * self._added(module, rows) @ weight.T for rows in inputs]
+        found = fit_groups(inputs, outputs, self.options.rank or _DEFAULT_RANK)
         self.fits[layer.name] = found.r2
-        self.outputs[layer.name] = float(beside.square().sum()) or 1e-12
+        self.outputs[layer.name] = sum(float(rows.square().sum()) for rows in outputs) or 1e-12
         if half:
             self.biases[attention] = found.offset.double()
         root = found.down.norm(dim=1).clamp(min=1e-20).sqrt()
