@@ -151,9 +151,10 @@
         };
         const goOn = h("div", {class: "dsm-resume"}, h("label", {}, "up to step", until), h("label", {}, "rate", rate), again);
         const load = button("dsm_run_settings", "Load its settings", () => train.loadRun(name()), {title: "Write this run's settings into the form above"});
+        const lora = button("dsm_run_lora", "Make LoRA", () => train.lora(name()), {title: "One LoRA file of this run's last saved step, in the LoRA folder"});
         const timeline = train.timeline({use: (step) => train.use(name(), step), go: (step) => train.goOn(name(), step), busy: () => now.state === "running"});
         const element = h("section", {class: "dsm-job-panel dsm-run", "aria-label": job.title},
-            h("div", {class: "dsm-job-head"}, title, state, h("div", {class: "dsm-job-buttons"}, preview, save, stop, goOn, load)),
+            h("div", {class: "dsm-job-head"}, title, state, h("div", {class: "dsm-job-buttons"}, preview, save, stop, goOn, lora, load)),
             bar, h("div", {class: "dsm-run-line"}, numbers, text), facts.element, notes, drawn.element, timeline.element, log.element);
         let noted = "";
         let told = null; // how many remarks there were when training began; later ones are those of the guards on watch
@@ -178,7 +179,7 @@
             if (!run) facts.set("elapsed", duration(now.elapsed));
             for (const item of [preview, save, stop]) item.hidden = !running;
             const none = now.state === "failed" && neverBegan(now, run); // there is nothing to resume
-            for (const item of [goOn, load]) item.hidden = running || none || !name() || !data.run_folder;
+            for (const item of [goOn, lora, load]) item.hidden = running || none || !name() || !data.run_folder;
             stop.disabled = now.cancelling;
             if (!until.value || document.activeElement !== until && !until.dataset.touched) until.value = now.total || "";
             if (!rate.value && document.activeElement !== rate) rate.value = data.learning_rate || "";
@@ -240,6 +241,15 @@
             toast(ended.state === "done" ? ended.data.summary : ended.error, ended.state === "done" ? "ok" : "error");
             DSM.tell("ended", ended);
             train.showRun(name);
+        });
+    });
+
+    train.lora = (name) => attempt(async () => {
+        const {job} = await post("train/lora", {run: name});
+        toast("The LoRA is being made.");
+        DSM.job.follow(job, () => true, {update: () => {}, problem: (error) => toast(error.message, "error")}, (ended) => {
+            toast(ended.state === "done" ? ended.data.summary : ended.error, ended.state === "done" ? "ok" : "error");
+            DSM.press("dsm_lora_refresh");
         });
     });
 

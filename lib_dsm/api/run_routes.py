@@ -72,6 +72,20 @@ def use(service: Service, call: Call) -> Any:
     return {"job": job.id}
 
 
+def make_lora(service: Service, call: Call) -> Any:
+    """Make a LoRA file of the run `run` in the background, called `name` if it is given; answers with the job's id.
+
+    `force` takes a hypernetwork's LoRA even where it fits badly.
+    """
+    from lib_dsm.host.lora_of_run import lora_of_run
+
+    folder, name, force = _folder(service, call), call.text("name", "").strip(), call.flag("force")
+    job = service.host.jobs.start(
+        f"LoRA of {folder.name}", lambda job: lora_of_run(service.host, folder, job, name, force)
+    )
+    return {"job": job.id}
+
+
 def go_on(service: Service, call: Call) -> Any:
     """Start a new run that goes on after `step` of `run`; `changes` replace its settings."""
     from lib_dsm.host.steps import continue_from
@@ -125,4 +139,5 @@ ROUTES = (
     Route("POST", "train/resume", resume),
     Route("POST", "train/use", use),
     Route("POST", "train/continue", go_on),
+    Route("POST", "train/lora", make_lora),
 )

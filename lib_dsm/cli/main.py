@@ -267,15 +267,38 @@ def _tune(parser: argparse.ArgumentParser) -> None:
 
 def _extract(parser: argparse.ArgumentParser) -> None:
     from lib_dsm.cli.flags import add_flags
-    from lib_dsm.extraction.options import ExtractionOptions
+    from lib_dsm.extraction.options import EditOptions, ExtractionOptions, HypernetworkOptions
 
     sources = parser.add_subparsers(metavar="SOURCE", required=True)
     checkpoint = sources.add_parser("checkpoint", help="the difference of two checkpoints as a LoRA")
     checkpoint.add_argument("--base", type=_path, required=True, help="the checkpoint it was tuned from")
     checkpoint.add_argument("--tuned", type=_path, required=True, help="the fine-tuned checkpoint")
     checkpoint.add_argument("--out", type=_path, required=True, help="the LoRA file to write")
+    checkpoint.add_argument(
+        "--survey", action="store_true", help="tell sizes and errors for a few ranks, and write nothing"
+    )
     add_flags(checkpoint, ExtractionOptions)
+    _bundle(checkpoint)
     _ready(checkpoint, "extract_checkpoint")
+    hypernetwork = sources.add_parser("hypernetwork", help="a hypernetwork as a LoRA")
+    hypernetwork.add_argument("file", type=_path)
+    hypernetwork.add_argument("--base", type=_path, required=True, help="the checkpoint it was trained on")
+    hypernetwork.add_argument("--out", type=_path, required=True, help="the LoRA file to write")
+    hypernetwork.add_argument("--captions", type=_path, help="folder of captions to fit one on that is not linear")
+    add_flags(hypernetwork, HypernetworkOptions)
+    _bundle(hypernetwork)
+    _ready(hypernetwork, "extract_hypernetwork")
+    for name, text in (
+        ("lora", "LoRA files of any tool, one or the sum of several: named, resized, merged, pruned"),
+        ("dreambooth", "the .pt of the old DreamBooth extension, or any other LoRA file, as the WebUI loads it"),
+    ):
+        lora = sources.add_parser(name, help=text)
+        lora.add_argument("file", type=_path, nargs="+", metavar="FILE[=WEIGHT]")
+        lora.add_argument("--text-encoder", type=_path, help="the extension's second file, NAME_txt.pt")
+        lora.add_argument("--out", type=_path, required=True, help="the LoRA file to write")
+        add_flags(lora, EditOptions)
+        _bundle(lora)
+        _ready(lora, "edit_lora")
     embedding = sources.add_parser("embedding", help="a trained embedding bundled in a LoRA file")
     embedding.add_argument("file", type=_path)
     embedding.add_argument("--out", type=_path, required=True, help="the LoRA file to write")
@@ -284,8 +307,15 @@ def _extract(parser: argparse.ArgumentParser) -> None:
     _ready(embedding, "extract_embedding")
 
 
+def _bundle(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--embedding", type=_path, action="append", default=[], help="an embedding to bundle in it; may be repeated"
+    )
+
+
 def _inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=_path)
+    parser.add_argument("--compare", type=_path, metavar="LORA", help="a LoRA to compare this one with")
     _ready(parser, "inspect")
 
 

@@ -1,226 +1,257 @@
 """A LoRA from two checkpoints: what fine-tuning changed, layer by layer, at a rank that can be stored.
 
-Both files are read one tensor at a time, so memory holds one layer and the factors. The U-Net and the text encoder
-are both looked at, whatever the size of the change. The error in the report is that of the numbers in the file.
+Both files are read one tensor at a time, so memory holds one layer and the factors. The U-Net and the text encoders
+are looked at, whatever the size of the change. The error in the report is that of the numbers in the file.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from lib_dsm.diffusion.ldm_layout import UNET_PREFIX, VAE_PREFIX
-from lib_dsm.errors import ModelError
-from lib_dsm.extraction.key_map import lora_modules
+from lib_dsm.diffusion.ldm_layout import VAE_PREFIX
+from lib_dsm.errors import InputError, ModelError
+from lib_dsm.extraction.about import About
+from lib_dsm.extraction.key_map import Layer
 from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, base_metadata, check_output
-from lib_dsm.extraction.low_rank import factors, residual_norm
+from lib_dsm.extraction.low_rank import balanced, residual_norm, truncated_svd
 from lib_dsm.extraction.options import ExtractionOptions
+from lib_dsm.extraction.pair import Pair, open_pair
+from lib_dsm.extraction.ranks import by_energy
+from lib_dsm.extraction.report import BIAS, LOW_RANK, NORM, WHOLE, ExtractionReport, Tally
+from lib_dsm.extraction.survey import WIDTHS, Survey, equal, layer_change, survey_pair
+from lib_dsm.extraction.token_rows import changed_words
+from lib_dsm.files import sha256
 from lib_dsm.jobs import Job
-from lib_dsm.networks.safetensors_files import TensorFile
-from lib_dsm.networks.tensor_files import open_tensors
 
-_TEXT_PREFIX = "cond_stage_model.transformer."
-_NAMED_IN_TEXT = 8
-_SAME_KIND = "Compare two checkpoints of the same kind."
-
-
-@dataclass(frozen=True)
-class CarriedModule:
-    """A changed layer in the LoRA; `error` is ‖Δ − up·down‖ / ‖Δ‖, Frobenius, of the factors as stored."""
-
-    name: str
-    key: str
-    rank: int
-    error: float
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A changed tensor that the LoRA does not carry, and why."""
-
-    key: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class ExtractionReport:
-    """What became of every change.
-
-    `error` is the relative Frobenius error over all changed layers in the file; `total_error` counts what was left out
-    of the U-Net and the text encoder as lost too.
-    """
-
-    path: Path
-    modules: tuple[CarriedModule, ...]
-    left_out: tuple[LeftOut, ...]
-    unchanged: int
-    error: float
-    total_error: float
-
-    def text(self) -> str:
-        """A few sentences for a person."""
-        worst = max(self.modules, key=lambda module: module.error)
-        lines = [
-            f"{self.path} holds {len(self.modules)} layers with a relative error of {self.error:.1%} "
-            f"(worst: {worst.name}, {worst.error:.1%}); with what was left out, {self.total_error:.1%}.",
-        ]
-        for reason in dict.fromkeys(item.reason for item in self.left_out):
-            keys = [item.key for item in self.left_out if item.reason == reason]
-            more = f" and {len(keys) - _NAMED_IN_TEXT} more" if len(keys) > _NAMED_IN_TEXT else ""
-            lines.append(f"Left out, {reason}: {', '.join(keys[:_NAMED_IN_TEXT])}{more}.")
-        return "\n".join(lines)
+_MODEL_CHANNELS = 4  # the loader fills an inpainting model's first convolution up from these
+_TOKENS = "token_embedding.weight"
 
 
 def extract_checkpoint(
-    base: Path, tuned: Path, out: Path, options: ExtractionOptions, job: Job | None = None
+    base: Path,
+    tuned: Path,
+    out: Path,
+    options: ExtractionOptions,
+    job: Job | None = None,
+    known: Survey | None = None,
+    about: About | None = None,
 ) -> ExtractionReport:
     """Write to `out` the LoRA that turns `base` into `tuned` as nearly as the ranks allow.
 
-    Both are SD1 checkpoints in the ldm layout, `.safetensors` or `.ckpt`. Every linear layer and convolution of the
-    U-Net and the text encoder is compared; equal ones are skipped. Biases, norms, token vectors and the VAE have no
-    place in the file and are listed.
+    Both are SD1, SD2 or SDXL checkpoints in the ldm layout, `.safetensors` or `.ckpt`. Every linear layer and
+    convolution of the U-Net and the text encoders is compared, equal ones are skipped. Norms, biases of layers whose
+    weight did not change, and the U-Net's first and last convolution are carried as they are, words of the vocabulary
+    as embeddings. What the WebUI's loader has no form for is listed. `known` saves a pass over the files where a size
+    decides; `about` is more for the file's card.
 
     Raises:
-        InputError: a file is missing, or `out` cannot be used.
+        InputError: a file is missing, `out` cannot be used, or the size is too small.
         ModelError: the checkpoints are not of one layout, hold NaN, or are equal.
+        StorageError: the disk does not take the file.
         Cancelled: the job was; nothing is written.
     """
+    if options.energy and options.size:
+        raise InputError("Both an energy and a size are given.", "Set one of them to 0.")
     check_output(out, {"base checkpoint": base, "tuned checkpoint": tuned}, options.overwrite)
-    lora = LoraFile()
-    carried: list[CarriedModule] = []
-    left_out: list[LeftOut] = []
-    unchanged = 0
-    kept_square = lost_square = left_square = 0.0  # ‖Δ‖² in the file, ‖residual‖² of it, ‖Δ‖² not in the file
-    with open_tensors(base) as before, open_tensors(tuned) as after:
-        _check_layouts(before, after)
-        modules = lora_modules(before.shapes)
-        for key, delta in _deltas(before, after, job):
-            if delta is None:
-                unchanged += 1
-                continue
-            shape = before.shapes[key]
-            rank = options.conv_rank if math.prod(shape[2:]) > 1 else options.rank
-            name = modules.get(key)
-            square = float(torch.linalg.norm(delta)) ** 2
-            if name is None or rank == 0:
-                left_out.append(LeftOut(key, _why_left_out(key, name is not None)))
-                left_square += 0.0 if key.startswith(VAE_PREFIX) else square
-                continue
-            up, down = (part.to(PRECISIONS[options.precision]) for part in factors(delta.flatten(1), rank))
-            residual = residual_norm(delta.flatten(1), up, down)
-            if not math.isfinite(residual):
-                raise ModelError(f"The change of {key} is too large for fp16.", "Extract with fp32.")
-            lora.add_module(name, up, down, shape)
-            carried.append(CarriedModule(name, key, down.shape[0], residual / math.sqrt(square)))
-            kept_square += square
-            lost_square += residual**2
-    if not carried:
-        raise _nothing_to_carry(base, tuned, left_out)
-    report = ExtractionReport(
-        out,
-        tuple(carried),
-        tuple(left_out),
-        unchanged,
-        math.sqrt(lost_square / kept_square),
-        math.sqrt((lost_square + left_square) / (kept_square + left_square)),
-    )
-    lora.metadata.update(_metadata(base, tuned, options, report))
+    with open_pair(base, tuned, options) as pair:
+        passes = 2 if options.size and known is None else 1
+        total = passes * len(pair.layers)
+        if options.size and known is None:
+            known = survey_pair(pair, options, job, 0, total)
+        work = _Extraction(pair, options, known.ranks(options) if known and options.size else None)
+        for index, layer in enumerate(pair.layers, total - len(pair.layers)):
+            if job is not None:
+                job.check()
+                job.progress(index, total, layer.weight)
+            if known is not None and layer.name in known.unchanged:
+                work.tally.unchanged += 1
+            else:
+                work.add(layer)
+        work.complete_groups()
+        work.add_words()
+        work.look_at_the_rest()
+        if job is not None:
+            job.progress(total, total)
+        if not work.lora.tensors:
+            raise _nothing_to_carry(pair, work.tally)
+        lora, note, family = work.lora, pair.note, pair.base.family
+    size = sum(tensor.numel() * tensor.element_size() for tensor in lora.tensors.values())
+    report = work.tally.report(out, note, size)
+    lora.metadata.update(_metadata(base, tuned, family, options, report))
+    if about is not None:
+        about.add_to(lora)
     lora.save(out)
     if job is not None:
         job.say(report.text())
     return report
 
 
-def _check_layouts(before: TensorFile, after: TensorFile) -> None:
-    for file in (before, after):
-        if not any(key.startswith(UNET_PREFIX) for key in file.shapes):
-            raise ModelError(f"{file.path} is no Stable Diffusion checkpoint in the ldm layout.", "Choose another.")
-        if not any(key.startswith(_TEXT_PREFIX) for key in file.shapes):
-            raise ModelError(
-                f"{file.path} has no text encoder of Stable Diffusion 1.",
-                "Extraction works on whole SD1 checkpoints; SD2 and SDXL are not supported.",
-            )
-    for one, other in ((before, after), (after, before)):
-        for key in _compared(one):
-            if key not in other.shapes:
-                raise ModelError(f"{other.path} lacks {key}, which {one.path} has.", _SAME_KIND)
-    for key in _compared(before):
-        old, new = before.shapes[key], after.shapes[key]
-        if old != new:
-            raise ModelError(f"{key} is {_size(old)} in {before.path} and {_size(new)} in {after.path}.", _SAME_KIND)
+class _Extraction:
+    """The file and the report in the making."""
+
+    def __init__(self, pair: Pair, options: ExtractionOptions, ranks: Mapping[str, int] | None) -> None:
+        self.pair = pair
+        self.options = options
+        self.ranks = ranks
+        self.lora = LoraFile()
+        self.tally = Tally()
+
+    def add(self, layer: Layer) -> None:
+        """Carry a layer's change in the form that fits it."""
+        weight = layer_change(self.pair, layer)
+        bias = self.pair.change(layer.bias) if layer.bias else None
+        self.tally.unchanged += (weight is None) + (bool(layer.bias) and bias is None)
+        if weight is None and bias is None:
+            return
+        if layer.is_norm:
+            nothing = torch.zeros(layer.shape)
+            self.lora.add_norm(layer.name, nothing if weight is None else weight, nothing if bias is None else bias)
+            self._carry_exactly(layer, NORM, weight, bias)
+        elif weight is None:
+            self.lora.add_difference(layer.name, None, bias)
+            self._carry_exactly(layer, BIAS, None, bias)
+        elif layer.is_end:
+            self._add_end(layer, weight, bias)
+        else:
+            self._add_low_rank(layer, weight, bias)
+
+    def complete_groups(self) -> None:
+        """Fill up groups of which a part changed: the loader applies them whole or not at all."""
+        carried = {module.name for module in self.tally.modules}
+        groups = {layer.group for layer in self.pair.layers if layer.name in carried} - {""}
+        for layer in self.pair.layers:
+            if layer.group in groups and layer.name not in carried:
+                up, down = torch.zeros(layer.shape[0], 1), torch.zeros(1, layer.shape[1])
+                kind = PRECISIONS[self.options.precision]
+                self.lora.add_module(layer.name, up.to(kind), down.to(kind), layer.shape)
+
+    def add_words(self) -> None:
+        """Bundle changed rows of the vocabulary, SDXL's two taken together."""
+        keys = [key for key in self.pair.base.shapes if key.endswith(_TOKENS)]
+        changes = {key: change for key in keys if (change := self.pair.change(key)) is not None}
+        self.tally.unchanged += len(keys) - len(changes)
+        if not changes:
+            return
+        rows = changed_words(torch.cat(list(changes.values()), 1), self.options.tokens)
+        tables = [self.pair.tuned.read(key) for key in keys]
+        for word, row in rows.words.items():
+            self.lora.add_vectors(word, *(table[row : row + 1] for table in tables))
+            self.tally.words.append(word)
+        self.tally.kept_square += rows.carried_square
+        rest = rows.square - rows.carried_square
+        if rows.changed > len(rows.words):
+            more = f"{rows.changed - len(rows.words)} vectors of tokens"
+            self.tally.leave(next(iter(changes)), more, max(rest, 0.0))
+
+    def look_at_the_rest(self) -> None:
+        """List what changed and has no form in the file."""
+        for key in self.pair.remaining():
+            if key.endswith(_TOKENS):
+                continue
+            change = self.pair.change(key)
+            if change is None:
+                self.tally.unchanged += 1
+            else:
+                self.tally.leave(key, _why_left_out(key), _square(change), not key.startswith(VAE_PREFIX))
+
+    def _carry_exactly(self, layer: Layer, kind: str, weight: torch.Tensor | None, bias: torch.Tensor | None) -> None:
+        if weight is not None:
+            self.tally.carry(layer.name, layer.weight, 0, _square(weight), 0.0, kind)
+        if bias is not None:
+            self.tally.carry(layer.name, layer.bias, 0, _square(bias), 0.0, kind)
+
+    def _add_end(self, layer: Layer, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        if weight.shape[1] > _MODEL_CHANNELS and layer.weight.endswith("input_blocks.0.0.weight"):
+            other = _square(weight[:, _MODEL_CHANNELS:])
+            weight = weight[:, :_MODEL_CHANNELS]
+            if other:
+                self.tally.leave(layer.weight, "channels that the loader fills with zeros", other)
+        self.lora.add_difference(layer.name, weight, bias)
+        self._carry_exactly(layer, WHOLE, weight, bias)
+
+    def _add_low_rank(self, layer: Layer, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        matrix, square = weight.flatten(1), _square(weight)
+        most = self._most(layer)
+        if most == 0:
+            reason = "convolutions at rank 0" if layer.is_convolution and not self.options.conv_rank else (
+                "layers that the size has no room for"
+            )  # fmt: skip
+            self.tally.leave(layer.weight, reason, square)
+            if bias is not None:
+                self.lora.add_difference(layer.name, None, bias)
+                self._carry_exactly(layer, BIAS, None, bias)
+            return
+        left, values, right = truncated_svd(matrix, most)
+        rank = len(values)
+        if self.options.energy:
+            rank = by_energy(values.tolist(), square, self.options.energy)
+        if rank * sum(matrix.shape) * WIDTHS[self.options.precision] >= matrix.numel() * 4 and self.ranks is None:
+            self.lora.add_difference(layer.name, weight, bias)  # takes no more room and is exact
+            self._carry_exactly(layer, WHOLE, weight, bias)
+            return
+        up, down = (part.to(PRECISIONS[self.options.precision]) for part in balanced(left, values, right, rank))
+        residual = residual_norm(matrix, up, down)
+        if not math.isfinite(residual):
+            raise ModelError(f"The change of {layer.weight} is too large for fp16.", "Extract with fp32 or bf16.")
+        self.lora.add_module(layer.name, up, down, layer.shape)
+        self.tally.carry(layer.name, layer.weight, rank, square, residual, LOW_RANK)
+        if bias is not None:
+            self.tally.leave(layer.bias, "biases of layers whose weight has a low rank", _square(bias))
+
+    def _most(self, layer: Layer) -> int:
+        if self.ranks is not None:
+            return self.ranks.get(layer.name, 0)
+        if layer.is_convolution and not self.options.conv_rank:
+            return 0
+        if self.options.energy:
+            return self.options.max_rank
+        return self.options.conv_rank if layer.is_convolution else self.options.rank
 
 
-def _size(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))
+def _square(tensor: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2
 
 
-def _compared(file: TensorFile) -> list[str]:
-    """The weights that decide what a checkpoint draws; a VAE may be missing, averages and schedules do not matter."""
-    return [
-        key
-        for key in file.shapes
-        # Some merges hold the position numbers as floats, some not at all.
-        if key.startswith((UNET_PREFIX, _TEXT_PREFIX)) and not key.endswith("position_ids")
-    ]
-
-
-def _deltas(before: TensorFile, after: TensorFile, job: Job | None) -> Iterator[tuple[str, torch.Tensor | None]]:
-    """Each compared tensor with tuned − base in float32, or None where nothing changed."""
-    keys = _compared(before)
-    keys += [
-        key for key, shape in before.shapes.items() if key.startswith(VAE_PREFIX) and after.shapes.get(key) == shape
-    ]
-    for index, key in enumerate(keys):
-        if job is not None:
-            job.check()
-            job.progress(index, len(keys), key)
-        old, new = before.read(key), after.read(key)
-        # A copy at half precision differs from its original everywhere, by rounding: that is no change.
-        coarse = max(old.dtype, new.dtype, key=lambda dtype: torch.finfo(dtype).eps)
-        if torch.equal(old.to(coarse), new.to(coarse)):
-            yield key, None
-            continue
-        delta = new.float() - old.float()
-        if not torch.isfinite(delta).all():
-            raise ModelError(f"{key} holds NaN or infinity in one of the checkpoints.", "That checkpoint is broken.")
-        yield key, delta
-    if job is not None:
-        job.progress(len(keys), len(keys))
-
-
-def _why_left_out(key: str, is_module: bool) -> str:
+def _why_left_out(key: str) -> str:
     if key.startswith(VAE_PREFIX):
         return "a LoRA has no VAE"
-    if is_module:
-        return "convolutions at rank 0"
-    if key.endswith("embedding.weight"):
-        return "vectors of tokens and positions"
-    return "biases and norms"
+    if key.endswith("in_proj_bias"):
+        return "biases of an OpenCLIP encoder's queries, keys and values"
+    if "position" in key:
+        return "vectors of positions"
+    if key.endswith("text_projection"):
+        return "the projection of the pooled text"
+    return "the loader has no form for it"
 
 
-def _nothing_to_carry(base: Path, tuned: Path, left_out: list[LeftOut]) -> ModelError:
-    if not left_out:
-        return ModelError(f"{tuned} and {base} are equal: there is nothing to extract.", "Choose the fine-tuned file.")
-    reasons = ", ".join(dict.fromkeys(item.reason for item in left_out))
+def _nothing_to_carry(pair: Pair, tally: Tally) -> ModelError:
+    if not tally.left_out:
+        return equal(pair)
+    reasons = ", ".join(dict.fromkeys(item.reason for item in tally.left_out))
     return ModelError(
-        f"{tuned} differs from {base} only in what was left out ({reasons}).",
+        f"{pair.tuned.path} differs from {pair.base.path} only in what was left out ({reasons}).",
         "Raise conv_rank if it is 0, or use the checkpoint itself.",
     )
 
 
-def _metadata(base: Path, tuned: Path, options: ExtractionOptions, report: ExtractionReport) -> dict[str, str]:
-    result = base_metadata(base.name, "SD1")
-    result["ss_network_dim"] = result["ss_network_alpha"] = str(options.rank)
-    if options.conv_rank:
+def _metadata(
+    base: Path, tuned: Path, family: str, options: ExtractionOptions, report: ExtractionReport
+) -> dict[str, str]:
+    result = base_metadata(base.name, family, base_hash=sha256(base))
+    ranks = [module.rank for module in report.modules if module.rank]
+    fixed = not options.energy and not options.size
+    result["ss_network_dim"] = result["ss_network_alpha"] = str(options.rank if fixed else max(ranks, default=0))
+    if options.conv_rank and fixed:
         rank = str(options.conv_rank)
         result["ss_network_args"] = json.dumps({"conv_dim": rank, "conv_alpha": rank})
     result["dsm_extracted_from"] = tuned.name
     result["dsm_relative_error"] = f"{report.error:.4f}"
     result["dsm_total_error"] = f"{report.total_error:.4f}"
-    result["dsm_layer_errors"] = json.dumps({module.name: round(module.error, 4) for module in report.modules})
+    errors = {module.name: round(module.error, 4) for module in report.modules if module.kind == LOW_RANK}
+    result["dsm_layer_errors"] = json.dumps(errors)
     return result

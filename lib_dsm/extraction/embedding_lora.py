@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_dsm.errors import ModelError
+from lib_dsm.extraction.about import About, write_sidecar
 from lib_dsm.extraction.lora_file import LoraFile, base_metadata, check_output
-from lib_dsm.files import write_json
-from lib_dsm.networks.embedding import load_embedding
+from lib_dsm.networks.embedding import Embedding, load_embedding
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,16 +50,25 @@ def embedding_to_lora(
     embedding = load_embedding(embedding_path)
     if name:
         embedding = replace(embedding, name=name)
+    family = bundle_embedding(embedding, out, About(cover=cover))
+    write_sidecar(out, family, embedding.name)
+    return BundledEmbedding(out, embedding.name, len(embedding.vectors), f"<lora:{out.stem}:1> {embedding.name}")
+
+
+def bundle_embedding(embedding: Embedding, out: Path, about: About, base_hash: str = "") -> str:
+    """Write an embedding into the LoRA file `out`, with what is known about it; gives its family.
+
+    Raises:
+        InputError: its name holds a dot.
+        ModelError: it is none for SD1 or SD2.
+        StorageError: the disk does not take the file.
+    """
     width = embedding.vectors.shape[1]
     if width in _SDXL_WIDTHS:
-        raise ModelError(f"{embedding_path} has {width} numbers a vector, which is part of SDXL.", "Use one for SD1.")
+        raise ModelError(f"{embedding.name} has {width} numbers a vector, which is part of SDXL.", "Use one for SD1.")
     family = "SD2" if width == _SD2_WIDTH else "SD1"
-    lora = LoraFile(metadata=base_metadata(embedding.checkpoint_name, family, embedding.clip_skip))
+    lora = LoraFile(metadata=base_metadata(embedding.checkpoint_name, family, embedding.clip_skip, base_hash))
     lora.add_embedding(embedding)
-    if cover is not None:
-        lora.add_cover(cover)
+    about.add_to(lora)
     lora.save(out)
-    sidecar = out.with_suffix(".json")
-    if not sidecar.exists():
-        write_json(sidecar, {"sd version": family, "activation text": embedding.name})
-    return BundledEmbedding(out, embedding.name, len(embedding.vectors), f"<lora:{out.stem}:1> {embedding.name}")
+    return family

@@ -2,6 +2,8 @@
 
 A module M has `M.lora_up.weight`, `M.lora_down.weight` and `M.alpha`; the loader adds alpha / rank · up @ down to its
 weight, and alpha = rank here. Linear layers: up out×r, down r×in. Convolutions: down r×in×k×k, up out×r×1×1.
+A norm has `M.w_norm` and `M.b_norm`, a whole difference `M.diff` and, with it alone, `M.diff_b` for the bias; these are
+float32, because the loader computes in their type.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from lib_dsm.networks.safetensors_files import data_sha256, save_tensors
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32}
+PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 _COVER_SIZE = 512  # pixels of the longer side at most
 
 
@@ -41,7 +43,36 @@ class LoraFile:
         kernel = shape[2:]
         self.tensors[f"{name}.lora_up.weight"] = up.reshape(shape[0], rank, *(1 for _ in kernel)).contiguous()
         self.tensors[f"{name}.lora_down.weight"] = down.reshape(rank, *shape[1:]).contiguous()
-        self.tensors[f"{name}.alpha"] = torch.tensor(rank, dtype=up.dtype)
+        self.tensors[f"{name}.alpha"] = torch.tensor(float(rank))
+
+    def add_norm(self, name: str, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """Add the changes of a group or layer norm."""
+        self.tensors[f"{name}.w_norm"] = weight.float().contiguous()
+        self.tensors[f"{name}.b_norm"] = bias.float().contiguous()
+
+    def add_difference(self, name: str, weight: torch.Tensor | None, bias: torch.Tensor | None) -> None:
+        """Add a whole change of a weight, or of a bias alone."""
+        # A number that is added to all of the weight stands for no change of it.
+        self.tensors[f"{name}.diff"] = torch.zeros(1) if weight is None else weight.float().contiguous()
+        if bias is not None:
+            self.tensors[f"{name}.diff_b"] = bias.float().contiguous()
+
+    def add_vectors(self, name: str, vectors: torch.Tensor, second: torch.Tensor | None = None) -> None:
+        """Bundle vectors V×D under a name; for SDXL those of both text encoders.
+
+        Raises:
+            InputError: the name holds a dot, at which the loader would cut it.
+        """
+        if "." in name or not name.strip():
+            raise InputError(
+                f'The embedding\'s name "{name}" cannot be used inside a LoRA file.', "Give it a name without a dot."
+            )
+        first = vectors.detach().float().cpu().contiguous()
+        if second is None:
+            self.tensors[f"bundle_emb.{name}.string_to_param.*"] = first
+        else:
+            self.tensors[f"bundle_emb.{name}.clip_l"] = first
+            self.tensors[f"bundle_emb.{name}.clip_g"] = second.detach().float().cpu().contiguous()
 
     def add_embedding(self, embedding: Embedding) -> None:
         """Bundle an embedding: while the LoRA is in the prompt, the embedding's name stands for its vectors.
@@ -49,12 +80,7 @@ class LoraFile:
         Raises:
             InputError: the name holds a dot, at which the loader would cut it.
         """
-        if "." in embedding.name or not embedding.name.strip():
-            raise InputError(
-                f'The embedding\'s name "{embedding.name}" cannot be used inside a LoRA file.',
-                "Give it a name without a dot.",
-            )
-        self.tensors[f"bundle_emb.{embedding.name}.string_to_param.*"] = embedding.vectors.detach().float().cpu()
+        self.add_vectors(embedding.name, embedding.vectors)
 
     def add_cover(self, picture: Image) -> None:
         """Put a picture into the metadata, which the WebUI shows on the file's card."""
@@ -75,15 +101,17 @@ class LoraFile:
         save_tensors(path, self.tensors, {**self.metadata, **hashes})
 
 
-def base_metadata(base_model: str, family: str, clip_skip: int | None = None) -> dict[str, str]:
-    """The metadata that say for which model a file is; `family` is "SD1" or "SD2"."""
+def base_metadata(base_model: str, family: str, clip_skip: int | None = None, base_hash: str = "") -> dict[str, str]:
+    """The metadata that say for which model a file is; `family` is "SD1", "SD2" or "SDXL"."""
     result = {
-        "ss_base_model_version": "sd_v2" if family == "SD2" else "sd_v1",
+        "ss_base_model_version": {"SD2": "sd_v2", "SDXL": "sdxl_base_v1-0"}.get(family, "sd_v1"),
         "ss_v2": str(family == "SD2"),
         "ss_network_module": "networks.lora",
     }
     if base_model:
         result["ss_sd_model_name"] = base_model
+    if base_hash:
+        result["ss_new_sd_model_hash"] = base_hash
     if clip_skip is not None:
         result["ss_clip_skip"] = str(clip_skip)
     return result

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from lib_dsm.options import option
 
+PRECISIONS = ("fp16", "bf16", "fp32")
+
 
 @dataclass(frozen=True)
 class ExtractionOptions:
@@ -15,5 +17,65 @@ class ExtractionOptions:
     conv_rank: int = option(
         32, "Rank of larger convolutions; 0 leaves them out.", label="Convolution rank", minimum=0, maximum=1024
     )
-    precision: str = option("fp16", "Numbers in the file.", choices=("fp16", "fp32"))
+    energy: float = option(
+        0.0, "Share of each layer's squared change to keep, instead of a fixed rank; 0: off.", minimum=0.0, maximum=1.0
+    )
+    size: float = option(
+        0.0, "Size of the file in MB, spent where the error falls most, instead of a fixed rank; 0: off.",
+        label="Size in MB", minimum=0.0, maximum=20_000.0,
+    )  # fmt: skip
+    max_rank: int = option(
+        192, "Highest rank of a layer when energy or size decide.", label="Highest rank", minimum=1, maximum=1024
+    )
+    precision: str = option("fp16", "Numbers in the file.", choices=PRECISIONS)
+    averages: str = option(
+        "auto", "The averaged (EMA) weights of the fine-tuned file: auto uses them where they are its own.",
+        label="EMA weights", choices=("auto", "never"),
+    )  # fmt: skip
+    tokens: int = option(
+        32, "Changed words of the vocabulary to bundle as embeddings, at most; 0: none.",
+        label="Changed words", minimum=0, maximum=200,
+    )  # fmt: skip
+    overwrite: bool = option(False, "Replace an existing file.")
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """What is done to LoRA files, one or the sum of several, before the result is written."""
+
+    rank: int = option(0, "Highest rank; 0 keeps what there is.", minimum=0, maximum=4096)
+    conv_rank: int = option(
+        0, "Highest rank of convolutions larger than 1×1; 0: as the others.", label="Convolution rank",
+        minimum=0, maximum=4096,
+    )  # fmt: skip
+    energy: float = option(
+        0.0, "Share of each module's squared change to keep, instead of a rank; 0: off.", minimum=0.0, maximum=1.0
+    )
+    size: float = option(
+        0.0, "Size of the file in MB, spent where the error falls most; 0: off.", label="Size in MB",
+        minimum=0.0, maximum=20_000.0,
+    )  # fmt: skip
+    scale: float = option(1.0, "Factor for the whole change.", minimum=-100.0, maximum=100.0)
+    prune: float = option(
+        0.0, "Modules whose change is at most this share of the greatest one are left out; 0: only empty ones.",
+        minimum=0.0, maximum=1.0,
+    )  # fmt: skip
+    precision: str = option("fp16", "Numbers in the file.", choices=PRECISIONS)
+    overwrite: bool = option(False, "Replace an existing file.")
+
+
+@dataclass(frozen=True)
+class HypernetworkOptions:
+    """How a hypernetwork becomes a LoRA."""
+
+    rank: int = option(0, "Rank; 0: exact for a linear one, 32 for others.", minimum=0, maximum=1024)
+    strength: float = option(1.0, "Strength the hypernetwork is used at.", minimum=-4.0, maximum=4.0)
+    independent: bool = option(
+        False, "For any checkpoint instead of the base alone; linear ones without bias of the values only."
+    )
+    least_fit: float = option(
+        0.5, "Share of the effect (R² on prompts kept apart) that a fit must reach.", minimum=0.0, maximum=1.0
+    )
+    force: bool = option(False, "Write the file even if the fit is worse.")
+    precision: str = option("fp16", "Numbers in the file.", choices=PRECISIONS)
     overwrite: bool = option(False, "Replace an existing file.")

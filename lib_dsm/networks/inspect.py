@@ -24,6 +24,8 @@ _FAMILIES = {768: "SD1", 1024: "SD2", 2048: "SDXL"}  # by the width of the U-Net
 _LORA_PART = re.compile(
     r"\.(lora_(up|down|mid)\.weight|lora_[AB]\.weight|alpha|dora_scale|hada_w\w+|lokr_\w+|oft_\w+|diff(_b)?)$"
 )
+_NUMBERED = re.compile(r"^(unet|text_encoder):\d+:(up|down)$")
+_DIFFUSERS = re.compile(r"(_lora|\.lora|\.lora_linear_layer)\.(up|down)\.weight$")
 _METHODS = {"hada_w1_a": "LoHa", "lokr_w1": "LoKr", "lokr_w1_a": "LoKr", "oft_blocks": "OFT", "oft_diag": "OFT"}
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -142,6 +144,9 @@ def _describe_tensors(shapes: Shapes, dtypes: Iterable[torch.dtype], metadata: d
     bundled = {name.split(".")[1] for name in shapes if name.startswith("bundle_emb.") and name.count(".") > 1}
     if bundled or any(_LORA_PART.search(name) for name in shapes):
         return {"kind": "lora", **_lora(shapes, metadata), "embeddings": sorted(bundled), **shared}
+    layout, modules = _other_lora(shapes)
+    if layout:
+        return {"kind": "lora", "layout": layout, "modules": modules, "embeddings": [], **shared}
     if {"clip_l", "clip_g"} <= shapes.keys():
         vectors, width = shapes["clip_l"][0], shapes["clip_l"][-1] + shapes["clip_g"][-1]
         return {"kind": "embedding", "vectors": vectors, "width": width, "family": "SDXL", "metadata": metadata}
@@ -151,6 +156,15 @@ def _describe_tensors(shapes: Shapes, dtypes: Iterable[torch.dtype], metadata: d
         return {"kind": "vae", **shared}
     names = ", ".join(list(shapes)[:3])
     return {"kind": "unknown", "detail": f"{len(shapes)} tensors ({names}…)", **shared}
+
+
+def _other_lora(shapes: Shapes) -> tuple[str, int]:
+    """The layout of a LoRA that is not kohya's, with the number of its modules; "" if it is none."""
+    numbered = sum(bool(_NUMBERED.match(name)) for name in shapes)
+    if numbered:
+        return "cloneofsimo's, numbered; extract lora gives it names", numbered // 2
+    diffusers = sum(bool(_DIFFUSERS.search(name)) for name in shapes)
+    return ("diffusers'; extract lora gives it kohya's names", diffusers // 2) if diffusers else ("", 0)
 
 
 def _count(shape: tuple[int, ...]) -> int:

@@ -44,11 +44,11 @@ _RECORDS = ("data.pkl", "byteorder", "version")
 _ReadStorage = Callable[[str, torch.dtype, int], torch.Tensor]
 
 
-def load_pickle(path: Path) -> Any:
+def load_pickle(path: Path, mapped: list[mmap.mmap] | None = None) -> Any:
     """The object in a PyTorch file, made of dicts, lists, tuples, numbers, strings and tensors on the CPU.
 
     Tensors of a zip archive stay on the disk until they are used (the file is mapped, copy on write), so looking into a
-    large checkpoint costs nothing. Modules such as `ParameterDict` come back as dicts.
+    large checkpoint costs nothing. Modules such as `ParameterDict` come back as dicts. `mapped` gets the mapping.
 
     Raises:
         InputError: there is no such file.
@@ -62,7 +62,7 @@ def load_pickle(path: Path) -> Any:
             start = file.read(4)
             file.seek(0)
             if start.startswith(b"PK"):
-                return _load_zip(file, path)
+                return _load_zip(file, path, mapped)
             if start.startswith(b"\x80"):
                 return _load_legacy(file, path)
     except OSError as error:
@@ -96,7 +96,7 @@ def _damaged(path: Path, detail: str) -> ModelError:
     return ModelError(f"{path} is damaged or cut short ({detail}).", "Get the file again.")
 
 
-def _load_zip(file: BinaryIO, path: Path) -> Any:
+def _load_zip(file: BinaryIO, path: Path, mappings: list[mmap.mmap] | None) -> Any:
     with zipfile.ZipFile(file) as archive:
         records = {info.filename: info for info in archive.infolist()}
         pickles = [name for name in records if name.count("/") == 1 and name.endswith("/data.pkl")]
@@ -111,6 +111,8 @@ def _load_zip(file: BinaryIO, path: Path) -> Any:
             raise ModelError(f"{path} describes its content in more than 256 MB.", "Choose another file.")
         structure = archive.read(pickles[0])
     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    if mappings is not None:
+        mappings.append(mapped)
 
     def read_storage(key: str, dtype: torch.dtype, count: int) -> torch.Tensor:
         info = records.get(f"{folder}data/{key}")

@@ -64,6 +64,7 @@ class Header:
     metadata: dict[str, str]
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, torch.dtype]
+    places: dict[str, int]  # the byte of the file at which each tensor begins
 
 
 def read_header(path: Path) -> Header:
@@ -88,26 +89,27 @@ def read_header(path: Path) -> Header:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.", "Check the path.") from error
     try:
-        return _parse_header(json.loads(text), total - 8 - length, path)
+        return _parse_header(json.loads(text), 8 + length, total, path)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"The header of {path} is damaged.", "Get the file again.") from error
 
 
-def _parse_header(content: Any, data_size: int, path: Path) -> Header:
+def _parse_header(content: Any, data_start: int, total: int, path: Path) -> Header:
     metadata = {str(key): str(value) for key, value in (content.pop("__metadata__", None) or {}).items()}
     shapes: dict[str, tuple[int, ...]] = {}
     dtypes: dict[str, torch.dtype] = {}
+    places: dict[str, int] = {}
     for name, entry in content.items():
         if entry["dtype"] not in _DTYPES:
             raise ModelError(f'{path} holds "{name}" as {entry["dtype"]}, which is not supported.', "Convert it.")
         dtype, shape = _DTYPES[entry["dtype"]], tuple(int(length) for length in entry["shape"])
         begin, end = entry["data_offsets"]
-        if end > data_size:
+        if end > total - data_start:
             raise ModelError(f"{path} is cut short: the data of {name} are missing.", "Get the file again.")
         if not 0 <= begin <= end or min(shape, default=0) < 0 or end - begin != math.prod(shape) * dtype.itemsize:
             raise ValueError(name)
-        shapes[name], dtypes[name] = shape, dtype
-    return Header(metadata, shapes, dtypes)
+        shapes[name], dtypes[name], places[name] = shape, dtype, data_start + begin
+    return Header(metadata, shapes, dtypes, places)
 
 
 @contextmanager
@@ -126,6 +128,30 @@ def open_safetensors(path: Path) -> Iterator[TensorFile]:
         raise ModelError(f"{path} is not a valid safetensors file: {error}.", "Get the file again.") from error
     with handle as tensors:
         yield TensorFile(path, header.metadata, header.shapes, header.dtypes, tensors.get_tensor)
+
+
+@contextmanager
+def stream_safetensors(path: Path) -> Iterator[TensorFile]:
+    """As `open_safetensors`, but each tensor is read into memory of its own and the file is not mapped.
+
+    So a large file that is gone through once does not count as memory of this process, whatever the library maps.
+    """
+    header = read_header(path)
+    with path.open("rb", buffering=0) as file:
+
+        def read(name: str) -> torch.Tensor:
+            shape, dtype = header.shapes[name], header.dtypes[name]
+            content = bytearray(math.prod(shape) * dtype.itemsize)
+            file.seek(header.places[name])
+            view, done = memoryview(content), 0
+            while done < len(content):
+                count = file.readinto(view[done:])
+                if not count:
+                    raise ModelError(f"{path} was cut short while it was read.", "Get the file again.")
+                done += count
+            return torch.frombuffer(content, dtype=dtype).reshape(shape) if content else torch.empty(shape, dtype=dtype)
+
+        yield TensorFile(path, header.metadata, header.shapes, header.dtypes, read)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.networks.pickles import load_pickle
-from lib_dsm.networks.safetensors_files import TensorFile, open_safetensors
+from lib_dsm.networks.safetensors_files import TensorFile, open_safetensors, stream_safetensors
 
 # What people take for a model file: the first bytes and what they belong to.
 _STARTS = (
@@ -47,10 +48,11 @@ def file_kind(path: Path) -> str:
     return next((what for magic, what in _STARTS if start.lstrip().startswith(magic)), "a file of unknown kind")
 
 
-def open_tensors(path: Path) -> AbstractContextManager[TensorFile]:
+def open_tensors(path: Path, streamed: bool = False) -> AbstractContextManager[TensorFile]:
     """The tensors of a `.safetensors`, `.ckpt` or `.pt` file, told apart by content, read one at a time.
 
-    A checkpoint's `state_dict` is unpacked; what is no tensor is left out.
+    A checkpoint's `state_dict` is unpacked; what is no tensor is left out. `streamed` is for going through a large file
+    once: what was read takes no memory when it is let go.
 
     Raises:
         InputError: there is no such file.
@@ -58,15 +60,16 @@ def open_tensors(path: Path) -> AbstractContextManager[TensorFile]:
     """
     kind = file_kind(path)
     if kind == "a safetensors file":
-        return open_safetensors(path)
+        return stream_safetensors(path) if streamed else open_safetensors(path)
     if kind in ("a pickle", "a zip archive"):
-        return _open_pickle(path)
+        return _open_pickle(path, streamed)
     raise ModelError(f"{path} is {kind}, not a model file.", "Choose a .safetensors, .ckpt or .pt file.")
 
 
 @contextmanager
-def _open_pickle(path: Path) -> Iterator[TensorFile]:
-    content = load_pickle(path)
+def _open_pickle(path: Path, streamed: bool) -> Iterator[TensorFile]:
+    mapped: list[mmap.mmap] = []
+    content = load_pickle(path, mapped)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
@@ -74,4 +77,12 @@ def _open_pickle(path: Path) -> Iterator[TensorFile]:
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and torch.is_tensor(value)}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
-    yield TensorFile(path, {}, shapes, dtypes, tensors.__getitem__)
+
+    def read(name: str) -> torch.Tensor:
+        copy = tensors[name].clone()
+        for mapping in mapped:  # pages that were read are not kept; they can be read again
+            if hasattr(mmap, "MADV_DONTNEED"):
+                mapping.madvise(mmap.MADV_DONTNEED)
+        return copy
+
+    yield TensorFile(path, {}, shapes, dtypes, read if streamed else tensors.__getitem__)

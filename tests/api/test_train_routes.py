@@ -15,6 +15,7 @@ import torch
 
 from lib_dsm.diffusion.diffusers import DiffusersModel
 from lib_dsm.networks.embedding import Embedding, load_embedding, save_pt
+from lib_dsm.networks.safetensors_files import read_header
 from lib_dsm.networks.textual_inversion import initial_vectors
 from lib_dsm.pruning.prune import PruneOptions, plan_prune
 from lib_dsm.training.config import RunConfig
@@ -403,3 +404,17 @@ def test_a_settings_file_is_checked_and_may_be_partial(client):
         assert "vectros" in read(text.replace("vectors", "vectros")).json()["error"]["problem"]
     whole = json.dumps({"name": "a", "checkpoint": "b", "dataset": "c", "vectors": 5})
     assert RunConfig(**read(whole).json()["settings"]) == RunConfig("a", "b", "c", vectors=5)
+
+
+def test_a_run_becomes_a_lora_whose_card_tells_of_it(client, run, service, config):
+    job = finish(client, client.post(V1 + "train/lora", json={"run": "zorgle"}).json()["job"])
+    assert job["state"] == "done" and "<lora:zorgle-lora:1> zorgle" in job["data"]["summary"], job
+    made = service.host.folders.lora / "zorgle-lora.safetensors"
+    told = read_header(made).metadata
+    assert read_header(made).shapes == {"bundle_emb.zorgle.string_to_param.*": (2, 80)}
+    assert told["ss_output_name"] == "zorgle-lora" and told["ss_clip_skip"] and told["ss_training_started_at"]
+    assert len(told["ss_new_sd_model_hash"]) == 64 and "step 4" in told["ss_training_comment"]
+    assert json.loads(told["ss_tag_frequency"]) and json.loads(told["ssmd_cover_images"])
+    assert json.loads(made.with_suffix(".json").read_text())["activation text"] == "zorgle"
+    again = finish(client, client.post(V1 + "train/lora", json={"run": "zorgle"}).json()["job"])
+    assert again["state"] == "done" and made.with_name("zorgle-lora-2.safetensors").is_file()

@@ -1,6 +1,7 @@
 """Extraction on the demo world's checkpoint, applied by hand as a loader would."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import torch
 from lib_dsm.demo import __file__ as demo
 from lib_dsm.diffusion.ldm_layout import text_key_map, unet_key_map
 from lib_dsm.diffusion.sizes import read_sizes
-from lib_dsm.errors import Cancelled, InputError, ModelError
+from lib_dsm.errors import Cancelled, InputError, ModelError, StorageError
 from lib_dsm.extraction.checkpoint import extract_checkpoint
 from lib_dsm.extraction.options import ExtractionOptions
+from lib_dsm.extraction.survey import survey
 from lib_dsm.jobs import Job
 from lib_dsm.networks.inspect import describe
 
@@ -69,29 +71,33 @@ def hash_of(key):
 
 
 def apply_by_hand(base, lora_file):
-    """Add alpha / rank · up · down to every weight, by the formula that loaders use."""
+    """Change every weight and bias by the formulas that loaders use."""
     sizes = read_sizes(MICRO.with_suffix(".yaml"))
-    names = {}
+    names = {"lora_te1_text_model_final_layer_norm": f"{TEXT}final_layer_norm"}
     for key, name in unet_key_map(sizes).items():
-        names["lora_unet_" + name.removesuffix(".weight").replace(".", "_")] = key
-        names["lora_unet_" + key.removeprefix(UNET).removesuffix(".weight").replace(".", "_")] = key
+        module = key.rpartition(".")[0]
+        names["lora_unet_" + name.rpartition(".")[0].replace(".", "_")] = module
+        names["lora_unet_" + module.removeprefix(UNET).replace(".", "_")] = module
     for key, name in text_key_map(sizes).items():
-        names["lora_te_text_model_" + name.removesuffix(".weight").replace(".", "_")] = key
-    lora = safetensors.torch.load_file(lora_file)
+        names["lora_te_text_model_" + name.rpartition(".")[0].replace(".", "_")] = key.rpartition(".")[0]
+    lora = {key: tensor for key, tensor in safetensors.torch.load_file(lora_file).items() if "bundle_emb" not in key}
     result = dict(base)
-    for part in lora:
+    for part, tensor in lora.items():
         module, _, parameter = part.partition(".")
+        key = f"{names[module]}.{'bias' if parameter in ('diff_b', 'b_norm') else 'weight'}"
+        if parameter in ("diff_b", "w_norm", "b_norm", "diff"):
+            assert tensor.dtype == torch.float32
+            result[key] = base[key] + tensor
         if parameter != "alpha":
             continue
         up, down = lora[f"{module}.lora_up.weight"].float(), lora[f"{module}.lora_down.weight"].float()
-        weight = base[names[module]]
-        if weight.dim() == 4:
-            assert up.shape[2:] == (1, 1) and down.shape[1:] == weight.shape[1:]
+        if base[key].dim() == 4:
+            assert up.shape[2:] == (1, 1) and down.shape[1:] == base[key].shape[1:]
             # A convolution with `down`, then a 1×1 convolution with `up`.
             change = torch.einsum("or,rikl->oikl", up[:, :, 0, 0], down)
         else:
             change = up @ down
-        result[names[module]] = weight + float(lora[part]) / down.shape[0] * change
+        result[key] = base[key] + float(tensor) / down.shape[0] * change
     return result
 
 
@@ -117,21 +123,110 @@ def test_every_layer_with_a_low_rank_change_is_reproduced(base, folder):
         assert torch.allclose(applied[key], tuned[key], rtol=0, atol=1e-5), key
 
 
-def test_unchanged_layers_are_skipped_and_what_has_no_place_is_listed(base, folder):
+def test_unchanged_layers_are_skipped_norms_and_lone_biases_are_whole_and_the_rest_is_listed(base, folder):
     keys = [UNET + key for key in SAMPLE] + [f"{TEXT}encoder.layers.0.self_attn.q_proj.weight"]
     changed = tuned_like(base, keys)
-    extra = [f"{UNET}out.0.bias", f"{TEXT}final_layer_norm.weight", f"{TEXT}embeddings.token_embedding.weight"]
-    for key in extra:
+    exact = [f"{UNET}out.0.bias", f"{UNET}input_blocks.1.0.in_layers.0.weight", f"{TEXT}final_layer_norm.weight",
+             f"{UNET}input_blocks.1.0.in_layers.2.bias", f"{TEXT}encoder.layers.1.layer_norm1.bias"]  # fmt: skip
+    lost = [f"{UNET}time_embed.0.bias", f"{TEXT}embeddings.position_embedding.weight"]
+    for key in exact + lost:
         changed[key] = changed[key] + 0.01
     report = extract(folder, changed)
-    assert sorted(module.key for module in report.modules) == sorted(keys)
-    assert sorted(item.key for item in report.left_out) == sorted(extra)
-    assert report.unchanged == len(base) - 1 - len(keys) - len(extra)  # but for the position numbers
+    assert sorted(module.key for module in report.modules) == sorted(keys + exact)
+    assert sorted(item.key for item in report.left_out) == sorted(lost)
+    assert report.unchanged == len(base) - 1 - len(keys) - len(exact) - len(lost)  # but for the position numbers
     assert report.error < 1e-4 < report.total_error
-    assert all(key in report.text() for key in extra)
+    assert all(key in report.text() for key in lost)
     applied = apply_by_hand(base, report.path)
     for key in base:
-        assert torch.equal(applied[key], base[key]) == (key not in keys), key
+        assert torch.equal(applied[key], base[key]) == (key not in keys + exact), key
+    assert all(torch.allclose(applied[key], changed[key], atol=1e-6) for key in exact)
+    squares = {key: float((changed[key] - base[key]).square().sum()) for key in changed if key in base}
+    whole = sum(squares.values())
+    assert report.total_error == pytest.approx((sum(squares[key] for key in lost) / whole) ** 0.5, rel=1e-3)
+
+
+def test_changed_words_are_bundled_under_their_name(base, folder):
+    table = f"{TEXT}embeddings.token_embedding.weight"
+    # Row 320 would be a word; this table has the bytes' rows alone, and those of single letters at a word's end.
+    wide = {**base, table: torch.cat([base[table]] * 8)}
+    safetensors.torch.save_file(wide, folder / "wide.safetensors")
+    tuned = {**wide, table: wide[table].clone()}
+    tuned[table][320] += 1.0  # "a", the first row of a whole word
+    tuned[table][64] += 0.1  # the letter within a word
+    safetensors.torch.save_file(tuned, folder / "tuned.safetensors")
+    report = extract_checkpoint(
+        folder / "wide.safetensors", folder / "tuned.safetensors", folder / "words.safetensors", OPTIONS
+    )
+    assert report.words == ("a",)
+    assert [item.reason for item in report.left_out] == ["1 vectors of tokens"]
+    vectors = safetensors.torch.load_file(report.path)["bundle_emb.a.string_to_param.*"]
+    assert torch.equal(vectors, tuned[table][320:321])
+
+
+def test_energy_and_size_choose_ranks(base, folder):
+    generator = torch.Generator().manual_seed(1)
+    keys = [UNET + key for key in SAMPLE if key not in ("input_blocks.0.0.weight", "out.2.weight")]
+    tuned = {key: tensor + (0.01 + 0.02 * ("time_embed" in key)) * torch.randn(tensor.shape, generator=generator)
+             if key in keys else tensor for key, tensor in base.items()}  # fmt: skip
+    report = extract(folder, tuned, replace(OPTIONS, energy=0.8))
+    for module in report.modules:
+        values = torch.linalg.svdvals((tuned[module.key] - base[module.key]).flatten(1)).double().square()
+        kept = values.cumsum(0) / values.sum()
+        assert module.kind == "whole" or kept[module.rank - 2] < 0.8 <= kept[module.rank - 1] + 1e-4
+    errors = []
+    for size in (0.03, 0.06, 0.2):
+        report = extract(folder, tuned, replace(OPTIONS, size=size, precision="fp16"))
+        assert 0.85 * size * 1e6 < report.path.stat().st_size + 6000 and report.path.stat().st_size <= size * 1e6
+        errors.append(report.total_error)
+    assert errors == sorted(errors, reverse=True) and errors[0] > 1.1 * errors[2]
+    # The same bytes at one rank for all leave more.
+    fixed = extract(folder, tuned, replace(OPTIONS, rank=8, conv_rank=8, precision="fp16"))
+    chosen = extract(folder, tuned, replace(OPTIONS, size=fixed.path.stat().st_size / 1e6, precision="fp16"))
+    assert chosen.total_error < fixed.total_error
+    with pytest.raises(InputError, match="too few"):
+        extract(folder, tuned, replace(OPTIONS, size=0.001))
+    with pytest.raises(InputError, match="Both"):
+        extract(folder, tuned, replace(OPTIONS, size=1, energy=0.5))
+
+
+def test_a_survey_tells_size_and_error_before_anything_is_written(base, folder):
+    generator = torch.Generator().manual_seed(1)
+    keys = [UNET + key for key in SAMPLE]
+    tuned = {key: tensor + 0.01 * torch.randn(tensor.shape, generator=generator) if key in keys else tensor
+             for key, tensor in base.items()}  # fmt: skip
+    options = ExtractionOptions(rank=4, conv_rank=4)
+    report = extract(folder, tuned, options)
+    found = survey(folder / "base.safetensors", folder / "tuned.safetensors", options)
+    outlook = found.outlook(options)
+    modules = [module for module in report.modules if module.kind == "low rank"]
+    lost, whole = (sum((item.norm * share) ** 2 for item, share in pairs)
+                   for pairs in ([(m, m.error) for m in modules], [(m, 1) for m in modules]))  # fmt: skip
+    assert outlook.error == pytest.approx((lost / whole) ** 0.5, rel=6e-3)
+    assert abs(outlook.bytes - report.path.stat().st_size) < 8000
+    errors = [item.error for item in found.outlooks(options)]
+    assert len(errors) > 3 and errors == sorted(errors, reverse=True)
+
+
+def with_averages(tensors, averages):
+    names = {key: "model_ema." + key[len("model.") :].replace(".", "") for key in tensors if key.startswith(UNET)}
+    return {**tensors, **{name: averages[key].clone() for key, name in names.items()}}
+
+
+def test_averaged_weights_are_taken_where_they_are_the_tuned_files_own(base, folder):
+    key, other = f"{UNET}time_embed.0.weight", f"{UNET}time_embed.2.weight"
+    live, averaged = tuned_like(base, [key]), tuned_like(base, [other])
+    report = extract(folder, with_averages(live, averaged))
+    assert [module.key for module in report.modules] == [other] and "EMA" in report.text()
+    report = extract(folder, with_averages(live, averaged), replace(OPTIONS, averages="never"))
+    assert [module.key for module in report.modules] == [key] and not report.note
+    # A trainer that leaves the base's averages behind.
+    safetensors.torch.save_file(with_averages(base, averaged), folder / "full.safetensors")
+    safetensors.torch.save_file(with_averages(live, averaged), folder / "tuned.safetensors")
+    report = extract_checkpoint(
+        folder / "full.safetensors", folder / "tuned.safetensors", folder / "ema.safetensors", OPTIONS
+    )
+    assert [module.key for module in report.modules] == [key] and "base's own" in report.note
 
 
 def test_a_tiny_change_of_the_text_encoder_is_kept(base, folder):
@@ -152,6 +247,8 @@ def test_the_error_is_that_of_the_file(base, folder):
         applied = apply_by_hand(base, report.path)
         lost = kept = 0.0
         for module in report.modules:
+            if module.kind == "whole":
+                continue
             residual = float(torch.linalg.norm(tuned[module.key] - applied[module.key]))
             change = float(torch.linalg.norm(tuned[module.key] - base[module.key]))
             assert module.error == pytest.approx(residual / change, rel=1e-3, abs=1e-6)
@@ -159,17 +256,19 @@ def test_the_error_is_that_of_the_file(base, folder):
             assert residual <= float(least) * 1.01 + 1e-3 * change  # the latter for rounding
             assert module.rank == (4 if base[module.key].dim() == 4 and base[module.key].shape[-1] == 3 else 8)
             lost, kept = lost + residual**2, kept + change**2
+        kept += sum(module.norm**2 for module in report.modules if module.kind == "whole")
         assert report.error == pytest.approx((lost / kept) ** 0.5, rel=1e-3)
 
 
 def test_convolutions_at_rank_zero_are_left_out_and_said(base, folder):
     keys = [UNET + key for key in SAMPLE]
     report = extract(folder, tuned_like(base, keys), replace(OPTIONS, conv_rank=0))
-    large = {key for key in keys if base[key].dim() == 4 and base[key].shape[-1] == 3}
-    assert {item.key for item in report.left_out} == large and len(large) == 5
+    ends = {f"{UNET}input_blocks.0.0.weight", f"{UNET}out.2.weight"}
+    large = {key for key in keys if base[key].dim() == 4 and base[key].shape[-1] == 3} - ends
+    assert {item.key for item in report.left_out} == large and len(large) == 3
     assert {module.key for module in report.modules} == set(keys) - large
     assert report.total_error > report.error
-    only = {**base, f"{UNET}out.2.weight": base[f"{UNET}out.2.weight"] * 2}
+    only = {**base, f"{UNET}input_blocks.3.0.op.weight": base[f"{UNET}input_blocks.3.0.op.weight"] * 2}
     with pytest.raises(ModelError, match="convolutions at rank 0"):
         extract(folder, only, replace(OPTIONS, conv_rank=0))
 
@@ -178,13 +277,14 @@ def test_names_types_and_metadata_of_the_file(base, folder):
     report = extract(folder, tuned_like(base, [UNET + key for key in SAMPLE]), ExtractionOptions(rank=4, conv_rank=2))
     with safetensors.safe_open(str(report.path), "pt") as file:
         metadata = file.metadata()
-        assert all(file.get_slice(key).get_dtype() == "F16" for key in file.keys())  # noqa: SIM118
+        halves = [key for key in file.keys() if file.get_slice(key).get_dtype() == "F16"]  # noqa: SIM118
+        assert halves and all(key.endswith(("up.weight", "down.weight")) for key in halves)
         assert file.get_tensor("lora_unet_output_blocks_2_2_conv.alpha").shape == ()
     assert metadata["ss_output_name"] == "out" and metadata["ss_base_model_version"] == "sd_v1"
     assert metadata["ss_network_module"] == "networks.lora" and metadata["ss_network_dim"] == "4"
     assert metadata["ss_sd_model_name"] == "base.safetensors" and len(metadata["sshs_model_hash"]) == 64
     assert json.loads(metadata["ss_network_args"]) == {"conv_dim": "2", "conv_alpha": "2"}
-    assert len(json.loads(metadata["dsm_layer_errors"])) == len(SAMPLE)
+    assert len(json.loads(metadata["dsm_layer_errors"])) == len(SAMPLE) - 2  # without the ends
     found = describe(report.path)
     assert (found["kind"], found["family"], found["modules"]) == ("lora", "SD1", len(SAMPLE))
     first = report.path.read_bytes()
@@ -193,8 +293,21 @@ def test_names_types_and_metadata_of_the_file(base, folder):
 
 
 def test_a_rank_above_the_layers_own_is_exact(base, folder):
-    report = extract(folder, tuned_like(base, [f"{UNET}out.2.weight"]), replace(OPTIONS, conv_rank=64))
-    assert report.modules[0].rank == 4 and report.error < 1e-5
+    generator = torch.Generator().manual_seed(1)
+    key = f"{UNET}time_embed.0.weight"
+    change = torch.randn(base[key].shape, generator=generator)
+    report = extract(folder, {**base, key: base[key] + change}, replace(OPTIONS, rank=1024))
+    assert report.modules[0].kind == "whole" and report.error == 0
+    assert torch.allclose(apply_by_hand(base, report.path)[key], base[key] + change, atol=1e-6)
+
+
+def test_the_ends_are_carried_whole_whatever_the_rank_with_their_biases(base, folder):
+    keys = [f"{UNET}{end}.{part}" for end in ("input_blocks.0.0", "out.2") for part in ("weight", "bias")]
+    tuned = {**base, **{key: base[key] * 1.5 for key in keys}}
+    report = extract(folder, tuned, replace(OPTIONS, conv_rank=0))
+    assert sorted(module.key for module in report.modules) == sorted(keys) and report.total_error == 0
+    applied = apply_by_hand(base, report.path)
+    assert all(torch.allclose(applied[key], tuned[key], atol=1e-6) for key in keys)
 
 
 def test_a_half_precision_copy_is_no_change_and_a_pickled_one_neither(base, folder, tmp_path):
@@ -240,7 +353,12 @@ def test_checkpoints_that_do_not_fit_are_refused_in_a_sentence(base, folder):
         extract(folder, {name: tensor for name, tensor in base.items() if name.startswith(UNET)})
     with pytest.raises(ModelError, match="ldm layout"):
         extract(folder, {"down_blocks.0.x": torch.ones(1)})
-    with pytest.raises(ModelError, match="NaN"):
+    with pytest.raises(ModelError, match="is a LoRA already"):
+        extract(folder, {"lora_unet_conv_in.lora_up.weight": torch.ones(1)})
+    with pytest.raises(ModelError, match=r"family SD1 and .* of SD2"):
+        text = {"cond_stage_model.model.ln_final.weight": torch.ones(4)}
+        extract(folder, {**{name: tensor for name, tensor in base.items() if name.startswith(UNET)}, **text})
+    with pytest.raises(ModelError, match=r"NaN.*tuned"):
         extract(folder, {**base, key: base[key] * float("nan")})
 
 
@@ -258,11 +376,31 @@ def test_outputs_that_would_hurt_are_refused(base, folder, tmp_path):
     assert here.read_bytes() == before
 
 
+def test_a_truncated_file_and_a_full_disk_leave_nothing_behind(base, folder, tmp_path, monkeypatch):
+    tuned = tuned_like(base, [f"{UNET}time_embed.0.weight"])
+    safetensors.torch.save_file(tuned, folder / "tuned.safetensors")
+    whole = (folder / "tuned.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    out = tmp_path / "out" / "o.safetensors"
+    with pytest.raises(ModelError, match="cut short"):
+        extract_checkpoint(folder / "base.safetensors", tmp_path / "cut.safetensors", out, OPTIONS)
+    real = os.fsync
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="No space left"):
+        extract_checkpoint(folder / "base.safetensors", folder / "tuned.safetensors", out, OPTIONS)
+    monkeypatch.setattr(os, "fsync", real)
+    assert not out.parent.exists() or not list(out.parent.iterdir())
+
+
 def test_it_reports_progress_and_stops_when_asked(base, folder, tmp_path):
     tuned = tuned_like(base, [f"{UNET}time_embed.0.weight"])
     job = Job("extract")
     extract(folder, tuned, job=job)
-    assert job.done == job.total > 300
+    assert job.done == job.total > 150
     job = Job("extract")
     job.cancel()
     with pytest.raises(Cancelled):

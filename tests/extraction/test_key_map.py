@@ -2,7 +2,7 @@ import pytest
 
 from lib_dsm.diffusion.ldm_layout import text_key_map, unet_key_map
 from lib_dsm.diffusion.sizes import Sizes
-from lib_dsm.extraction.key_map import lora_modules
+from lib_dsm.extraction.key_map import canonical, family_of, layers_of, lora_modules
 
 SD15 = Sizes()
 MICRO = Sizes(
@@ -75,7 +75,9 @@ def test_the_text_encoder_with_and_without_the_level_text_model():
     new = "cond_stage_model.transformer.text_model.encoder.layers.3.self_attn.q_proj.weight"
     assert found[new] == "lora_te_text_model_encoder_layers_3_self_attn_q_proj"
     old = {key.replace("text_model.", ""): shape for key, shape in shapes.items()}
-    assert sorted(lora_modules(old).values()) == sorted(found.values())
+    assert sorted(lora_modules({canonical(key): shape for key, shape in old.items()}).values()) == sorted(
+        found.values()
+    )
 
 
 def test_a_model_with_other_levels_keeps_its_ldm_names():
@@ -92,3 +94,48 @@ def test_nothing_else_is_a_module():
         "model_ema.diffusion_modeltime_embed0weight": (8, 8),
     }
     assert lora_modules(shapes) == {}
+
+
+def openclip(prefix, layers=1):
+    """The parameters of an OpenCLIP text encoder with made-up shapes."""
+    found = {f"{prefix}token_embedding.weight": (9, 8), f"{prefix}positional_embedding": (7, 8),
+             f"{prefix}ln_final.weight": (8,), f"{prefix}ln_final.bias": (8,)}  # fmt: skip
+    for layer in range(layers):
+        block = f"{prefix}transformer.resblocks.{layer}."
+        found |= {f"{block}attn.in_proj_weight": (24, 8), f"{block}attn.in_proj_bias": (24,)}
+        for part in ("attn.out_proj", "mlp.c_fc", "mlp.c_proj"):
+            found |= {f"{block}{part}.weight": (8, 8), f"{block}{part}.bias": (8,)}
+        for part in ("ln_1", "ln_2"):
+            found |= {f"{block}{part}.weight": (8,), f"{block}{part}.bias": (8,)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("family", "prefix", "names", "own"),
+    [("SD2", "cond_stage_model.model.", "lora_te_text_model_", "model_"),
+     ("SDXL", "conditioner.embedders.1.model.", "lora_te2_text_model_", "1_model_")],
+)  # fmt: skip
+def test_openclip_encoders(family, prefix, names, own):
+    shapes = openclip(prefix)
+    assert family_of(shapes) == family
+    found = {layer.name: layer for layer in layers_of(shapes, family)}
+    block = f"{names}encoder_layers_0_"
+    attention = [f"{block}self_attn_{part}_proj" for part in ("q", "k", "v", "out")]
+    norms = [f"{own}transformer_resblocks_0_ln_{number}" for number in (1, 2)] + [f"{own}ln_final"]
+    assert set(found) == {*attention, f"{block}mlp_fc1", f"{block}mlp_fc2", *norms}
+    assert [found[name].rows for name in attention] == [0, 8, 16, None]
+    assert len({found[name].group for name in attention}) == 1 and found[attention[0]].group
+    assert all(layer.is_norm == (name in norms) for name, layer in found.items())
+
+
+def test_sdxl_keeps_the_ldm_names_of_its_unet():
+    shapes = {
+        "model.diffusion_model.input_blocks.3.0.op.weight": (8, 8, 3, 3),
+        "model.diffusion_model.label_emb.0.0.weight": (8, 8),
+        "conditioner.embedders.0.transformer.text_model.encoder.layers.0.mlp.fc1.weight": (8, 8),
+        "conditioner.embedders.0.transformer.text_model.final_layer_norm.weight": (8,),
+    }
+    assert [layer.name for layer in layers_of(shapes, "SDXL")] == [
+        "lora_unet_input_blocks_3_0_op", "lora_unet_label_emb_0_0", "lora_te1_text_model_encoder_layers_0_mlp_fc1",
+        "lora_te1_text_model_final_layer_norm",
+    ]  # fmt: skip

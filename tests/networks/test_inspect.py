@@ -95,3 +95,11 @@ def test_everything_else(tmp_path):
     (tmp_path / "cut.pt").write_bytes((tmp_path / "other.pt").read_bytes()[:100])
     with pytest.raises(ModelError):
         describe(tmp_path / "cut.pt")
+
+
+@pytest.mark.parametrize("names", [("unet:0:up", "unet:0:down"), ("unet.mid_block.attn1.to_q.lora.up.weight",
+                                   "unet.mid_block.attn1.to_q.lora.down.weight")])  # fmt: skip
+def test_loras_of_other_tools_are_told(tmp_path, names):
+    safetensors.torch.save_file({name: torch.ones(2, 2) for name in names}, tmp_path / "x.safetensors")
+    found = describe(tmp_path / "x.safetensors")
+    assert found["kind"] == "lora" and found["modules"] == 1 and "extract lora" in describe_text(found)

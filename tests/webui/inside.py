@@ -523,10 +523,49 @@ def other_engine_and_patch() -> dict[str, Any]:
         sd_unet.apply_unet("None")
 
 
+def lora(path: str, inputs: str, out: str) -> dict[str, Any]:
+    """Let the WebUI's own loader read a LoRA file, and write what the U-Net makes of inputs without and with it."""
+    import logging
+
+    import networks  # of the WebUI's own extension Lora
+
+    said: list[str] = []
+    root, handler = logging.getLogger(), logging.Handler(logging.DEBUG)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    given, made, name = load_file(inputs), {}, Path(path).stem
+    try:
+        networks.list_available_networks()
+        on_disk = networks.available_networks[name]
+        network = networks.load_network(name, on_disk)
+        for which, names in (("without", []), ("with", [name]), ("after", [])):
+            networks.load_networks(names, [1.0] * len(names), [1.0] * len(names), [None] * len(names))
+            with torch.no_grad():
+                unet = shared.sd_model.model.diffusion_model
+                made[which] = unet(given["noisy"], given["timesteps"], context=given["conditioning"]).contiguous()
+    finally:
+        networks.load_networks([])
+        root.removeHandler(handler)
+        root.setLevel(level)
+    save_file(made, out)
+    return {
+        "modules": sorted(network.modules),
+        "kinds": sorted({type(module).__name__ for module in network.modules.values()}),
+        "embeddings": sorted(network.bundle_embeddings),
+        "complaints": [
+            line for line in said if "match keys" in line or "couldn't find" in line or f"Network {name}" in line
+        ],
+        "metadata": on_disk.metadata,
+    }
+
+
 FUNCTIONS = {
     function.__name__: function
     for function in (
         modules,
+        lora,
         snapshot,
         encode,
         encode_together,

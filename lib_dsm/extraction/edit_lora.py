@@ -1,0 +1,311 @@
+"""Changing LoRA files without the checkpoint: resizing, merging, scaling, pruning, converting, comparing.
+
+All of it is exact but for what a rank or a precision takes away, and that is measured: a resize is the truncated SVD of
+the product, found from the QR of both factors (the product itself is never formed); a merge puts factors side by side.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lib_dsm.errors import InputError, ModelError
+from lib_dsm.extraction.about import About
+from lib_dsm.extraction.lora_content import Factors, LoraContent, inner, read_lora
+from lib_dsm.extraction.lora_file import base_metadata, check_output
+from lib_dsm.extraction.low_rank import balanced, factored_svd
+from lib_dsm.extraction.options import EditOptions
+from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size
+from lib_dsm.jobs import Job
+
+_WIDTHS = {"fp16": 2, "bf16": 2, "fp32": 4}
+_ADDED = frozenset({"diff", "diff_b", "w_norm", "b_norm"})  # parts that are changes by themselves
+_ATTENTION = ("_q_proj", "_k_proj", "_v_proj", "_out_proj")
+
+
+@dataclass(frozen=True)
+class EditReport:
+    """What was written.
+
+    `error` is the relative Frobenius error of what the rank took away, `errors` that by module; `pruned` names the
+    modules that were left out as dead, `kept` those of another form than a low rank that stayed as they were.
+    """
+
+    path: Path
+    modules: int
+    error: float
+    errors: Mapping[str, float]
+    pruned: tuple[str, ...]
+    kept: tuple[str, ...]
+    embeddings: tuple[str, ...]
+    bytes: int
+
+    def text(self) -> str:
+        """A sentence or two for a person."""
+        lines = [
+            f"{self.path} ({self.bytes / 1e6:.1f} MB) holds {self.modules} modules; the rank took {self.error:.2%}."
+        ]
+        if self.embeddings:
+            lines.append(f"Bundled embeddings: {', '.join(self.embeddings)}.")
+        if self.pruned:
+            lines.append(f"Dead and left out: {len(self.pruned)} modules.")
+        if self.kept:
+            lines.append(f"Of another form, kept as they were: {len(self.kept)} modules.")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two LoRA files: by module ‖A − B‖ / ‖A‖ and the cosine between the changes; and the modules of one alone.
+
+    `distance` and `cosine` are those over all modules.
+    """
+
+    distance: float
+    cosine: float
+    modules: Mapping[str, tuple[float, float]]
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+
+
+def edit_lora(
+    sources: Sequence[tuple[Path, float]],
+    out: Path,
+    options: EditOptions,
+    job: Job | None = None,
+    text_encoder: Path | None = None,
+    about: About | None = None,
+) -> EditReport:
+    """Read LoRA files of any layout, add them up with their weights, resize and prune the sum, and write it.
+
+    With one source of weight 1 and the defaults this converts the layout alone. `text_encoder` belongs to the first;
+    `about` is more for the file's card.
+
+    Raises:
+        InputError: a file is missing or `out` cannot be used.
+        ModelError: a file is no LoRA, or two cannot be added; a sentence says why.
+        StorageError: the disk does not take the file.
+        Cancelled: the job was; nothing is written.
+    """
+    if not sources:
+        raise InputError("No LoRA is given.", "Name at least one file.")
+    check_output(out, {f"source {path.name}": path for path, _ in sources}, options.overwrite)
+    contents = [read_lora(path, text_encoder if not index else None) for index, (path, _) in enumerate(sources)]
+    names = [path.name for path, _ in sources]
+    weights = [weight * options.scale for _, weight in sources]
+    merged = merge(contents, weights, names)
+    pruned = prune(merged, options.prune)
+    errors = resize(merged, options, job)
+    if not merged.modules and not merged.other and not merged.embeddings:
+        raise ModelError("Nothing is left of the LoRA.", "Prune less, or use weights that do not cancel.")
+    _tell(merged, contents, options, sources, errors)
+    lora = merged.file(options.precision)
+    if about is not None:
+        about.add_to(lora)
+    lora.save(out)
+    report = EditReport(
+        out, len(merged.modules) + len(merged.other), errors[1], errors[0], pruned, tuple(merged.other),
+        tuple(merged.embeddings), out.stat().st_size,
+    )  # fmt: skip
+    if job is not None:
+        job.say(report.text())
+    return report
+
+
+def merge(contents: Sequence[LoraContent], weights: Sequence[float], names: Sequence[str]) -> LoraContent:
+    """The weighted sum, exactly: the factors of a module stand side by side, so its rank is the sum of the ranks.
+
+    Raises:
+        ModelError: modules differ in shape, have forms that cannot be added, or two embeddings share a name.
+    """
+    families = {content.family() for content in contents} - {"unknown"}
+    if len(families) > 1:
+        raise ModelError(f"These LoRAs are for {' and '.join(sorted(families))}.", "Merge those for one family.")
+    result = LoraContent(metadata=dict(contents[0].metadata))
+    for content, weight, source in zip(contents, weights, names, strict=True):
+        for name, factors in content.modules.items():
+            if name in result.other:
+                raise ModelError(f"{name} has another form in {source}; they cannot be added.", "Merge others.")
+            known = result.modules.get(name)
+            if known is not None and known.shape != factors.shape:
+                raise ModelError(f"{name} has another shape in {source}.", "Merge LoRAs for one model.")
+            up, down = weight * factors.up, factors.down
+            if known is not None:
+                up, down = torch.cat([known.up, up], 1), torch.cat([known.down, down])
+            result.modules[name] = Factors(up, down, factors.tail)
+        for name, parts in content.other.items():
+            _add_other(result, name, parts, weight, source)
+        for name, parts in content.embeddings.items():
+            if name in result.embeddings and any(
+                not torch.equal(parts[key], tensor) for key, tensor in result.embeddings[name].items() if key in parts
+            ):
+                raise ModelError(f'The embedding "{name}" is another one in {source}.', "Rename one of them.")
+            result.embeddings[name] = dict(parts)
+    return result
+
+
+def _add_other(result: LoraContent, name: str, parts: Mapping[str, torch.Tensor], weight: float, source: str) -> None:
+    known = result.other.get(name)
+    if known is None and weight == 1.0 and name not in result.modules:
+        result.other[name] = dict(parts)
+        return
+    if parts.keys() - _ADDED or name in result.modules or (known is not None and known.keys() - _ADDED):
+        raise ModelError(
+            f"{name} in {source} has a form ({', '.join(sorted(parts))}) that cannot be scaled or added.",
+            "Merge LoRAs of low rank.",
+        )
+    total = dict(known or {})
+    for part, tensor in parts.items():
+        total[part] = weight * tensor.float() + (total[part].float() if part in total else 0.0)
+    result.other[name] = total
+
+
+def prune(content: LoraContent, threshold: float) -> tuple[str, ...]:
+    """Take dead modules out: those whose change is at most `threshold` times the greatest one. Gives their names.
+
+    A text encoder's four projections are one: OpenCLIP's are applied together or not at all.
+    """
+    norms = {name: math.sqrt(max(0.0, factors.square())) for name, factors in content.modules.items()}
+    least = threshold * max(norms.values(), default=0.0)
+    alive = {_attention(name) for name, norm in norms.items() if norm > least}
+    dead = tuple(name for name in norms if _attention(name) not in alive)
+    for name in dead:
+        del content.modules[name]
+    return dead
+
+
+def _attention(name: str) -> str:
+    if name.startswith("lora_te"):
+        for end in _ATTENTION:
+            if name.endswith(end):
+                return name.removesuffix(end)
+    return name
+
+
+def resize(content: LoraContent, options: EditOptions, job: Job | None = None) -> tuple[dict[str, float], float]:
+    """Cut every module to the rank that the options give, the best of that rank. Gives the errors by module and in all.
+
+    Without rank, energy and size only what no change needs goes: a merge's rank may exceed that of its sum.
+    """
+    squares: dict[str, float] = {}
+    lost: dict[str, float] = {}
+    decompositions: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+    for index, (name, factors) in enumerate(content.modules.items()):
+        if job is not None:
+            job.check()
+            job.progress(index, len(content.modules), name)
+        decompositions[name] = factored_svd(factors.up, factors.down)
+    ranks = _ranks(content, decompositions, options)
+    for name, (left, values, right) in decompositions.items():
+        factors, rank = content.modules[name], ranks[name]
+        squares[name] = float(values.double().square().sum())
+        lost[name] = float(values[rank:].double().square().sum())
+        if rank:
+            content.modules[name] = Factors(*balanced(left, values, right, rank), factors.tail)
+        else:
+            del content.modules[name]
+    if job is not None:
+        job.progress(len(decompositions), len(decompositions))
+    errors = {name: math.sqrt(lost[name] / squares[name]) if squares[name] else 0.0 for name in lost}
+    whole = sum(squares.values())
+    return errors, math.sqrt(sum(lost.values()) / whole) if whole else 0.0
+
+
+def _ranks(
+    content: LoraContent,
+    decompositions: Mapping[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
+    options: EditOptions,
+) -> dict[str, int]:
+    values = {name: parts[1].tolist() for name, parts in decompositions.items()}
+    if options.size:
+        spectra = {
+            name: Spectrum(tuple(found), sum(value**2 for value in found), sum(_flat(content.modules[name])),
+                           _attention(name) if _attention(name) != name else "")
+            for name, found in values.items()
+        }  # fmt: skip
+        fixed = sum(
+            tensor.numel() * tensor.element_size() + 200
+            for parts in (*content.other.values(), *content.embeddings.values())
+            for tensor in parts.values()
+        )
+        room = options.size * 1e6 - fixed - 8000 - sum(len(value) for value in content.metadata.values())
+        if room <= 0:
+            raise InputError(f"{options.size:g} MB are too few for what is no low rank.", "Allow a larger file.")
+        return by_size(spectra, room, _WIDTHS[options.precision])
+    ranks = {}
+    for name, found in values.items():
+        square = sum(value**2 for value in found)
+        if options.energy:
+            ranks[name] = by_energy(found, square, options.energy)
+        elif options.rank:
+            convolution = content.modules[name].is_convolution and options.conv_rank
+            ranks[name] = min(len(found), options.conv_rank if convolution else options.rank)
+        else:
+            # What is rounding by the factors' own precision is no rank.
+            noise = 1e-7 * max(found, default=0.0)
+            ranks[name] = sum(value > noise for value in found)
+        ranks[name] = max(1, ranks[name])
+    return ranks
+
+
+def _flat(factors: Factors) -> tuple[int, int]:
+    return factors.up.shape[0], factors.down.shape[1]
+
+
+def compare(first: Path, second: Path) -> Comparison:
+    """Compare what two LoRA files change, whatever their ranks and layouts.
+
+    Raises:
+        InputError, ModelError: as `read_lora`.
+    """
+    one, other = read_lora(first), read_lora(second)
+    modules: dict[str, tuple[float, float]] = {}
+    shared = [name for name in one.modules if name in other.modules]
+    products = ones = others = 0.0
+    for name in shared:
+        a, b = one.modules[name], other.modules[name]
+        if a.shape != b.shape:
+            raise ModelError(f"{name} has another shape in {second}.", "Compare LoRAs for one model.")
+        square, size, product = a.square(), b.square(), inner(a, b)
+        difference = Factors(torch.cat([a.up, -b.up], 1), torch.cat([a.down, b.down]), a.tail).square()
+        modules[name] = (_ratio(math.sqrt(max(0.0, difference)), math.sqrt(max(0.0, square))),
+                         _ratio(product, math.sqrt(max(0.0, square * size))))  # fmt: skip
+        products, ones, others = products + product, ones + square, others + size
+    alone = [tuple(name for name in x.modules if name not in y.modules) for x, y in ((one, other), (other, one))]
+    whole_one = ones + _total(one, alone[0])
+    whole_other = others + _total(other, alone[1])
+    distance = math.sqrt(max(0.0, whole_one + whole_other - 2 * products))
+    return Comparison(
+        _ratio(distance, math.sqrt(whole_one)), _ratio(products, math.sqrt(whole_one * whole_other)), modules, *alone
+    )
+
+
+def _total(content: LoraContent, names: Iterable[str]) -> float:
+    return sum(content.modules[name].square() for name in names)
+
+
+def _ratio(one: float, other: float) -> float:
+    return one / other if other else (0.0 if not one else math.inf)
+
+
+def _tell(
+    content: LoraContent,
+    contents: Sequence[LoraContent],
+    options: EditOptions,
+    sources: Sequence[tuple[Path, float]],
+    errors: tuple[Mapping[str, float], float],
+) -> None:
+    family = next((found for item in contents if (found := item.family()) != "unknown"), "SD1")
+    told = base_metadata(content.metadata.get("ss_sd_model_name", ""), family)
+    ranks = [factors.rank for factors in content.modules.values()]
+    if ranks:
+        told["ss_network_dim"] = told["ss_network_alpha"] = str(max(ranks))
+    told["dsm_made_from"] = json.dumps([[path.name, weight * options.scale] for path, weight in sources])
+    told["dsm_relative_error"] = f"{errors[1]:.4f}"
+    content.metadata = {**content.metadata, **told}
+    content.metadata.pop("lora_adapter_metadata", None)

@@ -1,0 +1,163 @@
+"""What an extraction would give, before anything is written: the spectrum of every change, sizes against errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from lib_dsm.errors import InputError, ModelError
+from lib_dsm.extraction.key_map import Layer
+from lib_dsm.extraction.low_rank import truncated_svd
+from lib_dsm.extraction.options import ExtractionOptions
+from lib_dsm.extraction.pair import Pair, open_pair
+from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size, module_bytes
+from lib_dsm.jobs import Job
+
+WIDTHS = {"fp16": 2, "bf16": 2, "fp32": 4}  # bytes of a number
+_FIXED_WIDTH = 4
+_OUTLOOK_RANKS = (4, 8, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What one choice would give: bytes of the file, and the relative error over all layers that can be carried."""
+
+    label: str
+    bytes: int
+    error: float
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The changes of two checkpoints.
+
+    Attributes:
+        spectra: by module name, of the layers that a low rank carries.
+        convolutions: the names among them that are convolutions larger than 1×1.
+        whole: by module name the numbers of what is carried as it is: norms, biases, the first and last convolution.
+        unchanged: module names of layers that are equal in both.
+    """
+
+    spectra: Mapping[str, Spectrum]
+    convolutions: frozenset[str]
+    whole: Mapping[str, int]
+    unchanged: frozenset[str]
+
+    def ranks(self, options: ExtractionOptions) -> dict[str, int]:
+        """The rank of each layer that the options give.
+
+        Raises:
+            InputError: the size is too small for what is always carried.
+        """
+        carried = {
+            name: spectrum
+            for name, spectrum in self.spectra.items()
+            if options.conv_rank or name not in self.convolutions
+        }
+        if options.size:
+            budget = options.size * 1e6 - self.fixed_bytes()
+            least = sum(module_bytes(name, item.numbers, 1, WIDTHS[options.precision]) if item.group else 0
+                        for name, item in carried.items())  # fmt: skip
+            if budget < least:
+                raise InputError(
+                    f"{options.size:g} MB are too few: norms, biases and the ends alone take "
+                    f"{(self.fixed_bytes() + least) / 1e6:.2f} MB.",
+                    "Allow a larger file.",
+                )
+            return by_size(carried, budget, WIDTHS[options.precision])
+        if options.energy:
+            return {name: by_energy(item.values, item.square, options.energy) for name, item in carried.items()}
+        return {
+            name: min(options.conv_rank if name in self.convolutions else options.rank, len(spectrum.values))
+            for name, spectrum in carried.items()
+        }
+
+    def fixed_bytes(self) -> int:
+        """What is always in the file, the metadata's share included."""
+        names = [*self.spectra, *self.whole]
+        metadata = 4000 + sum(len(name) + 20 for name in names)
+        return metadata + sum(module_bytes(name, numbers, 1, _FIXED_WIDTH) for name, numbers in self.whole.items())
+
+    def outlook(self, options: ExtractionOptions) -> Outlook:
+        """Size and error with these options, the rounding of the numbers aside."""
+        ranks = self.ranks(options)
+        width = WIDTHS[options.precision]
+        size = sum(module_bytes(name, self.spectra[name].numbers, rank, width) for name, rank in ranks.items())
+        lost = sum(spectrum.lost(ranks.get(name, 0)) for name, spectrum in self.spectra.items())
+        whole = sum(spectrum.square for spectrum in self.spectra.values())
+        label = f"{options.size:g} MB" if options.size else (
+            f"{options.energy:.0%} of the energy" if options.energy else f"rank {options.rank}/{options.conv_rank}"
+        )  # fmt: skip
+        return Outlook(label, size + self.fixed_bytes(), math.sqrt(lost / whole) if whole else 0.0)
+
+    def outlooks(self, options: ExtractionOptions) -> list[Outlook]:
+        """Sizes and errors for a few ranks."""
+        known = max((len(spectrum.values) for spectrum in self.spectra.values()), default=0)
+        ranks = [rank for rank in _OUTLOOK_RANKS if rank <= max(known, _OUTLOOK_RANKS[0])]
+        fixed = replace(options, energy=0.0, size=0.0)
+        return [
+            self.outlook(replace(fixed, rank=rank, conv_rank=min(rank, 64) if options.conv_rank else 0))
+            for rank in ranks
+        ]
+
+
+def survey(base: Path, tuned: Path, options: ExtractionOptions, job: Job | None = None) -> Survey:
+    """Go through two checkpoints and tell what changed.
+
+    Raises:
+        InputError, ModelError, Cancelled: as `extract_checkpoint`.
+    """
+    with open_pair(base, tuned, options) as pair:
+        return survey_pair(pair, options, job, 0, len(pair.layers))
+
+
+def survey_pair(pair: Pair, options: ExtractionOptions, job: Job | None, done: int, total: int) -> Survey:
+    """As `survey`, of checkpoints that are open; counts on from `done` of `total` layers."""
+    spectra: dict[str, Spectrum] = {}
+    whole: dict[str, int] = {}
+    unchanged: set[str] = set()
+    for index, layer in enumerate(pair.layers):
+        if job is not None:
+            job.check()
+            job.progress(done + index, total, f"looking at {layer.weight}")
+        change = layer_change(pair, layer)
+        bias = pair.change(layer.bias) if layer.bias else None
+        if change is None and bias is None:
+            unchanged.add(layer.name)
+        elif change is None or layer.is_norm or layer.is_end:
+            parts = [part.numel() for part in (change, bias) if part is not None]
+            whole[layer.name] = 2 * layer.shape[0] if layer.is_norm else sum(parts)
+        elif not (layer.is_convolution and not options.conv_rank):
+            spectra[layer.name] = spectrum_of(change, options.max_rank, layer.group)
+    if not spectra and not whole and not any(pair.change(key) is not None for key in pair.remaining()):
+        raise equal(pair)
+    groups = {spectrum.group for spectrum in spectra.values()} - {""}
+    for layer in pair.layers:
+        if layer.group in groups and layer.name in unchanged:
+            spectra[layer.name] = Spectrum((), 0.0, sum(layer.shape), layer.group)
+    convolutions = {layer.name for layer in pair.layers if layer.is_convolution}
+    return Survey(spectra, frozenset(convolutions), whole, frozenset(unchanged))
+
+
+def layer_change(pair: Pair, layer: Layer) -> torch.Tensor | None:
+    """The change of a layer's weight; see `Pair.change`."""
+    return pair.change(layer.weight, None if layer.rows is None else (layer.rows, layer.shape[0]))
+
+
+def spectrum_of(change: torch.Tensor, most: int, group: str = "") -> Spectrum:
+    """The spectrum of a layer's change, at most `most` values."""
+    matrix = change.flatten(1)
+    values = truncated_svd(matrix, most)[1]
+    square = float(torch.linalg.vector_norm(matrix, dtype=torch.float64)) ** 2
+    return Spectrum(tuple(values.tolist()), square, sum(matrix.shape), group)
+
+
+def equal(pair: Pair) -> ModelError:
+    """That there is nothing to extract."""
+    return ModelError(
+        f"{pair.tuned.path} and {pair.base.path} are equal: there is nothing to extract.", "Choose the fine-tuned file."
+    )
