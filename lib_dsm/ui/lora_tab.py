@@ -53,7 +53,10 @@ def build(page: Page) -> None:
                 tuned = gr.Dropdown(models, value=None, label="Fine-tuned checkpoint", elem_id="dsm_lora_tuned")
             with gr.Row():
                 for name in options.specs(ExtractionOptions):
-                    form.add(name, label=f"LoRA {options.specs(ExtractionOptions)[name].label.lower()}")
+                    label = options.specs(ExtractionOptions)[name].label
+                    label = label if label[:2].isupper() else label[0].lower() + label[1:]
+                    plain = {"kind": gr.Number} if name in ("energy", "tokens") else {}
+                    form.add(name, label=f"LoRA {label}", **plain)
             extract_name = gr.Textbox(label="Name of the extracted LoRA", elem_id="dsm_lora_extract_name", max_lines=1)
             with gr.Row():
                 look = gr.Button("Sizes and errors first", elem_id="dsm_lora_look")
