@@ -2,6 +2,7 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # Before anything imports torch or a hub: few threads, and nothing that asks the network.
@@ -17,3 +18,14 @@ settings.load_profile("dsm")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 pytest_plugins = ["tests.micro"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What takes minutes and says again what another test says is left to `DSM_LONG=1 pytest …`."""
+    config.addinivalue_line("markers", "long: only where DSM_LONG is set")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """See `pytest_configure`."""
+    if item.get_closest_marker("long") and not os.environ.get("DSM_LONG"):
+        pytest.skip("DSM_LONG is not set")

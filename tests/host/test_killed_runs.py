@@ -45,7 +45,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
     return {**{path.name: path.read_bytes() for path in (folder / "images").glob("step-*")}, "noted": b"\n".join(noted)}
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(run_config, tmp_path, seed):
     config = run_config(
         output="", max_steps=8, batch_size=2, gradient_accumulation=2, width=64, height=64, save_every=1 + seed,

@@ -72,7 +72,14 @@ def plainly(config, model, pictures, structure) -> tuple[list[float], dict]:
     return found, halves
 
 
-@pytest.mark.parametrize(("activation", "layer_norm"), [("linear", False), ("swish", False), ("relu", True)])
+@pytest.mark.parametrize(
+    ("activation", "layer_norm"),
+    [
+        pytest.param("linear", False, marks=pytest.mark.long),
+        pytest.param("swish", False, marks=pytest.mark.long),
+        ("relu", True),
+    ],
+)
 def test_twenty_steps_are_those_of_a_plain_trainer(run_config, micro, tmp_path, activation, layer_norm):
     config = run_config(
         kind="hypernetwork", template=("[filewords]",), learning_rate="0.0002", max_steps=STEPS, save_every=0,
