@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from lib_dsm.demo import world
@@ -93,5 +95,8 @@ def test_created_checked_and_trained(train_page, studio_data):
     )  # fmt: skip
     page.click("#dsm_train_start")
     page.wait_for_selector("#dsm_train_panel:has-text('<hypernet:inkpage:1>')", timeout=240_000)
-    made = load_hypernetwork(file)
+    end = time.monotonic() + 240  # the untrained one is called so too
+    while (made := load_hypernetwork(file)).step != 4:
+        assert time.monotonic() < end
+        time.sleep(0.2)
     assert made.step == 4 and made.structure.layers == (1, 1.5, 1)

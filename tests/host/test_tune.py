@@ -66,6 +66,7 @@ def test_every_combination_is_trained_and_compared(config, studio):
     assert used.published.read_bytes() == network(result.rows[0]).read_bytes()
 
 
+@pytest.mark.long
 def test_a_stopped_grid_goes_on_where_it_was_and_ends_as_if_it_had_not_been(config, studio, tmp_path):
     varied = {"learning_rate": RATES}
     whole = tune(studio, dataclasses.replace(config, output=str(tmp_path / "whole")), varied, Job("whole"))

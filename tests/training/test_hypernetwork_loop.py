@@ -102,6 +102,7 @@ def test_twenty_steps_are_those_of_a_plain_trainer(run_config, micro, tmp_path, 
             assert torch.allclose(tensors[f"linear.{name}"], tensor, atol=1e-5), (width, name)
 
 
+@pytest.mark.long
 def test_the_loss_falls(run_config, micro, tmp_path):
     config = run_config(
         kind="hypernetwork", template=("[filewords]",), learning_rate="0.002", max_steps=40, batch_size=2, width=64,

@@ -57,7 +57,11 @@ def test_the_vectors_change_and_nothing_else(run_config, micro, pictures, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("count", "rate", "batch", "steps"), [(1, "0.02", 8, 80), (12, "0.03", 4, 100)], ids=["one picture", "a character"]
+    ("count", "rate", "batch", "steps"),
+    [
+        pytest.param(1, "0.02", 8, 80, id="one picture", marks=pytest.mark.long),
+        pytest.param(12, "0.03", 4, 100, id="a character"),
+    ],
 )
 def test_the_held_out_loss_falls_clearly(run_config, micro, pictures, tmp_path, count, rate, batch, steps):
     shown = TrainingSet(pictures.pictures[:count])
