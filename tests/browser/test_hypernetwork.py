@@ -39,15 +39,17 @@ def visible(page, name: str) -> bool:
 def test_a_kind_shows_its_own_options_and_begins_with_its_own_rate(train_page, shots):
     page = train_page(refusing="/train/")  # what is half written
     unfold(page, "vectors")
+    page.wait_for_selector("#dsm_train_init_mode")
     assert visible(page, "vectors") and visible(page, "init_mode") and not visible(page, "layer_structure")
     choose_kind(page, "hypernetwork")
     page.wait_for_function("DSM.train.values().learning_rate === '0.00001'")
     page.wait_for_function("DSM.train.values().template === '[filewords]'")
+    page.wait_for_selector("#dsm_train_widths")
+    page.wait_for_selector("#dsm_train_structure svg")
     for name in ("vectors", "init_text", "init_mode", "norm_control", "init_embedding", "tokens"):
         assert not visible(page, name), name
     for name in ("layer_structure", "activation", "widths", "dropout_structure", "init_hypernetwork", "structure"):
         assert visible(page, name), name
-    page.wait_for_selector("#dsm_train_structure svg")
     assert "217 k parameters" in page.inner_text("#dsm_train_structure")
     fill(page, "dsm_train_layer_structure", "1, 2, 3, 1")
     page.wait_for_selector("#dsm_train_structure:has-text('595 k')")
