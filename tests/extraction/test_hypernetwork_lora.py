@@ -139,6 +139,7 @@ def test_captured_contexts_are_those_of_their_layers(model, base):
         assert torch.cdist(contexts[0], prompt).min(1).values.max() < 1e-2
 
 
+@pytest.mark.long
 def test_others_are_fitted_and_bad_fits_refused(model, base, tmp_path):
     pairs = hypernetwork(tmp_path / "h.pt", activation="relu", widths=(80,), deviation=0.2)
     assert not is_exact(tmp_path / "h.pt")
