@@ -18,8 +18,8 @@ from lib_dsm.cropping.propose import Proposer
 from lib_dsm.cropping.tags import impossible_tags
 from lib_dsm.cropping.write import CropReport, write_plan
 from lib_dsm.dataset import history
+from lib_dsm.dataset.acts import REMOVED
 from lib_dsm.dataset.captions import read_caption
-from lib_dsm.dataset.history import REMOVED
 from lib_dsm.dataset.listing import list_pictures, require_pictures
 from lib_dsm.dataset.one_sided import not_mirrored
 from lib_dsm.dataset.pictures import picture_size

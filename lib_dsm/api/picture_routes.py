@@ -12,8 +12,9 @@ from lib_dsm.api.http import Bytes, Call, Route
 from lib_dsm.api.service import ConflictError, Service
 from lib_dsm.api.thumbnails import Thumbnails
 from lib_dsm.dataset import history
+from lib_dsm.dataset.acts import Change
 from lib_dsm.dataset.captions import Caption, join_tags, read_caption, split_tags
-from lib_dsm.dataset.history import Change, apply
+from lib_dsm.dataset.history import apply
 from lib_dsm.dataset.listing import is_picture, list_pictures
 from lib_dsm.dataset.matching import tag_key
 from lib_dsm.dataset.pictures import picture_size

@@ -11,6 +11,8 @@ from lib_dsm.api.http import Call, Route
 from lib_dsm.api.plain import plain
 from lib_dsm.api.service import ConflictError, Service
 from lib_dsm.dataset import history
+from lib_dsm.dataset.acts import REMOVED
+from lib_dsm.dataset.removing import removals
 from lib_dsm.errors import InputError
 from lib_dsm.pruning import character
 from lib_dsm.pruning.prune import Plan, PruneOptions, plan_prune, scope
@@ -148,9 +150,9 @@ def remove_pictures(service: Service, call: Call) -> Any:
         leaving.setdefault(caption, []).append(index.picture(row))
         owners[caption] = len(index.owners[index.caption_name(row)])
     title = f"take {len(names)} picture{'s' * (len(names) != 1)} out of the set"
-    outcome = history.apply(folder, title, [], moves=history.removals(leaving, owners, folder))
+    outcome = history.apply(folder, title, [], moves=removals(leaving, owners, folder))
     service.indexes.ours(folder)
-    return {**tell(outcome), "folder": str(folder / history.REMOVED)}
+    return {**tell(outcome), "folder": str(folder / REMOVED)}
 
 
 def _plan(service: Service, call: Call) -> Plan:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from lib_dsm.cropping.names import Made, Names
 from lib_dsm.dataset import history
+from lib_dsm.dataset.acts import Move
 from lib_dsm.dataset.captions import caption_path
-from lib_dsm.dataset.history import Move, Outcome
+from lib_dsm.dataset.history import Outcome
 from lib_dsm.dataset.locks import writing_in
+from lib_dsm.dataset.removing import removal
 from lib_dsm.errors import InputError
 from lib_dsm.files import sha256
 from lib_dsm.jobs import Job
@@ -102,5 +104,5 @@ def _present(names: Names) -> list[tuple[Made, Path]]:
 def _moves(out: Path, paths: Iterable[Path]) -> list[Move]:
     moves: dict[str, Move] = {}  # by where they lead
     for path in paths:
-        moves.update({move.to: move for move in history.removal([path, caption_path(path)], out, moves)})
+        moves.update({move.to: move for move in removal([path, caption_path(path)], out, moves)})
     return list(moves.values())

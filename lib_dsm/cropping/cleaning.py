@@ -16,10 +16,11 @@ from PIL import Image
 
 from lib_dsm.cropping.pool import in_parallel
 from lib_dsm.dataset.captions import caption_path
-from lib_dsm.dataset.history import Outcome, apply, removals
+from lib_dsm.dataset.history import Outcome, apply
 from lib_dsm.dataset.listing import list_pictures
 from lib_dsm.dataset.looks import Alike, alike, look
 from lib_dsm.dataset.pictures import read_picture
+from lib_dsm.dataset.removing import removals
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.files import inside
 from lib_dsm.jobs import Job

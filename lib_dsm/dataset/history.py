@@ -1,15 +1,8 @@
 """The history of caption edits: every one can be undone to the byte, also after a crash or a restart.
 
-One act is one file of JSON lines in `.dsm/history/` of the folder, only ever added to:
-
-    {"version": 1, "title": "remove blue hair", "time": "2024-05-01T12:00:00.000000+00:00", "captions": 1}
-    {"path": "a.txt", "before": {"text": "…"}, "after": {"text": "…"}}
-    {"move": "b.png", "to": ".dsm/removed/b.png"}
-    {"state": "done", "captions": 1}
-
-A change is recorded and flushed before its caption is touched. An act without a last state belongs to a process that
-died; whoever writes or opens the folder next completes it and says so, after which it can be undone like any other.
-States: "open" (no line yet), "done", "undoing", "undone", "redoing", "dropped" (undone, then overtaken by a new act).
+One act is one file (see acts.py). A change is recorded and flushed before its caption is touched. An act without a last
+state belongs to a process that died; whoever writes or opens the folder next completes it and says so, after which it
+can be undone like any other.
 
 Because the whole act is on the disk first, its captions need not be flushed one by one: very many are written, each
 under a temporary name and renamed, and the disk is told once to keep them all before the act is closed.
@@ -17,74 +10,37 @@ under a temporary name and renamed, and the disk is told once to keep them all b
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import datetime
-import json
-import os
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from pathlib import Path
 
-from lib_dsm.dataset.listing import WRITTEN_SUFFIXES, is_picture, require_folder
-from lib_dsm.dataset.locks import METADATA_FOLDER, writing_in
+from lib_dsm.dataset.acts import (
+    Act,
+    Change,
+    Move,
+    Summary,
+    act_files,
+    act_states,
+    append_lines,
+    begin_act,
+    change_to_json,
+    cut_off_records,
+    history_folder,
+    now,
+    read_file,
+    read_summary,
+)
+from lib_dsm.dataset.listing import require_folder
+from lib_dsm.dataset.locks import writing_in
 from lib_dsm.dataset.notes import Note
 from lib_dsm.dataset.quick_files import Put, flush_all, read_bytes
 from lib_dsm.errors import BusyError, DsmError, InputError, StorageError
-from lib_dsm.files import write_atomically
 from lib_dsm.jobs import Job
 
-_VERSION = 1
-_TAIL_BYTES = 200
 _UNREADABLE = b"\0 unreadable \0"  # no caption is this
 _FEW = 64  # so many captions are flushed one by one
-REMOVED = PurePosixPath(METADATA_FOLDER, "removed")
-"""Where pictures go that are taken out of a set, with their captions."""
 _CONFLICT = "It was changed elsewhere meanwhile and was left as it is."
-
-
-@dataclass(frozen=True)
-class Change:
-    """One caption's bytes before and after, None where there is no file. `path` is in the folder, with `/`."""
-
-    path: str
-    before: bytes | None
-    after: bytes | None
-
-
-@dataclass(frozen=True)
-class Move:
-    """A file of the folder that goes to another name in it, as a removed picture does; both with `/`."""
-
-    path: str
-    to: str
-
-
-@dataclass(frozen=True)
-class Act:
-    """One act of the history as it is on the disk; `recovered` is when it was completed after a crash, or ""."""
-
-    id: int
-    title: str
-    time: str
-    state: str
-    changes: tuple[Change, ...]
-    moves: tuple[Move, ...] = ()
-    recovered: str = ""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """An act without its changes: `captions` are how many it changed, `moved` how many files it moved."""
-
-    id: int
-    title: str
-    time: str
-    state: str
-    captions: int
-    moved: int
-    recovered: str
 
 
 @dataclass
@@ -110,7 +66,7 @@ def history(folder: Path) -> list[Act]:
         InputError: there is no such folder, or a file of its history is damaged.
     """
     require_folder(folder)
-    return [_read(path) for path in _act_files(folder)]
+    return [read_file(path) for path in act_files(folder)]
 
 
 def summaries(folder: Path) -> list[Summary]:
@@ -120,7 +76,7 @@ def summaries(folder: Path) -> list[Summary]:
         InputError: as `history`.
     """
     require_folder(folder)
-    return [_summary(path) for path in _act_files(folder)]
+    return [read_summary(path) for path in act_files(folder)]
 
 
 def read_act(folder: Path, act: int) -> Act:
@@ -129,10 +85,10 @@ def read_act(folder: Path, act: int) -> Act:
     Raises:
         InputError: there is none of that number, or its file is damaged.
     """
-    path = _history_folder(folder) / f"{act:06d}.jsonl"
+    path = history_folder(folder) / f"{act:06d}.jsonl"
     if not path.is_file():
         raise InputError(f"There is no act {act} in the history of {folder}.", "Look at the list again.")
-    return _read(path)
+    return read_file(path)
 
 
 def recover(folder: Path) -> list[str]:
@@ -151,32 +107,6 @@ def recover(folder: Path) -> list[str]:
             return _recover(folder)[1]
     except (BusyError, StorageError):
         return []
-
-
-def removal(files: Iterable[Path], folder: Path, taken: Container[str] = ()) -> list[Move]:
-    """The moves that take files of one stem, pictures and their caption, out of the set, those that are there.
-
-    They stay together, under a name that is free for them all and not among `taken`.
-    """
-    found = [path.relative_to(folder) for path in files if path.exists()]
-    number = 1
-    while True:
-        ending = "" if number == 1 else f"-{number}"
-        moves = [
-            Move(path.as_posix(), f"{REMOVED}/{path.with_suffix('').as_posix()}{ending}{path.suffix}") for path in found
-        ]
-        if not any(move.to in taken or (folder / move.to).exists() for move in moves):
-            return moves
-        number += 1
-
-
-def removals(leaving: Mapping[Path, Sequence[Path]], owners: Mapping[Path, int], folder: Path) -> list[Move]:
-    """The moves that take pictures (by their captions) out of the set, each caption with the last of its `owners`."""
-    moves: dict[str, Move] = {}  # by where they lead
-    for caption, pictures in leaving.items():
-        files = [*pictures, *([caption] if len(pictures) >= owners[caption] else [])]
-        moves.update({move.to: move for move in removal(files, folder, moves)})
-    return list(moves.values())
 
 
 def apply(
@@ -201,14 +131,14 @@ def apply(
                 outcome.conflicts.append(Note(folder / change.path, _CONFLICT))
         moving = list(moves)
         if free or moving:
-            path = _begin(folder, title, free, moving)
+            path = begin_act(folder, title, free, moving)
             outcome.act = int(path.stem)
             end = {"state": "done", "captions": len(free)}
             try:
                 _step(folder, [(change.path, change.before, change.after) for change in free], outcome, job)
                 _move(folder, [(move.path, move.to) for move in moving], outcome)
             finally:
-                _append(path, [end])
+                append_lines(path, [end])
     return outcome
 
 
@@ -255,16 +185,16 @@ class Recording:
 
     def _record(self, changes: list[Change]) -> None:
         if self._path is None:
-            self._path = _begin(self._folder, self.outcome.title, changes, count=False)
+            self._path = begin_act(self._folder, self.outcome.title, changes, count=False)
             self.outcome.act = int(self._path.stem)
             self._end = self._path.stat().st_size
         else:
-            self._end = _append(self._path, [_change_to_json(change) for change in changes], self._end)
+            self._end = append_lines(self._path, [change_to_json(change) for change in changes], self._end)
 
     def finish(self) -> None:
         """Close the act."""
         if self._path is not None:
-            _append(self._path, [{"state": "done", "captions": len(self.outcome.changed)}], self._end)
+            append_lines(self._path, [{"state": "done", "captions": len(self.outcome.changed)}], self._end)
 
 
 @contextlib.contextmanager
@@ -318,14 +248,14 @@ def _turn(folder: Path, what: str, job: Job | None) -> Outcome:
         halves, recovered = _recover(folder)
         if during in halves:
             return halves[during]
-        waiting = [path for path, state in _states(folder) if state == before]
+        waiting = [path for path, state in act_states(folder) if state == before]
         if not waiting:
             raise InputError(f"There is nothing to {what} in {folder}.")
-        act = _read(waiting[which])
-        _append(waiting[which], [{"state": during}])
+        act = read_file(waiting[which])
+        append_lines(waiting[which], [{"state": during}])
         outcome = Outcome(act.id, act.title, recovered=recovered)
         _turn_files(folder, act, during, outcome, job)
-        _append(waiting[which], [{"state": after, "captions": len(act.changes)}])
+        append_lines(waiting[which], [{"state": after, "captions": len(act.changes)}])
     return outcome
 
 
@@ -420,28 +350,23 @@ _ENDS = {"open": "done", "redoing": "done", "undoing": "undone"}
 
 
 def _unfinished(folder: Path) -> bool:
-    return bool(_cut_off(folder)) or any(state in _ENDS for _, state in _states(folder))
-
-
-def _cut_off(folder: Path) -> list[Path]:
-    """Records that were never finished: nothing was changed yet."""
-    return list(_history_folder(folder).glob(".dsm-*.part"))
+    return bool(cut_off_records(folder)) or any(state in _ENDS for _, state in act_states(folder))
 
 
 def _recover(folder: Path) -> tuple[dict[str, Outcome], list[str]]:
     """Complete what a process that died, or a full disk, left half done: the outcomes by the state that was found, and
     what to tell."""
     outcomes, told = {}, []
-    for path, state in _states(folder):
+    for path, state in act_states(folder):
         if state in _ENDS:
-            act = _read(path)
+            act = read_file(path)
             outcomes[state] = Outcome(act.id, act.title)
             _remove_parts(folder, act)  # before writing: a new process may have the dead one's number, and its names
             _turn_files(folder, act, state, outcomes[state], None, torn=True)
-            end = {"state": _ENDS[state], "captions": len(act.changes), "recovered": _now()}
-            _append(path, [end])
+            end = {"state": _ENDS[state], "captions": len(act.changes), "recovered": now()}
+            append_lines(path, [end])
             told.append(_recovered(act, state, outcomes[state]))
-    for part in _cut_off(folder):
+    for part in cut_off_records(folder):
         part.unlink(missing_ok=True)
         told.append("An edit was cut off before it changed anything: all captions are as they were before it.")
     for outcome in outcomes.values():
@@ -466,151 +391,6 @@ def _remove_parts(folder: Path, act: Act) -> None:
             part.unlink(missing_ok=True)
 
 
-def _now() -> str:
-    return datetime.datetime.now().astimezone().isoformat(timespec="microseconds")
-
-
-def _begin(folder: Path, title: str, changes: list[Change], moves: Iterable[Move] = (), count: bool = True) -> Path:
-    """Write an act's record; `count` says that these are all the changes it will have."""
-    for path, state in _states(folder):
-        if state == "undone":
-            _append(path, [{"state": "dropped"}])
-    header: dict[str, Any] = {"version": _VERSION, "title": title, "time": _now()}
-    if count:
-        header["captions"] = len(changes)
-        header["moved"] = len(list(moves))
-    acts = _act_files(folder)
-    path = _history_folder(folder) / f"{int(acts[-1].stem) + 1 if acts else 1:06d}.jsonl"
-
-    def write(file: BinaryIO) -> None:
-        file.write(_lines([header]))
-        for start in range(0, len(changes), 1000):
-            file.write(_lines(map(_change_to_json, changes[start : start + 1000])))
-        file.write(_lines({"move": move.path, "to": move.to} for move in moves))
-
-    write_atomically(path, write)
-    return path
-
-
-def _append(path: Path, lines: list[dict[str, Any]], end: int | None = None) -> int:
-    """Add lines and flush them to the disk; a line that a crash cut off is removed first.
-
-    `end` is where the last whole line ends, if that is known, which saves looking for it; returns where it ends now.
-
-    Raises:
-        StorageError: the disk does not take them; the file is as it was.
-    """
-    try:
-        with path.open("r+b") as file:
-            if end is None:
-                end = file.read().rfind(b"\n") + 1
-            content = _lines(lines)
-            file.truncate(end)
-            file.seek(end)
-            try:
-                file.write(content)
-                file.flush()
-            except OSError:
-                file.truncate(end)
-                raise
-            os.fsync(file.fileno())
-            return end + len(content)
-    except OSError as error:
-        raise StorageError(
-            f"The history {path} could not be written: {error.strerror or error}.", "Free some space, then try again."
-        ) from error
-
-
-def _read(path: Path) -> Act:
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line end was cut off by a crash
-        header, *rest = (json.loads(line) for line in lines)
-        if header["version"] != _VERSION:
-            raise ValueError(f"its version is {header['version']}")
-        changes = tuple(_change_from_json(line) for line in rest if "path" in line)
-        moves = tuple(_move_from_json(line) for line in rest if "move" in line)
-        ends = [line for line in rest if "state" in line]
-        state = str(ends[-1]["state"]) if ends else "open"
-        recovered = next((str(end["recovered"]) for end in reversed(ends) if "recovered" in end), "")
-        return Act(int(path.stem), str(header["title"]), str(header["time"]), state, changes, moves, recovered)
-    except OSError as error:
-        raise InputError(f"The history {path} cannot be read: {error.strerror or error}.", "") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"The history file {path} is damaged ({error}).", "Move it away; the acts before it remain."
-        ) from error
-
-
-def _summary(path: Path) -> Summary:
-    """From the first and the last lines, or from the whole where those do not say it."""
-    try:
-        with path.open("rb") as file:
-            header = json.loads(file.readline())
-            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-            end = json.loads(file.read().split(b"\n")[-2])
-        captions = header["captions"] if "captions" in header else end["captions"]
-        return Summary(
-            int(path.stem), str(header["title"]), str(header["time"]), str(end["state"]), int(captions),
-            int(header.get("moved", 0)), str(end.get("recovered", "")),
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        act = _read(path)
-        return Summary(
-            act.id, act.title, act.time, act.state, len(act.changes), len(act.moves), act.recovered
-        )  # fmt: skip
-
-
-def _lines(lines: Iterable[dict[str, Any]]) -> bytes:
-    return b"".join(json.dumps(line).encode("ascii") + b"\n" for line in lines)
-
-
-def _change_to_json(change: Change) -> dict[str, Any]:
-    return {"path": change.path, "before": _bytes_to_json(change.before), "after": _bytes_to_json(change.after)}
-
-
-def _change_from_json(line: dict[str, Any]) -> Change:
-    return Change(_caption_name(line["path"]), _bytes_from_json(line["before"]), _bytes_from_json(line["after"]))
-
-
-def _move_from_json(line: dict[str, Any]) -> Move:
-    name, to = str(line["move"]), str(line["to"])
-    for place in (name, to):
-        if not is_picture(Path(place)):
-            _caption_name(place)
-        elif _leads_out(place):
-            raise ValueError(f"it names {place}")
-    if REMOVED not in PurePosixPath(to).parents:
-        raise ValueError(f"it moves something to {to}")
-    return Move(name, to)
-
-
-def _caption_name(name: str) -> str:
-    """Refuse what would lead out of the folder, or to something that is no caption: the file may come from anywhere."""
-    if _leads_out(name) or not name.lower().endswith(WRITTEN_SUFFIXES):
-        raise ValueError(f"it names {name}")
-    return name
-
-
-def _leads_out(name: str) -> bool:
-    on_windows = os.name == "nt" and (":" in name or "\\" in name)
-    return name.startswith("/") or ".." in name.split("/") or on_windows
-
-
-def _bytes_to_json(content: bytes | None) -> dict[str, str] | None:
-    if content is None:
-        return None
-    try:
-        return {"text": content.decode("utf-8")}
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(content).decode("ascii")}
-
-
-def _bytes_from_json(value: dict[str, str] | None) -> bytes | None:
-    if value is None:
-        return None
-    return value["text"].encode("utf-8") if "text" in value else base64.b64decode(value["base64"], validate=True)
-
-
 def _current(folder: Path, name: str, outcome: Outcome) -> bytes | None:
     """A caption's bytes, None where there is no file; `_UNREADABLE`, and a note, where there is something else."""
     try:
@@ -632,27 +412,3 @@ def _put(put: Put, caption: Path, content: bytes | None) -> None:
             f"{caption} could not be {'written' if content is not None else 'removed'}: {error.strerror or error}.",
             "Free some space, or close what uses it.",
         ) from error
-
-
-def _history_folder(folder: Path) -> Path:
-    return folder / METADATA_FOLDER / "history"
-
-
-def _act_files(folder: Path) -> list[Path]:
-    found = [path for path in _history_folder(folder).glob("*.jsonl") if path.stem.isdigit()]
-    return sorted(found, key=lambda path: int(path.stem))
-
-
-def _states(folder: Path) -> list[tuple[Path, str]]:
-    return [(path, _last_state(path)) for path in _act_files(folder)]
-
-
-def _last_state(path: Path) -> str:
-    """An act's state from the end of its file, which is all that is read of most acts."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        lines = file.read().split(b"\n")
-    try:
-        return str(json.loads(lines[-2])["state"])
-    except (ValueError, KeyError, IndexError, TypeError):
-        return _read(path).state

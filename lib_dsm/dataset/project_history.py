@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib_dsm.dataset import history
-from lib_dsm.dataset.history import Outcome, Summary
+from lib_dsm.dataset.acts import Summary
+from lib_dsm.dataset.history import Outcome
 from lib_dsm.dataset.project import Project
 from lib_dsm.errors import InputError
 from lib_dsm.jobs import Job

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lib_dsm.dataset.acts import Change
 from lib_dsm.dataset.captions import join_tags, split_tags
-from lib_dsm.dataset.history import Change, Outcome, apply
+from lib_dsm.dataset.history import Outcome, apply
 from lib_dsm.dataset.notes import Note
 from lib_dsm.dataset.tag_index import TagIndex
 from lib_dsm.errors import InputError

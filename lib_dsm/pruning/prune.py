@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lib_dsm.dataset.acts import Change
 from lib_dsm.dataset.captions import split_tags
-from lib_dsm.dataset.history import Change, Outcome, apply
+from lib_dsm.dataset.history import Outcome, apply
 from lib_dsm.dataset.matching import Meant, Replacement, TagPattern, any_matches, tag_key
 from lib_dsm.dataset.notes import Note
 from lib_dsm.dataset.tag_index import TagIndex

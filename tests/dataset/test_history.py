@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib_dsm.dataset.history import Change, apply, history, recording, recover, redo, undo
+from lib_dsm.dataset.acts import Change
+from lib_dsm.dataset.history import apply, history, recording, recover, redo, undo
 from lib_dsm.dataset.locks import writing_in
 from lib_dsm.errors import BusyError, Cancelled, InputError
 from lib_dsm.jobs import Job
@@ -112,7 +113,7 @@ def test_a_folder_in_place_of_a_caption_is_reported(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lib_dsm.dataset import history
+from lib_dsm.dataset import acts, history
 folder, act, after = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 put, done = history._put, 0
 history._FEW = int(sys.argv[4])
@@ -125,7 +126,7 @@ def dying(*args):
 history._put = dying
 if act == "apply":
     names = sorted(p.name for p in folder.glob("*.txt"))
-    history.apply(folder, "edit", [history.Change(n, (folder / n).read_bytes(), b"new " + n.encode()) for n in names])
+    history.apply(folder, "edit", [acts.Change(n, (folder / n).read_bytes(), b"new " + n.encode()) for n in names])
 elif act == "record":
     with history.recording(folder, "edit") as recording:
         for path in sorted(folder.glob("*.txt")):

@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 
 from lib_dsm.dataset import history, project_history
-from lib_dsm.dataset.history import Change, apply, removal, summaries
+from lib_dsm.dataset.acts import Change
+from lib_dsm.dataset.history import apply, summaries
 from lib_dsm.dataset.project import create_project
+from lib_dsm.dataset.removing import removal
 from lib_dsm.errors import InputError
 
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lib_dsm.dataset.history import Change, apply, undo
+from lib_dsm.dataset.acts import Change
+from lib_dsm.dataset.history import apply, undo
 from lib_dsm.dataset.pruned import fitting_tags, pruned_tags
 from lib_dsm.errors import InputError
 from lib_dsm.pruning.prune import PruneOptions, plan_prune
