@@ -59,11 +59,7 @@ def undo(root: Path, job: Job | None = None) -> Outcome:
         InputError: there is nothing to undo.
         BusyError, StorageError, Cancelled: as `history.undo`.
     """
-    recover(root)
-    done = [entry for entry in entries(root) if entry.act.state == "done"]
-    if not done:
-        raise InputError(f"There is nothing to undo in {root}.")
-    return history.undo(done[-1].folder, job)
+    return history.undo(_next(root, "undo", "done", -1), job)
 
 
 def redo(root: Path, job: Job | None = None) -> Outcome:
@@ -73,11 +69,16 @@ def redo(root: Path, job: Job | None = None) -> Outcome:
         InputError: there is nothing to redo.
         BusyError, StorageError, Cancelled: as `history.redo`.
     """
+    return history.redo(_next(root, "redo", "undone", 0), job)
+
+
+def _next(root: Path, what: str, state: str, which: int) -> Path:
+    """The folder of the act whose turn it is: the one at `which` of those in a state."""
     recover(root)
-    undone = [entry for entry in entries(root) if entry.act.state == "undone"]
-    if not undone:
-        raise InputError(f"There is nothing to redo in {root}.")
-    return history.redo(undone[0].folder, job)
+    waiting = [entry for entry in entries(root) if entry.act.state == state]
+    if not waiting:
+        raise InputError(f"There is nothing to {what} in {root}.")
+    return waiting[which].folder
 
 
 def go_to(root: Path, folder: Path | None, act: int, job: Job | None = None) -> list[Outcome]:

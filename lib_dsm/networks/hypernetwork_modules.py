@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -44,12 +45,12 @@ class Drawing:
         return torch.stack(drawn)
 
 
-class Drawn(nn.Module):
+class Drawn(nn.Module, ABC):
     """A part that draws random numbers in training; the numbers are given to it, B×N×W in [0, 1)."""
 
+    @abstractmethod
     def forward(self, values: torch.Tensor, drawn: torch.Tensor | None) -> torch.Tensor:
         """`drawn` is None where nothing is trained."""
-        raise NotImplementedError
 
 
 class Dropout(Drawn):

@@ -16,6 +16,7 @@ not plain UTF-8. A tag that looks like one of these goes in quotes.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,16 +97,16 @@ class Query:
         return self.node.mask(index)
 
 
-class Node:
+class Node(ABC):
     """A part of a query."""
 
     def holds(self, tags: Sequence[str]) -> bool:
         """Whether a caption with these tags is meant."""
         raise InputError("This query asks for more than tags.", "Ask it of a folder.")
 
+    @abstractmethod
     def mask(self, index: TagIndex) -> Mask:
         """Which rows of an index are meant."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,11 @@ memory is what the steps take above the loaded model. It takes 14 GB of memory a
 
 from __future__ import annotations
 
-import argparse
-import os
-import statistics
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.webui_step import draw, write_sd15
-from tests.webui.running import WebUI, running
+from tests.benchmarks.webui_step import PEER, compare
+from tests.webui.running import WebUI
 
 NAME = "dsm-hyper"
 WIDTHS = [768, 320, 640, 1280]
@@ -46,34 +42,7 @@ def ours(webui: WebUI, folder: Path, side: int, steps: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", type=int, default=256, help="picture side in pixels")
-    parser.add_argument("--steps", type=int, default=3, help="steps that are timed in each turn")
-    options = parser.parse_args()
-    app = Path(os.environ["DSM_WEBUI"]).resolve()
-    with tempfile.TemporaryDirectory(prefix="dsm-hyper-") as name:
-        folder = Path(name)
-        draw(folder / "pictures", options.side)
-        with running(app, folder / "webui") as webui:
-            webui.txt2img()  # waits for the first model
-            write_sd15(webui.checkpoint.with_name("large.safetensors"), app / "configs" / "v1-inference.yaml")
-            webui.call("/sdapi/v1/refresh-checkpoints", {})
-            webui.set_options(sd_model_checkpoint="large.safetensors")
-            assert webui.inside("snapshot")["checkpoint"] == "large.safetensors"
-            turns: dict[str, list[dict[str, Any]]] = {"DSM": [], "WebUI": []}
-            for title, train in (("DSM", ours), ("WebUI", peer), ("DSM", ours)):
-                done = train(webui, folder, options.side, options.steps + 1)
-                turns[title].append(done)
-                told = ", ".join(f"{seconds:.1f}" for seconds in done["seconds"])
-                print(f"{title:6}{told} s a step, {done['bytes'] / 1e9:.2f} GB above the loaded model", flush=True)
-    medians = {
-        title: statistics.median(seconds for done in found for seconds in done["seconds"])
-        for title, found in turns.items()
-    }
-    taken = {title: max(done["bytes"] for done in found) for title, found in turns.items()}
-    time, memory = (found["DSM"] / found["WebUI"] for found in (medians, taken))
-    print(f"{options.side}×{options.side}, one thread, median of {options.steps} steps a turn")
-    print(f"DSM over WebUI: time {time:.2f}, memory {memory:.2f}")
+    compare("dsm-hyper-", (("DSM", ours), (PEER, peer), ("DSM", ours)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ import math
 import os
 import shutil
 import statistics
+import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,11 @@ from lib_dsm.diffusion import ldm_layout
 from lib_dsm.diffusion.sizes import Sizes
 from tests.webui.running import WebUI, running
 
+Train = Callable[[WebUI, Path, int, int], dict[str, Any]]  # the WebUI, a folder, the pictures' side, the steps
+
 NAME = "dsm-step"
 PICTURES = 4
+PEER = "WebUI"
 SAVING = "DSM, recomputing"
 
 
@@ -102,14 +107,17 @@ def ours(webui: WebUI, folder: Path, side: int, steps: int, recompute: str = "ne
     return dict(webui.inside("measured", what="train_ours", arguments={"settings": settings}))
 
 
-def main() -> None:
-    """Measure and print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def compare(prefix: str, turns: Sequence[tuple[str, Train]]) -> None:
+    """Take the turns one after another in one WebUI, and print what each took, and over the one called "WebUI"."""
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--side", type=int, default=256, help="picture side in pixels")
     parser.add_argument("--steps", type=int, default=3, help="steps that are timed in each turn")
     options = parser.parse_args()
     app = Path(os.environ["DSM_WEBUI"]).resolve()
-    with tempfile.TemporaryDirectory(prefix="dsm-step-") as name:
+    titles = list(dict.fromkeys(title for title, _ in turns))
+    seconds: dict[str, list[float]] = {title: [] for title in titles}
+    taken: dict[str, int] = dict.fromkeys(titles, 0)
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:
         folder = Path(name)
         draw(folder / "pictures", options.side)
         with running(app, folder / "webui") as webui:
@@ -118,26 +126,23 @@ def main() -> None:
             webui.call("/sdapi/v1/refresh-checkpoints", {})
             webui.set_options(sd_model_checkpoint="large.safetensors")
             assert webui.inside("snapshot")["checkpoint"] == "large.safetensors"
-            turns: dict[str, list[dict[str, Any]]] = {"DSM": [], SAVING: [], "WebUI": []}
-            for title, train in (
-                ("DSM", ours),
-                ("WebUI", peer),
-                ("DSM", ours),
-                (SAVING, partial(ours, recompute="always")),
-            ):
+            for title, train in turns:
                 done = train(webui, folder, options.side, options.steps + 1)
-                turns[title].append(done)
-                told = ", ".join(f"{seconds:.1f}" for seconds in done["seconds"])
+                seconds[title] += done["seconds"]
+                taken[title] = max(taken[title], done["bytes"])
+                told = ", ".join(f"{each:.1f}" for each in done["seconds"])
                 print(f"{title:17}{told} s a step, {done['bytes'] / 1e9:.2f} GB above the loaded model", flush=True)
-    medians = {
-        title: statistics.median(seconds for done in found for seconds in done["seconds"])
-        for title, found in turns.items()
-    }
-    taken = {title: max(done["bytes"] for done in found) for title, found in turns.items()}
     print(f"{options.side}×{options.side}, one thread, median of {options.steps} steps a turn")
-    for title in ("DSM", SAVING):
-        time, memory = (found[title] / found["WebUI"] for found in (medians, taken))
-        print(f"{title} over WebUI: time {time:.2f}, memory {memory:.2f}")
+    medians = {title: statistics.median(times) for title, times in seconds.items()}
+    for title in titles:
+        if title != PEER:
+            time, memory = (found[title] / found[PEER] for found in (medians, taken))
+            print(f"{title} over {PEER}: time {time:.2f}, memory {memory:.2f}")
+
+
+def main() -> None:
+    """Measure and print the ratios."""
+    compare("dsm-step-", (("DSM", ours), (PEER, peer), ("DSM", ours), (SAVING, partial(ours, recompute="always"))))
 
 
 if __name__ == "__main__":
