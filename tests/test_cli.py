@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from lib_dsm import options
-from lib_dsm.cli.commands import _setting
 from lib_dsm.cli.main import main
 from lib_dsm.cli.progress import _new_lines, describe
+from lib_dsm.cli.training_commands import _setting
 from lib_dsm.demo.install import CHECKPOINT, TAGGER
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import read_config

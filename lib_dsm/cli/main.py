@@ -1,4 +1,4 @@
-"""Reading the command line: every command is declared here and done in `commands.py`."""
+"""Reading the command line: every command is declared here and done in one of the modules beside."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +88,13 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _ready(parser: argparse.ArgumentParser, name: str) -> None:
-    def run(parsed: argparse.Namespace) -> Result:
-        from lib_dsm.cli import commands
+def _ready(parser: argparse.ArgumentParser, act: str) -> None:
+    """`act` is the module and the function that do it; the module is imported for that alone."""
 
-        act: Callable[[argparse.Namespace], Result] = getattr(commands, name)
-        return act(parsed)
+    def run(parsed: argparse.Namespace) -> Result:
+        module, _, function = act.partition(".")
+        done_by: Callable[[argparse.Namespace], Result] = getattr(import_module(f"lib_dsm.cli.{module}"), function)
+        return done_by(parsed)
 
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
     parser.add_argument("--verbose", action="store_true", help="show the trace of an unexpected error")
@@ -107,14 +109,14 @@ def _demo(parser: argparse.ArgumentParser) -> None:
         "--prove", action="store_true", help="train many embeddings instead and count what comes out right"
     )
     _listening(parser)
-    _ready(parser, "demo")
+    _ready(parser, "commands.demo")
 
 
 def _studio(parser: argparse.ArgumentParser) -> None:
     _listening(parser)
     parser.add_argument("--project", type=_path, help="the project to open")
     _data(parser)
-    _ready(parser, "studio")
+    _ready(parser, "commands.studio")
 
 
 def _listening(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +133,7 @@ def _data(parser: argparse.ArgumentParser) -> None:
 
 def _new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=_path)
-    _ready(parser, "new")
+    _ready(parser, "commands.new")
 
 
 def _tag(parser: argparse.ArgumentParser) -> None:
@@ -142,18 +144,19 @@ def _tag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would become of each caption, write none")
     add_flags(parser, TagOptions)
     _data(parser)
-    _ready(parser, "tag")
+    _ready(parser, "caption_commands.tag")
 
 
 def _tags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=_path)
     parser.add_argument("--where", default="", metavar="QUERY", help="count only in captions that it means")
     parser.add_argument("--recursive", action="store_true", help="include the folders inside")
-    _ready(parser, "tags")
+    _ready(parser, "caption_commands.tags")
 
 
 def _prune(parser: argparse.ArgumentParser) -> None:
     from lib_dsm.cli.flags import add_flags
+    from lib_dsm.pruning.character import PRESETS
     from lib_dsm.pruning.prune import PruneOptions
 
     parser.add_argument("folder", type=_path)
@@ -162,12 +165,12 @@ def _prune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset",
         default="character",
-        choices=("character", "accessories", "features", "outfit", "nudity"),
+        choices=tuple(preset.name for preset in PRESETS),
         help="which of them --character means: all, all but accessories, no clothes, clothes only, nudity as nsfw",
     )
     parser.add_argument("--share", type=_percent, default=40, help="in at least so many percent of the captions (40)")
     parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
-    _ready(parser, "prune")
+    _ready(parser, "caption_commands.prune")
 
 
 def _folder_act(name: str) -> Callable[[argparse.ArgumentParser], None]:
@@ -191,19 +194,19 @@ def _crop(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tidy", action="store_true", help="move crops aside that the plan no longer has")
     parser.add_argument("--undo", action="store_true", help="take back what the last run wrote, and do nothing else")
     add_flags(parser, CropOptions)
-    _ready(parser, "crop")
+    _ready(parser, "commands.crop")
 
 
 def _undo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=_path)
     parser.add_argument("--to", type=int, metavar="N", help="undo or redo until edit N is the last, 0 for none of them")
-    _ready(parser, "undo")
+    _ready(parser, "caption_commands.undo")
 
 
 def _history(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=_path)
     parser.add_argument("--act", type=int, metavar="N", help="what edit N changed")
-    _ready(parser, "history")
+    _ready(parser, "caption_commands.history")
 
 
 def _metadata(parser: argparse.ArgumentParser) -> None:
@@ -214,7 +217,7 @@ def _metadata(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stems", action="store_true", help="name pictures without path and ending, not in full")
     parser.add_argument("--recursive", action="store_true", help="include the folders inside")
     parser.add_argument("--dry-run", action="store_true", help="say what --in would change, and change nothing")
-    _ready(parser, "metadata")
+    _ready(parser, "caption_commands.metadata")
 
 
 def _percent(text: str) -> int:
@@ -258,7 +261,7 @@ def _run(name: str, resumes: bool = True) -> Callable[[argparse.ArgumentParser],
 
 
 def _tune(parser: argparse.ArgumentParser) -> None:
-    _run("tune")(parser)
+    _run("training_commands.tune")(parser)
     parser.add_argument(
         "--vary", action="append", default=[], required=True, metavar="KEY=VALUE|VALUE",
         help="try a key with each of these values; may be repeated, and every combination is trained",
@@ -279,7 +282,7 @@ def _extract(parser: argparse.ArgumentParser) -> None:
     )
     add_flags(checkpoint, ExtractionOptions)
     _bundle(checkpoint)
-    _ready(checkpoint, "extract_checkpoint")
+    _ready(checkpoint, "file_commands.extract_checkpoint")
     hypernetwork = sources.add_parser("hypernetwork", help="a hypernetwork as a LoRA")
     hypernetwork.add_argument("file", type=_path)
     hypernetwork.add_argument("--base", type=_path, required=True, help="the checkpoint it was trained on")
@@ -287,7 +290,7 @@ def _extract(parser: argparse.ArgumentParser) -> None:
     hypernetwork.add_argument("--captions", type=_path, help="folder of captions to fit one on that is not linear")
     add_flags(hypernetwork, HypernetworkOptions)
     _bundle(hypernetwork)
-    _ready(hypernetwork, "extract_hypernetwork")
+    _ready(hypernetwork, "file_commands.extract_hypernetwork")
     for name, text in (
         ("lora", "LoRA files of any tool, one or the sum of several: named, resized, merged, pruned"),
         ("dreambooth", "the .pt of the old DreamBooth extension, or any other LoRA file, as the WebUI loads it"),
@@ -298,13 +301,13 @@ def _extract(parser: argparse.ArgumentParser) -> None:
         lora.add_argument("--out", type=_path, required=True, help="the LoRA file to write")
         add_flags(lora, EditOptions)
         _bundle(lora)
-        _ready(lora, "edit_lora")
+        _ready(lora, "file_commands.edit_lora")
     embedding = sources.add_parser("embedding", help="a trained embedding bundled in a LoRA file")
     embedding.add_argument("file", type=_path)
     embedding.add_argument("--out", type=_path, required=True, help="the LoRA file to write")
     embedding.add_argument("--name", default="", help="the word for the prompt; the embedding's own if not given")
     embedding.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    _ready(embedding, "extract_embedding")
+    _ready(embedding, "file_commands.extract_embedding")
 
 
 def _bundle(parser: argparse.ArgumentParser) -> None:
@@ -316,7 +319,7 @@ def _bundle(parser: argparse.ArgumentParser) -> None:
 def _inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=_path)
     parser.add_argument("--compare", type=_path, metavar="LORA", help="a LoRA to compare this one with")
-    _ready(parser, "inspect")
+    _ready(parser, "file_commands.inspect")
 
 
 _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -327,13 +330,13 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "tags": ("count the tags of the captions", _tags),
     "prune": ("edit the tags of many captions", _prune),
     "undo": ("take the last edit of the captions back", _undo),
-    "redo": ("do the edit undone last once more", _folder_act("redo")),
+    "redo": ("do the edit undone last once more", _folder_act("caption_commands.redo")),
     "history": ("the edits of a folder's captions", _history),
     "metadata": ("the captions as kohya's metadata JSON, out or in", _metadata),
     "crop": ("crop pictures into another folder", _crop),
-    "create": ("write an embedding that is not trained yet", _run("create", resumes=False)),
-    "check": ("the guards, without training", _run("check")),
-    "train": ("train an embedding", _run("train")),
+    "create": ("write an embedding that is not trained yet", _run("training_commands.create", resumes=False)),
+    "check": ("the guards, without training", _run("training_commands.check")),
+    "train": ("train an embedding", _run("training_commands.train")),
     "tune": ("train with several values of some settings, and compare", _tune),
     "extract": ("make a LoRA file", _extract),
     "inspect": ("what a .pt, .safetensors or PNG file is", _inspect),

@@ -1,0 +1,121 @@
+"""What the commands on files of networks do. Each returns its result as data and as text."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib_dsm.cli.flags import read_flags
+from lib_dsm.cli.main import Result
+from lib_dsm.cli.progress import run_job
+from lib_dsm.errors import InputError
+
+if TYPE_CHECKING:
+    from lib_dsm.extraction.hypernetwork_lora import HypernetworkReport
+    from lib_dsm.jobs import Job
+
+
+def extract_checkpoint(arguments: argparse.Namespace) -> Result:
+    """The difference of two checkpoints as a LoRA, or what it would be."""
+    from lib_dsm.extraction.about import About
+    from lib_dsm.extraction.checkpoint import extract_checkpoint as extract
+    from lib_dsm.extraction.options import ExtractionOptions
+    from lib_dsm.extraction.survey import survey
+
+    chosen = read_flags(arguments, ExtractionOptions)
+    base, tuned = arguments.base, arguments.tuned
+    if arguments.survey:
+        found = run_job("Looking", "layers", lambda job: survey(base, tuned, chosen, job))
+        outlooks = [*found.outlooks(chosen), found.outlook(chosen)]
+        return Result(
+            {"outlooks": [dataclasses.asdict(item) for item in outlooks]},
+            "\n".join(f"{item.label:>22}: {item.bytes / 1e6:8.1f} MB, error {item.error:.1%}" for item in outlooks),
+        )
+    about = About(embeddings=tuple(arguments.embedding), made="extracted from two checkpoints")
+    report = run_job("Extracting", "layers", lambda job: extract(base, tuned, arguments.out, chosen, job, about=about))
+    return Result(
+        {
+            "file": str(report.path),
+            "layers": len(report.modules),
+            "error": report.error,
+            "total_error": report.total_error,
+            "left_out": [{"key": item.key, "reason": item.reason} for item in report.left_out],
+        },
+        report.text(),
+    )
+
+
+def extract_hypernetwork(arguments: argparse.Namespace) -> Result:
+    """A hypernetwork as a LoRA; one that is not linear is fitted on captions."""
+    from lib_dsm.extraction.about import About
+    from lib_dsm.extraction.hypernetwork_lora import extract_hypernetwork as extract
+    from lib_dsm.extraction.options import HypernetworkOptions
+    from lib_dsm.host.capturing import captured_contexts
+
+    chosen = read_flags(arguments, HypernetworkOptions)
+    about = About(embeddings=tuple(arguments.embedding), made="made from a hypernetwork")
+
+    def work(job: Job) -> HypernetworkReport:
+        captured = captured_contexts(arguments.file, arguments.base, arguments.captions, job)
+        return extract(arguments.file, arguments.base, arguments.out, chosen, captured, job, about)
+
+    report = run_job("Extracting", "layers", work)
+    data = {"file": str(report.path), "exact": report.exact, "fit": report.fit, "fits": report.fits,
+            "lost": report.lost}  # fmt: skip
+    return Result(data, report.text())
+
+
+def edit_lora(arguments: argparse.Namespace) -> Result:
+    """LoRA files of any tool, one or the sum of several, as the WebUI loads them."""
+    from lib_dsm.extraction.about import About
+    from lib_dsm.extraction.edit_lora import edit_lora as edit
+    from lib_dsm.extraction.options import EditOptions
+
+    chosen = read_flags(arguments, EditOptions)
+    sources = [_weighted(path) for path in arguments.file]
+    about = About(embeddings=tuple(arguments.embedding))
+    report = run_job(
+        "Writing", "modules", lambda job: edit(sources, arguments.out, chosen, job, arguments.text_encoder, about)
+    )
+    data = {"file": str(report.path), "modules": report.modules, "error": report.error, "pruned": report.pruned,
+            "kept": report.kept, "embeddings": report.embeddings}  # fmt: skip
+    return Result(data, report.text())
+
+
+def _weighted(path: Path) -> tuple[Path, float]:
+    name, sign, weight = str(path).rpartition("=")
+    if not sign or path.exists():
+        return path, 1.0
+    try:
+        return Path(name), float(weight)
+    except ValueError:
+        raise InputError(f'"{weight}" is no weight.', "Write for example mine.safetensors=0.7.") from None
+
+
+def extract_embedding(arguments: argparse.Namespace) -> Result:
+    """An embedding bundled in a LoRA file."""
+    from lib_dsm.extraction.embedding_lora import embedding_to_lora
+
+    made = embedding_to_lora(arguments.file, arguments.out, name=arguments.name, overwrite=arguments.overwrite)
+    return Result(
+        {"file": str(made.path), "name": made.name, "vectors": made.vectors, "prompt": made.prompt},
+        f"{made.path} holds {made.name}. In a prompt: {made.prompt}",
+    )
+
+
+def inspect(arguments: argparse.Namespace) -> Result:
+    """What a file is, or how far two LoRAs are apart."""
+    from lib_dsm.networks.inspect import describe, describe_text
+
+    if arguments.compare:
+        from lib_dsm.extraction.edit_lora import compare
+
+        apart = compare(arguments.file, arguments.compare)
+        lines = [f"{len(apart.modules)} modules in both: distance {apart.distance:.3f}, cosine {apart.cosine:.3f}."]
+        for names, file in ((apart.only_first, arguments.file), (apart.only_second, arguments.compare)):
+            lines += [f"{len(names)} modules only in {file}."] if names else []
+        return Result(dataclasses.asdict(apart), "\n".join(lines))
+    found = describe(arguments.file)
+    return Result(found, describe_text(found))
