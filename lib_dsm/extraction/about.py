@@ -25,7 +25,6 @@ class About:
         tags: how often each tag occurs, by dataset folder.
         pictures: the number of pictures by dataset folder.
         started, finished: times in seconds since 1970.
-        activation: words that belong into the prompt, put beside the file for the WebUI's card.
         made: how it was made, in a few words.
         cover: the card's picture.
         embeddings: files of embeddings to bundle under their names.
@@ -36,7 +35,6 @@ class About:
     pictures: Mapping[str, int] = field(default_factory=dict)
     started: float | None = None
     finished: float | None = None
-    activation: str = ""
     made: str = ""
     cover: Image | None = None
     embeddings: tuple[Path, ...] = ()

@@ -18,12 +18,12 @@ from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.about import About
 from lib_dsm.extraction.key_map import Layer
 from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, base_metadata, check_output
-from lib_dsm.extraction.low_rank import balanced, residual_norm, truncated_svd
+from lib_dsm.extraction.low_rank import balanced, residual_norm, squared_norm, truncated_svd
 from lib_dsm.extraction.options import ExtractionOptions
 from lib_dsm.extraction.pair import Pair, open_pair
 from lib_dsm.extraction.ranks import by_energy
 from lib_dsm.extraction.report import BIAS, LOW_RANK, NORM, WHOLE, ExtractionReport, Tally
-from lib_dsm.extraction.survey import WIDTHS, Survey, equal, layer_change, survey_pair
+from lib_dsm.extraction.survey import WIDTHS, equal, layer_change, survey_pair
 from lib_dsm.extraction.token_rows import changed_words
 from lib_dsm.files import sha256
 from lib_dsm.jobs import Job
@@ -38,7 +38,6 @@ def extract_checkpoint(
     out: Path,
     options: ExtractionOptions,
     job: Job | None = None,
-    known: Survey | None = None,
     about: About | None = None,
 ) -> ExtractionReport:
     """Write to `out` the LoRA that turns `base` into `tuned` as nearly as the ranks allow.
@@ -46,8 +45,7 @@ def extract_checkpoint(
     Both are SD1, SD2 or SDXL checkpoints in the ldm layout, `.safetensors` or `.ckpt`. Every linear layer and
     convolution of the U-Net and the text encoders is compared, equal ones are skipped. Norms, biases of layers whose
     weight did not change, and the U-Net's first and last convolution are carried as they are, words of the vocabulary
-    as embeddings. What the WebUI's loader has no form for is listed. `known` saves a pass over the files where a size
-    decides; `about` is more for the file's card.
+    as embeddings. What the WebUI's loader has no form for is listed. `about` is more for the file's card.
 
     Raises:
         InputError: a file is missing, `out` cannot be used, or the size is too small.
@@ -59,11 +57,9 @@ def extract_checkpoint(
         raise InputError("Both an energy and a size are given.", "Set one of them to 0.")
     check_output(out, {"base checkpoint": base, "tuned checkpoint": tuned}, options.overwrite)
     with open_pair(base, tuned, options) as pair:
-        passes = 2 if options.size and known is None else 1
-        total = passes * len(pair.layers)
-        if options.size and known is None:
-            known = survey_pair(pair, options, job, 0, total)
-        work = _Extraction(pair, options, known.ranks(options) if known and options.size else None)
+        total = (2 if options.size else 1) * len(pair.layers)
+        known = survey_pair(pair, options, job, 0, total) if options.size else None
+        work = _Extraction(pair, options, known.ranks(options) if known is not None else None)
         for index, layer in enumerate(pair.layers, total - len(pair.layers)):
             if job is not None:
                 job.check()
@@ -157,17 +153,17 @@ class _Extraction:
             if change is None:
                 self.tally.unchanged += 1
             else:
-                self.tally.leave(key, _why_left_out(key), _square(change), not key.startswith(VAE_PREFIX))
+                self.tally.leave(key, _why_left_out(key), squared_norm(change), not key.startswith(VAE_PREFIX))
 
     def _carry_exactly(self, layer: Layer, kind: str, weight: torch.Tensor | None, bias: torch.Tensor | None) -> None:
         if weight is not None:
-            self.tally.carry(layer.name, layer.weight, 0, _square(weight), 0.0, kind)
+            self.tally.carry(layer.name, layer.weight, 0, squared_norm(weight), 0.0, kind)
         if bias is not None:
-            self.tally.carry(layer.name, layer.bias, 0, _square(bias), 0.0, kind)
+            self.tally.carry(layer.name, layer.bias, 0, squared_norm(bias), 0.0, kind)
 
     def _add_end(self, layer: Layer, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         if weight.shape[1] > _MODEL_CHANNELS and layer.weight.endswith("input_blocks.0.0.weight"):
-            other = _square(weight[:, _MODEL_CHANNELS:])
+            other = squared_norm(weight[:, _MODEL_CHANNELS:])
             weight = weight[:, :_MODEL_CHANNELS]
             if other:
                 self.tally.leave(layer.weight, "channels that the loader fills with zeros", other)
@@ -175,7 +171,7 @@ class _Extraction:
         self._carry_exactly(layer, WHOLE, weight, bias)
 
     def _add_low_rank(self, layer: Layer, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        matrix, square = weight.flatten(1), _square(weight)
+        matrix, square = weight.flatten(1), squared_norm(weight)
         most = self._most(layer)
         if most == 0:
             reason = "convolutions at rank 0" if layer.is_convolution and not self.options.conv_rank else (
@@ -201,7 +197,7 @@ class _Extraction:
         self.lora.add_module(layer.name, up, down, layer.shape)
         self.tally.carry(layer.name, layer.weight, rank, square, residual, LOW_RANK)
         if bias is not None:
-            self.tally.leave(layer.bias, "biases of layers whose weight has a low rank", _square(bias))
+            self.tally.leave(layer.bias, "biases of layers whose weight has a low rank", squared_norm(bias))
 
     def _most(self, layer: Layer) -> int:
         if self.ranks is not None:
@@ -211,10 +207,6 @@ class _Extraction:
         if self.options.energy:
             return self.options.max_rank
         return self.options.conv_rank if layer.is_convolution else self.options.rank
-
-
-def _square(tensor: torch.Tensor) -> float:
-    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2
 
 
 def _why_left_out(key: str) -> str:

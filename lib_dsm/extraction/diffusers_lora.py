@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from lib_dsm.errors import ModelError
+from lib_dsm.extraction.key_map import FIXED, RESNET
 
 _PART = re.compile(
     r"^(?:base_model\.model\.)?(?P<module>.+?)(?:\.processor)?\.?(?P<old>to_(?:q|k|v|out)_lora)?"
@@ -23,14 +24,9 @@ _PART = re.compile(
 _STARTS = ("unet.", "text_encoder.", "text_encoder_2.", "down_blocks.", "up_blocks.", "mid_block.", "text_model.",
            "base_model.model.")  # fmt: skip
 _PARTS = {"up.weight": "up", "lora_B.weight": "up", "lora_B.default.weight": "up", "alpha": "alpha"}
-_RESNET = {
-    "norm1": "in_layers.0", "conv1": "in_layers.2", "norm2": "out_layers.0", "conv2": "out_layers.3",
-    "time_emb_proj": "emb_layers.1", "conv_shortcut": "skip_connection",
-}  # fmt: skip
-_FIXED = {
-    "conv_in": "input_blocks.0.0", "conv_out": "out.2", "conv_norm_out": "out.0", "time_embedding.linear_1":
-    "time_embed.0", "time_embedding.linear_2": "time_embed.2", "add_embedding.linear_1": "label_emb.0.0",
-    "add_embedding.linear_2": "label_emb.0.2",
+_RESNET = {name: ldm for ldm, name in RESNET.items()}
+_FIXED = {name: ldm for ldm, name in FIXED.items()} | {
+    "conv_norm_out": "out.0", "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
 }  # fmt: skip
 _XL_CONTEXT = 2048
 

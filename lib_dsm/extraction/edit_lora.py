@@ -17,13 +17,12 @@ import torch
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.about import About
 from lib_dsm.extraction.lora_content import Factors, LoraContent, inner, read_lora
-from lib_dsm.extraction.lora_file import base_metadata, check_output
+from lib_dsm.extraction.lora_file import PRECISIONS, base_metadata, check_output
 from lib_dsm.extraction.low_rank import balanced, factored_svd
 from lib_dsm.extraction.options import EditOptions
 from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size
 from lib_dsm.jobs import Job
 
-_WIDTHS = {"fp16": 2, "bf16": 2, "fp32": 4}
 _ADDED = frozenset({"diff", "diff_b", "w_norm", "b_norm"})  # parts that are changes by themselves
 _ATTENTION = ("_q_proj", "_k_proj", "_v_proj", "_out_proj")
 
@@ -236,7 +235,7 @@ def _ranks(
         room = options.size * 1e6 - fixed - 8000 - sum(len(value) for value in content.metadata.values())
         if room <= 0:
             raise InputError(f"{options.size:g} MB are too few for what is no low rank.", "Allow a larger file.")
-        return by_size(spectra, room, _WIDTHS[options.precision])
+        return by_size(spectra, room, PRECISIONS[options.precision].itemsize)
     ranks = {}
     for name, found in values.items():
         square = sum(value**2 for value in found)

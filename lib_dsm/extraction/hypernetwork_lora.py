@@ -71,15 +71,6 @@ class HypernetworkReport:
         return "\n".join([f"{self.path} {how}.", *self.lost])
 
 
-def is_exact(path: Path) -> bool:
-    """Whether the hypernetwork in a file can be a LoRA exactly, so that nothing need be captured.
-
-    Raises:
-        InputError, ModelError: as `load_hypernetwork`.
-    """
-    return load_hypernetwork(path).structure.linear
-
-
 def extract_hypernetwork(
     path: Path,
     base: Path,

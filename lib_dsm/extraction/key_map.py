@@ -31,13 +31,13 @@ _CLIP_LAYER = re.compile(r"encoder\.layers\.\d+\..+$")
 _OPENCLIP_LAYER = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)$")
 _OPENCLIP_PARTS = {"attn.out_proj": "self_attn_out_proj", "mlp.c_fc": "mlp_fc1", "mlp.c_proj": "mlp_fc2"}
 _BLOCK = re.compile(r"(input_blocks|middle_block|output_blocks)\.(\d+)\.(?:(\d+)\.)?(.+)$")
-_FIXED = {
+FIXED = {
     "input_blocks.0.0": "conv_in",
     "time_embed.0": "time_embedding.linear_1",
     "time_embed.2": "time_embedding.linear_2",
     "out.2": "conv_out",
 }
-_RESNET = {
+RESNET = {
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
     "out_layers.0": "norm2",
@@ -85,11 +85,6 @@ class Layer:
     def is_end(self) -> bool:
         """Whether it is the U-Net's first or last convolution, too thin for a low rank."""
         return self.weight in ENDS
-
-    @property
-    def in_text_encoder(self) -> bool:
-        """Whether it belongs to a text encoder."""
-        return not self.weight.startswith(UNET_PREFIX)
 
 
 def family_of(shapes: Iterable[str]) -> Family | None:
@@ -142,11 +137,6 @@ def layers_of(shapes: Shapes, family: str = "SD1") -> list[Layer]:
     return found
 
 
-def lora_modules(shapes: Shapes, family: str = "SD1") -> dict[str, str]:
-    """Checkpoint key → LoRA module name of every linear layer and convolution that has a tensor of its own."""
-    return {layer.weight: layer.name for layer in layers_of(shapes, family) if not layer.is_norm and layer.rows is None}
-
-
 def _name(module: str, norm: bool, family: str, levels_are_standard: bool) -> str:
     if module.startswith(UNET_PREFIX):
         ldm = module[len(UNET_PREFIX) :]
@@ -189,14 +179,14 @@ def _joint(key: str, shape: tuple[int, ...], family: str) -> Iterator[Layer]:
 
 def _diffusers_name(ldm: str) -> str | None:
     """The diffusers name of a U-Net module, or None where the WebUI would not find the way back from it."""
-    if ldm in _FIXED:
-        return _FIXED[ldm]
+    if ldm in FIXED:
+        return FIXED[ldm]
     match = _BLOCK.match(ldm)
     if match is None:
         return None
     part, index, place, rest = match.group(1), int(match.group(2)), match.group(3), match.group(4)
     if part == "middle_block":
-        return f"mid_block.{_MIDDLE[match.group(2)]}.{_RESNET.get(rest, rest)}"
+        return f"mid_block.{_MIDDLE[match.group(2)]}.{RESNET.get(rest, rest)}"
     level, position = divmod(index - 1, _PER_LEVEL) if part == "input_blocks" else divmod(index, _PER_LEVEL)
     if rest == "op":
         return f"down_blocks.{level}.downsamplers.0.conv"
@@ -204,4 +194,4 @@ def _diffusers_name(ldm: str) -> str | None:
         return f"up_blocks.{level}.upsamplers.0.conv" if place == ("1" if level == 0 else "2") else None
     blocks = "down_blocks" if part == "input_blocks" else "up_blocks"
     kind = "resnets" if place == "0" else "attentions"
-    return f"{blocks}.{level}.{kind}.{position}.{_RESNET.get(rest, rest)}"
+    return f"{blocks}.{level}.{kind}.{position}.{RESNET.get(rest, rest)}"

@@ -16,6 +16,7 @@ from lib_dsm.errors import ModelError
 from lib_dsm.extraction.diffusers_lora import diffusers_modules, is_diffusers
 from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile
 from lib_dsm.extraction.simo import is_simo, simo_embeddings, simo_modules
+from lib_dsm.networks.inspect import FAMILIES, told_family
 from lib_dsm.networks.tensor_files import open_tensors
 
 _BUNDLED = "bundle_emb"
@@ -88,14 +89,10 @@ class LoraContent:
 
     def family(self) -> str:
         """ "SD1", "SD2", "SDXL" or "unknown"."""
-        version = self.metadata.get("ss_base_model_version", "")
-        if version.startswith("sdxl") or any(name.startswith("lora_te2_") for name in self.modules):
-            return "SDXL"
-        if version.startswith(("sd_v1", "sd_v2")):
-            return f"SD{version[4]}"
+        if told := told_family(self.modules, self.metadata):
+            return told
         widths = {factors.tail[0] for name, factors in self.modules.items() if name.endswith("attn2_to_k")}
-        families = {768: "SD1", 1024: "SD2", 2048: "SDXL"}
-        return families.get(min(widths), "unknown") if widths else "unknown"
+        return FAMILIES.get(min(widths), "unknown") if widths else "unknown"
 
 
 def inner(one: Factors, other: Factors) -> float:

@@ -65,6 +65,11 @@ def factored_svd(up: torch.Tensor, down: torch.Tensor) -> tuple[torch.Tensor, to
     return (left @ inner_left).float(), values.float(), (inner_right @ right.T).float()
 
 
+def squared_norm(tensor: torch.Tensor) -> float:
+    """‖tensor‖², Frobenius, summed in double precision."""
+    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2
+
+
 def residual_norm(matrix: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> float:
     """The Frobenius norm of matrix − up @ down, computed from the factors as they are, rounded or not."""
     return float(torch.linalg.norm(torch.addmm(matrix.float(), up.float(), down.float(), alpha=-1)))
@@ -74,7 +79,7 @@ def _iterate(matrix: torch.Tensor, rank: int, width: int) -> tuple[torch.Tensor,
     """Left vectors m×r, what they see of the matrix (r×n), and all `width` squared singular values, float64."""
     generator = torch.Generator().manual_seed(_SEED)
     start = torch.randn(matrix.shape[1], width, generator=generator)
-    whole = float(torch.linalg.vector_norm(matrix, dtype=torch.float64)) ** 2
+    whole = squared_norm(matrix)
     caught = 0.0
     basis = torch.linalg.qr(matrix @ start)[0]
     for turn in range(_MOST_ITERATIONS + 1):

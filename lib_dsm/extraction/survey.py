@@ -11,13 +11,14 @@ import torch
 
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.key_map import Layer
-from lib_dsm.extraction.low_rank import truncated_svd
+from lib_dsm.extraction.lora_file import PRECISIONS
+from lib_dsm.extraction.low_rank import squared_norm, truncated_svd
 from lib_dsm.extraction.options import ExtractionOptions
 from lib_dsm.extraction.pair import Pair, open_pair
 from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size, module_bytes
 from lib_dsm.jobs import Job
 
-WIDTHS = {"fp16": 2, "bf16": 2, "fp32": 4}  # bytes of a number
+WIDTHS = {name: kind.itemsize for name, kind in PRECISIONS.items()}  # bytes of a number
 _FIXED_WIDTH = 4
 _OUTLOOK_RANKS = (4, 8, 16, 32, 64, 128)
 
@@ -152,7 +153,7 @@ def spectrum_of(change: torch.Tensor, most: int, group: str = "") -> Spectrum:
     """The spectrum of a layer's change, at most `most` values."""
     matrix = change.flatten(1)
     values = truncated_svd(matrix, most)[1]
-    square = float(torch.linalg.vector_norm(matrix, dtype=torch.float64)) ** 2
+    square = squared_norm(matrix)
     return Spectrum(tuple(values.tolist()), square, sum(matrix.shape), group)
 
 

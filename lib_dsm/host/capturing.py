@@ -27,20 +27,20 @@ def captured_contexts(
         ModelError: the checkpoint or the hypernetwork cannot be loaded.
     """
     from lib_dsm.extraction.capture import attention_names, capture
-    from lib_dsm.extraction.hypernetwork_lora import is_exact
     from lib_dsm.extraction.key_map import canonical
     from lib_dsm.host.studio import load_model
     from lib_dsm.networks.hypernetwork import load_hypernetwork
     from lib_dsm.networks.tensor_files import open_tensors
 
-    if is_exact(file) or captions is None:
+    hypernetwork = load_hypernetwork(file)
+    if hypernetwork.structure.linear or captions is None:
         return None
     texts = sorted({path.read_text(encoding="utf-8", errors="replace").strip() for path in captions.glob("*.txt")})
     texts = [text for text in texts if text]
     if len(texts) < 2:
         raise InputError(f"{captions} has {len(texts)} captions.", "Name a folder with the captions of the training.")
     texts = texts[:: max(1, len(texts) // _MOST)][:_MOST]
-    widths = tuple(load_hypernetwork(file).weights)
+    widths = tuple(hypernetwork.weights)
     found = capture(load_model(base), widths, texts, 1, job=job)
     with open_tensors(base) as tensors:
         names = attention_names(map(canonical, tensors.shapes), middle_last=True)

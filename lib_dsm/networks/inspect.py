@@ -20,7 +20,7 @@ from lib_dsm.networks.safetensors_files import open_safetensors
 from lib_dsm.networks.tensor_files import file_kind
 
 _UNET = "model.diffusion_model."
-_FAMILIES = {768: "SD1", 1024: "SD2", 2048: "SDXL"}  # by the width of the U-Net's context
+FAMILIES = {768: "SD1", 1024: "SD2", 2048: "SDXL"}  # by the width of the U-Net's context
 _LORA_PART = re.compile(
     r"\.(lora_(up|down|mid)\.weight|lora_[AB]\.weight|alpha|dora_scale|hada_w\w+|lokr_\w+|oft_\w+|diff(_b)?)$"
 )
@@ -133,7 +133,7 @@ def _hypernetwork(found: Hypernetwork) -> dict[str, Any]:
 
 def _embedding(shape: tuple[int, ...]) -> dict[str, Any]:
     vectors, width = shape if len(shape) == 2 else (1, shape[0])
-    return {"kind": "embedding", "vectors": vectors, "width": width, "family": _FAMILIES.get(width, "unknown")}
+    return {"kind": "embedding", "vectors": vectors, "width": width, "family": FAMILIES.get(width, "unknown")}
 
 
 def _describe_tensors(shapes: Shapes, dtypes: Iterable[torch.dtype], metadata: dict[str, str]) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _checkpoint(shapes: Shapes) -> dict[str, Any]:
     found = [family for family, prefix in encoders.items() if any(name.startswith(prefix) for name in shapes)]
     inputs = shapes.get(f"{_UNET}input_blocks.0.0.weight", (0, 4))[1]
     return {
-        "family": found[0] if found else _FAMILIES.get(context or 0, "unknown"),
+        "family": found[0] if found else FAMILIES.get(context or 0, "unknown"),
         "purpose": {4: "", 5: "depth", 8: "editing by instruction", 9: "inpainting"}.get(inputs, f"{inputs} channels"),
         "context_width": context,
         "has_text_encoder": bool(found),
@@ -209,13 +209,18 @@ def _lora(shapes: Shapes, metadata: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _lora_family(shapes: Shapes, metadata: Mapping[str, str]) -> str:
+def told_family(names: Iterable[str], metadata: Mapping[str, str]) -> str:
+    """The family that a LoRA's metadata or the names in it tell, "" if they do not."""
     version = metadata.get("ss_base_model_version", "")
-    if version.startswith("sdxl") or any(name.startswith("lora_te2_") for name in shapes):
+    if version.startswith("sdxl") or any(name.startswith("lora_te2_") for name in names):
         return "SDXL"
-    if version.startswith(("sd_v1", "sd_v2")):
-        return f"SD{version[4]}"
+    return f"SD{version[4]}" if version.startswith(("sd_v1", "sd_v2")) else ""
+
+
+def _lora_family(shapes: Shapes, metadata: Mapping[str, str]) -> str:
+    if told := told_family(shapes, metadata):
+        return told
     for name, shape in shapes.items():
         if name.endswith("attn2_to_k.lora_down.weight") or name.startswith("bundle_emb."):
-            return _FAMILIES.get(shape[1], "unknown")
+            return FAMILIES.get(shape[1], "unknown")
     return "unknown"

@@ -98,7 +98,7 @@ def build(page: Page) -> None:
     panel = compat.html(messages.job_place(TAB), "dsm_lora_panel")
     chart = compat.html("", "dsm_lora_chart")
 
-    charts: dict[str, str] = {}
+    newest_chart = [""]
 
     def on_bundle(source: str | None, name: str) -> str:
         from lib_dsm.extraction.embedding_lora import embedding_to_lora
@@ -122,7 +122,7 @@ def build(page: Page) -> None:
             report = extract_checkpoint(base_path, tuned_path, out, chosen, job)
             service.host.networks_changed()
             job.data["summary"] = report.text()
-            charts[out.stem] = lora_charts.of_report(report)
+            newest_chart[0] = lora_charts.of_report(report)
             return report
 
         return messages.job_place(TAB, service.host.jobs.start(f"Extracting {out.name}", work, "layers"))
@@ -139,7 +139,7 @@ def build(page: Page) -> None:
             job.data["summary"] = "\n".join(
                 f"{item.label}: {item.bytes / 1e6:.1f} MB, error {item.error:.1%}" for item in outlooks
             )
-            charts["look"] = lora_charts.of_survey(found, [*outlooks, found.outlook(chosen)])
+            newest_chart[0] = lora_charts.of_survey(found, [*outlooks, found.outlook(chosen)])
 
         return messages.job_place(TAB, service.host.jobs.start("Looking at both checkpoints", work, "layers"))
 
@@ -178,7 +178,7 @@ def build(page: Page) -> None:
         return messages.job_place(TAB, service.host.jobs.start(f"Writing {out.name}", work, "modules"))
 
     def on_chart() -> str:
-        return next(reversed(charts.values()), "")
+        return newest_chart[0]
 
     def on_inspect(text: str | None) -> str:
         from lib_dsm.networks.inspect import describe, describe_text

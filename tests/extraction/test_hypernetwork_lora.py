@@ -7,12 +7,12 @@ import torch
 from lib_dsm.diffusion.protocol import DiffusionModel
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.capture import attention_names, capture
-from lib_dsm.extraction.hypernetwork_lora import extract_hypernetwork, is_exact
+from lib_dsm.extraction.hypernetwork_lora import extract_hypernetwork
 from lib_dsm.extraction.key_map import layers_of
 from lib_dsm.extraction.options import HypernetworkOptions
 from lib_dsm.host.studio import MICRO as CHECKPOINT
 from lib_dsm.host.studio import load_model
-from lib_dsm.networks.hypernetwork import Hypernetwork, facts_of, save_pt
+from lib_dsm.networks.hypernetwork import Hypernetwork, facts_of, load_hypernetwork, save_pt
 from lib_dsm.networks.hypernetwork_modules import Pairs, initialise
 from lib_dsm.networks.hypernetwork_structure import Structure
 
@@ -96,7 +96,7 @@ def distance(one, other):
                          ids=["full rank", "narrow", "skips"])  # fmt: skip
 def test_a_linear_one_is_exact_with_the_values_bias_and_whatever_the_keys_bias(model, base, tmp_path, facts):
     pairs = hypernetwork(tmp_path / "h.pt", **facts)
-    assert is_exact(tmp_path / "h.pt")
+    assert load_hypernetwork(tmp_path / "h.pt").structure.linear
     report = extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, tmp_path / "o.safetensors", EXACT)
     assert report.exact and report.fit == pytest.approx(1.0, abs=1e-6)
     target, without = predicted(model, maps_of(pairs)), predicted(model)
@@ -142,7 +142,7 @@ def test_captured_contexts_are_those_of_their_layers(model, base):
 @pytest.mark.long
 def test_others_are_fitted_and_bad_fits_refused(model, base, tmp_path):
     pairs = hypernetwork(tmp_path / "h.pt", activation="relu", widths=(80,), deviation=0.2)
-    assert not is_exact(tmp_path / "h.pt")
+    assert not load_hypernetwork(tmp_path / "h.pt").structure.linear
     out = tmp_path / "o.safetensors"
     with pytest.raises(InputError, match="relu"):
         extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, out, EXACT)

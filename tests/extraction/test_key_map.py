@@ -2,12 +2,17 @@ import pytest
 
 from lib_dsm.diffusion.ldm_layout import text_key_map, unet_key_map
 from lib_dsm.diffusion.sizes import Sizes
-from lib_dsm.extraction.key_map import canonical, family_of, layers_of, lora_modules
+from lib_dsm.extraction.key_map import canonical, family_of, layers_of
 
 SD15 = Sizes()
 MICRO = Sizes(
     model_channels=64, channel_mult=(1, 2), attention_resolutions=(1, 2), num_heads=4, context_dim=80, text_layers=4
 )
+
+
+def lora_modules(shapes, family="SD1"):
+    """Checkpoint key → LoRA module name of every linear layer and convolution that has a tensor of its own."""
+    return {layer.weight: layer.name for layer in layers_of(shapes, family) if not layer.is_norm and layer.rows is None}
 
 
 def weights(sizes):
