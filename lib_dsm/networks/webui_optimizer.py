@@ -7,15 +7,17 @@ an embedding is a checksum of its vectors; that of a hypernetwork the first ten 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from lib_dsm.errors import DsmError, ModelError
 from lib_dsm.files import sha256
 from lib_dsm.networks.pickles import load_pickle, save_pickle
+
+Found = TypeVar("Found")
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 _HASH_DIGITS = 10
@@ -39,33 +41,31 @@ def read_moments(path: Path, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
         InputError: there is no such file.
         ModelError: it is no such file, is damaged, belongs to other vectors or is another optimizer's.
     """
-    content = load_pickle(path)
-    if not isinstance(content, dict) or "optimizer_state_dict" not in content:
-        raise ModelError(f"{path} holds no optimizer state.", "Choose the file the WebUI saved beside the embedding.")
+    content = _content(path, "embedding")
     if content.get("hash") != checksum(vectors):
         raise ModelError(
             f"{path} belongs to other vectors (its hash is {content.get('hash')}, theirs {checksum(vectors)}).",
             "It is left aside; the optimizer begins anew.",
         )
-    try:
-        state = content["optimizer_state_dict"]["state"][0]
-        found = {name: torch.as_tensor(state[name]).to("cpu", torch.float32, copy=True) for name in MOMENTS}
-    except (KeyError, TypeError, IndexError, ValueError, RuntimeError):
-        found = {}
-    if not _fit(found, vectors):
-        raise ModelError(f"The state in {path} is not AdamW's of these vectors.", "The optimizer begins anew.")
-    return found
+    return _moments(content, [vectors.shape], path, "these vectors")[0]
 
 
 def moments_beside(path: Path, vectors: torch.Tensor) -> tuple[dict[str, torch.Tensor] | None, str]:
     """AdamW's moments of the embedding in `path`, if the file beside it has them; and a sentence on that."""
+    found, told, _ = state_beside(path, lambda beside: read_moments(beside, vectors))
+    return found, told
+
+
+def state_beside(path: Path, read: Callable[[Path], Found]) -> tuple[Found | None, str, str]:
+    """What `read` finds in the file beside the network in `path`, None if nothing; a sentence on that; and why a file
+    that is there was not taken, "" if it was."""
     beside = path.with_name(f"{path.name}.optim")
     if not beside.is_file():
-        return None, f"There is no {beside.name}, so the optimizer begins anew."
+        return None, f"There is no {beside.name}, so the optimizer begins anew.", ""
     try:
-        return read_moments(beside, vectors), f"The optimizer goes on from {beside.name}."
+        return read(beside), f"The optimizer goes on from {beside.name}.", ""
     except DsmError as error:
-        return None, str(error)
+        return None, str(error), str(error)
 
 
 def read_hypernetwork_moments(path: Path, network: Path, shapes: Sequence[torch.Size]) -> list[dict[str, torch.Tensor]]:
@@ -77,11 +77,7 @@ def read_hypernetwork_moments(path: Path, network: Path, shapes: Sequence[torch.
         InputError: there is no such file.
         ModelError: it is no such file, is damaged, belongs to another file or is another optimizer's.
     """
-    content = load_pickle(path)
-    if not isinstance(content, dict) or "optimizer_state_dict" not in content:
-        raise ModelError(
-            f"{path} holds no optimizer state.", "Choose the file the WebUI saved beside the hypernetwork."
-        )
+    content = _content(path, "hypernetwork")
     known = sha256(network)[:_HASH_DIGITS]
     if content.get("hash") != known:
         raise ModelError(
@@ -90,19 +86,7 @@ def read_hypernetwork_moments(path: Path, network: Path, shapes: Sequence[torch.
         )
     if content.get("optimizer_name", "AdamW") != "AdamW":
         raise ModelError(f"{path} is the state of {content['optimizer_name']}.", "The optimizer begins anew.")
-    found: list[dict[str, torch.Tensor]] = []
-    try:
-        state = content["optimizer_state_dict"]["state"]
-        for index, shape in enumerate(shapes):
-            own = {name: torch.as_tensor(state[index][name]).to("cpu", torch.float32, copy=True) for name in MOMENTS}
-            if not _fit(own, torch.empty(shape, device="meta")):
-                raise ValueError
-            found.append(own)
-    except (KeyError, TypeError, IndexError, ValueError, RuntimeError):
-        raise ModelError(
-            f"The state in {path} is not AdamW's of this hypernetwork.", "The optimizer begins anew."
-        ) from None
-    return found
+    return _moments(content, shapes, path, "this hypernetwork")
 
 
 def save_hypernetwork_moments(
@@ -127,8 +111,32 @@ def save_hypernetwork_moments(
     save_pickle(path, content)
 
 
-def _fit(found: dict[str, Any], vectors: torch.Tensor) -> bool:
-    shapes = {"step": (), "exp_avg": tuple(vectors.shape), "exp_avg_sq": tuple(vectors.shape)}
-    return bool(found) and all(
-        tuple(found[name].shape) == shape and bool(torch.isfinite(found[name]).all()) for name, shape in shapes.items()
+def _content(path: Path, network: str) -> dict[str, Any]:
+    content = load_pickle(path)
+    if not isinstance(content, dict) or "optimizer_state_dict" not in content:
+        raise ModelError(f"{path} holds no optimizer state.", f"Choose the file the WebUI saved beside the {network}.")
+    return content
+
+
+def _moments(
+    content: Mapping[str, Any], shapes: Sequence[torch.Size], path: Path, whose: str
+) -> list[dict[str, torch.Tensor]]:
+    found: list[dict[str, torch.Tensor]] = []
+    try:
+        state = content["optimizer_state_dict"]["state"]
+        for index, shape in enumerate(shapes):
+            own = {name: torch.as_tensor(state[index][name]).to("cpu", torch.float32, copy=True) for name in MOMENTS}
+            if not _fit(own, shape):
+                raise ValueError
+            found.append(own)
+    except (KeyError, TypeError, IndexError, ValueError, RuntimeError):
+        raise ModelError(f"The state in {path} is not AdamW's of {whose}.", "The optimizer begins anew.") from None
+    return found
+
+
+def _fit(found: Mapping[str, torch.Tensor], shape: torch.Size) -> bool:
+    shapes = {"step": (), "exp_avg": tuple(shape), "exp_avg_sq": tuple(shape)}
+    return all(
+        tuple(found[name].shape) == wanted and bool(torch.isfinite(found[name]).all())
+        for name, wanted in shapes.items()
     )
