@@ -160,8 +160,10 @@
         async function ask(mine, mode) {
             const wanted = {...options, mode: mode || options.mode};
             while (waiting.size && mine === serial) {
-                const order = [...waiting].sort((a, b) => distance(a) - distance(b));
+                // The picture that is looked at and those behind it, then those before it, the nearest first.
+                const order = [...pictures.slice(at), ...pictures.slice(0, at).reverse()].filter((picture) => waiting.has(picture));
                 const batch = order.slice(0, LOOKING.includes(wanted.mode) ? FEW : MANY);
+                if (!batch.length) { waiting.clear(); draw(); break; } // of a list that was read anew meanwhile
                 const answer = await attempt(() => post("crop/propose", {project: DSM.state.project.path, options: wanted, names: batch.map((picture) => picture.name)}));
                 if (!answer) { waiting.clear(); break; }
                 if (mine !== serial) return;
@@ -179,7 +181,6 @@
             }
         }
 
-        const distance = (picture) => { const index = pictures.indexOf(picture); return index >= at ? index - at : pictures.length + at - index; };
 
         const dirty = new Set();
         let [saving, timer] = [null, 0];
@@ -403,7 +404,7 @@
             return target ? {target, lost: frames.lostShare(size, target)} : null;
         }
 
-        function draw(steady) {
+        function drawCounts() {
             for (const [index, button] of [...modes.children].entries()) button.setAttribute("aria-pressed", String(MODES[index][0] === options.mode));
             const inState = (state) => pictures.filter((picture) => picture.state === state);
             const crops = inState("confirmed").reduce((sum, picture) => sum + folded(picture).length, 0);
@@ -413,6 +414,10 @@
             acceptButton.textContent = `Accept all ${proposed || ""}`.trim();
             acceptButton.disabled = !proposed && !waiting.size;
             counts.textContent = waiting.size ? `Looking at ${plural(waiting.size, "picture")} …` : `${inState("confirmed").length} of ${pictures.length} confirmed`;
+        }
+
+        function draw(steady) {
+            if (!steady) drawCounts(); // pulling, moving and zooming change none of them
             const picture = current();
             if (!picture) {
                 stage.draw(null);
@@ -431,18 +436,17 @@
         }
 
         function drawFacts(picture) {
+            const told = (fate) => (fate ? `${fate.target.join("×")}, ${fate.lost < 0.0005 ? "all of it" : percent(fate.lost) + " cut"}` : "too small to train");
             const item = picture.items[frame];
             const rows = [["Picture", `${at + 1} of ${pictures.length}`], ["Size", `${picture.width}×${picture.height}`]];
             if (item) {
                 const size = [item.width, item.height];
                 rows.push(["Frame", `${frames.width(item.box)}×${frames.height(item.box)}`], ["Becomes", size.join("×")]);
-                const fate = trained(size);
                 const fixed = options.width === item.width && options.height === item.height;
-                rows.push(["Trained at", fixed ? `${size.join("×")}, all of it` : fate ? `${fate.target.join("×")}, ${fate.lost < 0.0005 ? "all of it" : percent(fate.lost) + " cut"}` : "too small to train"]);
+                rows.push(["Trained at", fixed ? `${size.join("×")}, all of it` : told(trained(size))]);
                 if (label(picture, item).warn) rows.push(["", options.enlarge ? "enlarged: it will be soft" : "smaller than asked for; it is not enlarged"]);
             }
-            const whole = trained([picture.width, picture.height]);
-            rows.push(["Uncropped", whole ? `${whole.target.join("×")}, ${whole.lost < 0.0005 ? "all of it" : percent(whole.lost) + " cut"}` : "too small to train"]);
+            rows.push(["Uncropped", told(trained([picture.width, picture.height]))]);
             const button = (text, key, act, kind) => h("button", {class: `dsm-button ${kind || ""}`, title: key, onclick: act}, text);
             facts.replaceChildren(
                 item ? preview(picture, item) : empty("No frame", waiting.has(picture) ? "One is being looked for …" : "Press n for one."),

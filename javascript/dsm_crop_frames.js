@@ -97,5 +97,5 @@
         return [x - wide / 2, y - wide / ratio / 2, x + wide / 2, y + wide / ratio / 2];
     }
 
-    DSM.frames = {lostShare, trainingSize, buckets, nearest, placed, finished, resized, shaped, width, height};
+    DSM.frames = {lostShare, trainingSize, nearest, placed, finished, resized, shaped, width, height};
 })();

@@ -10,7 +10,7 @@
 
     const address = (picture) => DSM.thumbnail(picture.path, SIDE, picture.stamp);
 
-    // `acts` are {drag(event, index, corner), choose(index), facts(item) → {text, warn}}.
+    // `acts` are {drag(event, index, corner), redraw(), focus(), facts(picture, item) → {text, warn}}.
     DSM.cropStage = (acts) => {
         const stage = h("div", {class: "dsm-stage", id: "dsm_crop_stage"});
         const shown = new Map(); // pictures fetched ahead
@@ -134,7 +134,6 @@
         return {
             element: stage, draw, prefetch,
             get scale() { return scale; },
-            zoomBy: (factor) => zoomTo(zoom * factor),
             fit: () => zoomTo(1),
             pixels: () => zoomTo(zoom / scale / window.devicePixelRatio),
         };

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +47,7 @@ def move_aside(out: Path, keys: set[str], sources: set[str], job: Job | None = N
         caption = caption_path(path)
         if caption.is_file():
             content = caption.read_bytes()
-            if hashlib.sha256(content).hexdigest() != names.captions.get(made.name):
+            if not names.gave(path, content):
                 replaced.captions[made.source, made.part] = content
     if placed:
         count = len(placed)

@@ -11,6 +11,7 @@ Two layouts are known by their inputs and outputs:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,20 @@ class Detector:
         return [
             (left, top, right, bottom) for left, top, right, bottom in shares if right - left > 0 and bottom - top > 0
         ]
+
+
+def detector_of(path: Path) -> Detector:
+    """The detector in a file; the one used last stays loaded until its file changes.
+
+    Raises:
+        ModelError: as `Detector`.
+    """
+    return _loaded(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path, _changed: int) -> Detector:
+    return Detector(path)
 
 
 def _open(path: Path) -> Any:

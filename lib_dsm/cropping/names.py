@@ -46,7 +46,7 @@ class Names:
     """Which finished crops exist from the same work, and which names are free. Safe to ask from several threads."""
 
     def __init__(self, out: Path, items: Iterable[CropItem] = ()) -> None:
-        self.folder = self._out = out
+        self._out = out
         self._record = out / METADATA_FOLDER / "crops.jsonl"
         self._lock = threading.Lock()
         self._known: dict[str, Made] = {}
@@ -119,20 +119,27 @@ class Names:
             StorageError: the disk does not take it.
         """
         digest = hashlib.sha256(content).hexdigest()
-        made = Made(key, path.relative_to(self._out).as_posix(), item.source, item.part, digest, self.run)
+        made = Made(key, self._name(path), item.source, item.part, digest, self.run)
         self._add(dataclasses.asdict(made))
         self._known[key] = made
 
     def remember_caption(self, path: Path, content: bytes) -> None:
         """Record which caption a crop was given."""
-        name = path.relative_to(self._out).as_posix()
+        name = self._name(path)
         self.captions[name] = hashlib.sha256(content).hexdigest()
         self._add({"name": name, "caption": self.captions[name]})
+
+    def gave(self, path: Path, caption: bytes) -> bool:
+        """Whether this is the caption that a crop was given."""
+        return hashlib.sha256(caption).hexdigest() == self.captions.get(self._name(path))
 
     def remember_aside(self, act: int) -> None:
         """Record by which act of the folder's history this run moved crops aside."""
         self.aside[self.run] = act
         self._add({"run": self.run, "aside": act})
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._out).as_posix()
 
     def _wanted(self, item: CropItem) -> str:
         return self._stems[item.source] + (f"-{item.part}" if item.part else "")

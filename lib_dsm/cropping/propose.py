@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lib_dsm.cropping.boxes import Box, Size, center_box, elongation, padded_box, split_boxes
 from lib_dsm.cropping.colors import parse_color
-from lib_dsm.cropping.detect import Detector
+from lib_dsm.cropping.detect import detector_of
 from lib_dsm.cropping.plan import FLIPPED, LOOKING, CropItem, CropOptions, CropPlan, PlanNote, make_item, plan_picture
 from lib_dsm.cropping.scene import EYE, LOOKED_AT, Scene, look_at
 from lib_dsm.cropping.tags import BODY, PERSON, PORTRAIT, impossible_tags
@@ -41,11 +41,10 @@ class Proposal:
 
 
 class Proposer:
-    """Proposes frames as the options say; the detector is loaded when the first picture needs it."""
+    """Proposes frames as the options say."""
 
     def __init__(self, options: CropOptions) -> None:
         self._options = options
-        self._detector: Detector | None = None
 
     def propose(self, path: Path, name: str, digest: str = "") -> Proposal:
         """The frames of one picture, called `name` in the plan.
@@ -56,11 +55,10 @@ class Proposer:
         """
         chosen = self._options
         if chosen.mode in LOOKING:
-            if chosen.detector and self._detector is None:
-                self._detector = Detector(Path(chosen.detector))
+            detector = detector_of(Path(chosen.detector)) if chosen.detector else None
             picture = read_picture(path, max_side=LOOKED_AT)
             size = picture.size
-            items = propose_frames(look_at(picture.image, size, self._detector), name, chosen, digest)
+            items = propose_frames(look_at(picture.image, size, detector), name, chosen, digest)
         else:
             size = picture_size(path)
             items = plan_picture(name, size, chosen, digest)
@@ -90,7 +88,7 @@ def plan_crops(
     if out is not None:
         pictures = [path for path in pictures if out.resolve() not in path.resolve().parents]
     if options.mode in LOOKING and options.detector:
-        Detector(Path(options.detector))  # one that cannot be used is no fault of each picture
+        detector_of(Path(options.detector))  # one that cannot be used is no fault of each picture
     proposer = Proposer(options)
     for number, picture in enumerate(pictures, 1):
         if job is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -223,9 +222,9 @@ class _Writer:
                 self._carry_caption(item, caption, done)
             elif isinstance(place, DsmError):
                 report.failed.append((work.path, str(place)))
-            elif item.flip and not_mirrored(caption.tags if caption else []):
-                against = ", ".join(not_mirrored(caption.tags if caption else []))
-                report.failed.append((work.path, f"{work.path.name} is not mirrored: its caption has {against}."))
+            elif item.flip and (against := not_mirrored(caption.tags if caption else [])):
+                said = f"{work.path.name} is not mirrored: its caption has {', '.join(against)}."
+                report.failed.append((work.path, said))
             else:
                 missing.append(item)
         if missing:
@@ -273,10 +272,8 @@ class _Writer:
         if content is None:
             return
         if path.exists():
-            name = target.relative_to(self._names.folder).as_posix()
             current = path.read_bytes()
-            ours = hashlib.sha256(current).hexdigest() == self._names.captions.get(name)
-            if not ours or current == content:
+            if current == content or not self._names.gave(target, current):
                 return
         write_bytes(path, content)
         self._names.remember_caption(target, content)
