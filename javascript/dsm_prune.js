@@ -40,21 +40,6 @@
         ["Shift click", "a picture: select from the one before"],
     ];
 
-    // Keys of a page: the handler gets them while the page is in view and no field outside of it has the focus.
-    DSM.keys = (page, handler) => {
-        window.addEventListener("keydown", (event) => {
-            const target = event.target;
-            if (!DSM.visible(page) || document.querySelector(".dsm-overlay")) return;
-            if (target !== document.body && !page.contains(target)) return;
-            const typing = target.matches("input:not([type=checkbox]):not([type=color]), textarea, select");
-            if (typing && event.key !== "Escape") return;
-            if (typing) target.blur();
-            else if (handler(event) === false) return;
-            event.preventDefault();
-            event.stopImmediatePropagation();
-        }, true);
-    };
-
     const quoted = (tag) => `"${tag.replace(/"/g, '\\"')}"`;
     const literal = (tag) => tag.replace(/[*?]/g, "\\$&"); // wildcards of a pattern
     const main = (kind) => kind.split("/")[0];
@@ -101,7 +86,7 @@
         const said = h("span", {class: "dsm-subdued"});
         const removeAll = h("button", {class: "dsm-button", id: "dsm_prune_remove_all", onclick: () => remove(false)});
         const removeShown = h("button", {class: "dsm-button", id: "dsm_prune_remove_shown", onclick: () => remove(true)});
-        const renameButton = button("dsm_prune_rename", "", () => pruning.editDialog(app, "replace", {old: [...selected].map((tag) => tag.replace(/[*?]/g, "\\$&")).join(", "), new: selected.size === 1 ? [...selected][0] : ""}), "Replace…");
+        const renameButton = button("dsm_prune_rename", "", () => pruning.editDialog(app, "replace", {old: [...selected].map(literal).join(", "), new: selected.size === 1 ? [...selected][0] : ""}), "Replace…");
         const editButton = button("dsm_prune_edit", "Replace, add, merge, sort … (e)", () => pruning.editDialog(app), "Edit…");
         const addField = h("input", {class: "dsm-field", id: "dsm_prune_add_all", placeholder: "Add tags to all shown", "aria-label": "Add tags to all shown"});
         const clear = button("", "Esc", () => { selected.clear(); drawTags(); side.draw(); drawAct(); }, "Clear");
@@ -506,7 +491,7 @@
         }
 
         async function addToShown() {
-            const added = addField.value.split(/(?<!\\),/).map((tag) => tag.trim()).filter(Boolean);
+            const added = pruning.tagsOf(addField.value);
             if (!added.length) return;
             const options = {...(chosen.size > 1 ? {pictures: [...chosen]} : {where: where()}), add: added};
             const plan = await attempt(() => post("prune/plan", {folder: folder(), options}));
@@ -538,16 +523,12 @@
         async function copyToSet() {
             const answer = await attempt(() => post("project/fill-set", {path: DSM.state.project.path, tab: "prune"}));
             if (!answer) return;
-            const follow = async () => {
-                const job = await attempt(() => get(`jobs/${answer.job}`));
-                if (!job) return;
-                if (job.state === "running") return setTimeout(follow, 300);
+            DSM.job.quietly(answer.job, (job) => {
                 if (job.state === "failed") return toast(job.error, "error");
                 toast(`SET: ${job.data.summary}`);
                 for (const problem of job.data.problems.slice(0, 3)) toast(problem, "error");
                 DSM.project.refresh();
-            };
-            follow();
+            });
         }
 
         // ---- keys --------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@
         function adder(label, done) {
             const field = h("input", {class: "dsm-field", id: "dsm_prune_add", placeholder: label, "aria-label": label});
             return pruning.complete(field, app.folder, () => {
-                const tags = field.value.split(/(?<!\\),/).map((tag) => tag.trim()).filter(Boolean);
+                const tags = pruning.tagsOf(field.value);
                 if (tags.length) done(tags);
             });
         }

@@ -5,6 +5,9 @@
     const {h, get} = DSM;
     const pruning = (DSM.pruning = DSM.pruning || {});
 
+    // Tags as they are typed, between commas that are not escaped.
+    pruning.tagsOf = (text) => text.split(/(?<!\\),/).map((tag) => tag.trim()).filter(Boolean);
+
     // Gives a field a list of suggestions for what stands after its last comma. `folder()` is asked; `done()` follows a
     // plain Enter.
     pruning.complete = (field, folder, done) => {

@@ -4,7 +4,7 @@
 (function () {
     const {h, post, plural} = DSM;
     const pruning = (DSM.pruning = DSM.pruning || {});
-    const tagsOf = (text) => text.split(/(?<!\\),/).map((tag) => tag.trim()).filter(Boolean);
+    const tagsOf = (text) => pruning.tagsOf(text);
     const escaped = (tag) => tag.replace(/=/g, "\\=");
 
     // Each edit: its name, its fields [key, label, kind, choices], and the options that they make.

@@ -143,8 +143,8 @@ def undo(service: Service, call: Call) -> Any:
     out = _project(service, call).dataset_imgs
     if not out.is_dir():
         raise InputError("There are no crops to take back.", "Write some first.")
-    outcome = take_back(out)
-    service.indexes.ours(out)
+    with service.indexes.changing(out):
+        outcome = take_back(out)
     return {"title": outcome.title, "moved": len(outcome.moved)}
 
 
@@ -216,16 +216,16 @@ def aside(service: Service, call: Call) -> Any:
     """Move the pictures `names` with their captions out of the project's pictures; nothing is deleted, and the act can
     be undone with `crop/back`."""
     source = _project(service, call).source_folder()
-    outcome = set_aside(source, call.texts("names"))
-    service.indexes.ours(source)
+    with service.indexes.changing(source):
+        outcome = set_aside(source, call.texts("names"))
     return {"title": outcome.title, "moved": len(outcome.moved), "folder": str(source / REMOVED)}
 
 
 def bring_back(service: Service, call: Call) -> Any:
     """Undo the last act on the project's pictures, such as setting some aside."""
     source = _project(service, call).source_folder()
-    outcome = history.undo(source)
-    service.indexes.ours(source)
+    with service.indexes.changing(source):
+        outcome = history.undo(source)
     return {"title": outcome.title, "moved": len(outcome.moved)}
 
 

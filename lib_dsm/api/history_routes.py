@@ -20,13 +20,17 @@ EXAMPLES = 12
 def undo_last(service: Service, call: Call) -> Any:
     """Take the last act in `folder`, or in the whole `project`, back."""
     root, whole = _place(service, call)
-    return _done(service, [project_history.undo(root) if whole else history.undo(root)], root)
+    with service.indexes.changing(root):
+        outcome = project_history.undo(root) if whole else history.undo(root)
+    return _done([outcome])
 
 
 def redo_last(service: Service, call: Call) -> Any:
     """Do the act undone last in `folder`, or in the whole `project`, once more."""
     root, whole = _place(service, call)
-    return _done(service, [project_history.redo(root) if whole else history.redo(root)], root)
+    with service.indexes.changing(root):
+        outcome = project_history.redo(root) if whole else history.redo(root)
+    return _done([outcome])
 
 
 def go_to(service: Service, call: Call) -> Any:
@@ -34,7 +38,9 @@ def go_to(service: Service, call: Call) -> Any:
     root = service.folder(call.text("project"))
     act = call.whole("act", 0, 0, 10**9)
     folder = service.folder(call.text("folder")) if act else None
-    return _done(service, project_history.go_to(root, folder, act), root)
+    with service.indexes.changing(root):
+        outcomes = project_history.go_to(root, folder, act)
+    return _done(outcomes)
 
 
 def list_acts(service: Service, call: Call) -> Any:
@@ -93,9 +99,7 @@ def _place(service: Service, call: Call) -> tuple[Path, bool]:
     return (service.folder(project), True) if project else (service.folder(call.text("folder")), False)
 
 
-def _done(service: Service, outcomes: list[Outcome], root: Path) -> dict[str, Any]:
-    for folder in project_history.folders(root):
-        service.indexes.ours(folder)
+def _done(outcomes: list[Outcome]) -> dict[str, Any]:
     told = [tell(outcome) for outcome in outcomes]
     return {
         "title": told[0]["title"] if len(told) == 1 else f"{len(told)} edits",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lib_dsm.dataset.history import apply
 from lib_dsm.dataset.listing import is_picture, list_pictures
 from lib_dsm.dataset.matching import tag_key
 from lib_dsm.dataset.pictures import picture_size
+from lib_dsm.dataset.tag_index import TagIndex
 from lib_dsm.dataset.token_count import token_count
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.pruning.query import parse
@@ -34,8 +36,7 @@ def list_page(service: Service, call: Call) -> Any:
     page, size = call.whole("page", 0, 0, 1_000_000), call.whole("size", 60, 1, PAGE)
     where = call.text("where", "")
     index, revision = service.indexes.get(folder)
-    # Without a query those are there as well whose caption cannot be used.
-    rows = np.flatnonzero(index.mask(parse(where))) if where.strip() else np.arange(len(index))
+    rows = _rows(index, where)
     notes = [] if call.flag("brief") else list_pictures(folder)[1]
     return {
         "total": len(rows),
@@ -52,7 +53,7 @@ def find_picture(service: Service, call: Call) -> Any:
     folder = service.folder(call.text("folder"))
     where = call.text("where", "")
     index, _ = service.indexes.get(folder)
-    rows = np.flatnonzero(index.mask(parse(where))) if where.strip() else np.arange(len(index))
+    rows = _rows(index, where)
     row = index.rows.get(Path(call.text("path")).name, -1)
     found = np.flatnonzero(rows == row)
     return {"place": int(found[0]) if len(found) else -1}
@@ -63,7 +64,7 @@ def name_pictures(service: Service, call: Call) -> Any:
     folder = service.folder(call.text("folder"))
     where = call.text("where", "")
     index, _ = service.indexes.get(folder)
-    rows = np.flatnonzero(index.mask(parse(where))) if where.strip() else np.arange(len(index))
+    rows = _rows(index, where)
     first, last = call.whole("first", 0, 0, 10**9), call.whole("last", 10**9, 0, 10**9)
     return {"names": [index.slashed(row) for row in rows[first : last + 1].tolist()]}
 
@@ -110,7 +111,6 @@ def count_tags(service: Service, call: Call) -> Any:
     folders = service.host.folders
     tables = load_tables(folders.data)
     known = load_tag_list(tables, folders.data, folders.taggers)
-    most = max(known.counts.values(), default=1)
     kind = tables.kinds.of
     return {
         "pictures": int(index.usable.sum()),
@@ -120,7 +120,7 @@ def count_tags(service: Service, call: Call) -> Any:
         "tags": [
             {
                 "tag": tag, "count": count, "filtered": counts[tag], "kind": kind(tag),
-                "elsewhere": known.counts.get(tag_key(tag), 0) / most,
+                "elsewhere": known.counts.get(tag_key(tag), 0) / known.most,
             }
             for tag, count in index.counts.items()
         ],
@@ -133,36 +133,48 @@ def watch(service: Service, call: Call) -> Any:
     changed since the moment `since`, a number of seconds as `now` gives it."""
     folder = service.folder(call.text("folder"))
     _, revision = service.indexes.get(folder)
-    acts = history.summaries(folder)
-    last = f"{acts[-1].id} {[act.state for act in acts].count('done')}" if acts else ""
     try:
         since = float(call.text("since", "0"))
     except ValueError:
         since = 0.0
     foreign = service.indexes.foreign(folder, since) if since else []
-    return {"revision": f"{revision} {last}", "now": time.time(), "foreign": foreign[:PAGE]}
+    return {"revision": f"{revision} {history.stamp(folder)}", "now": time.time(), "foreign": foreign[:PAGE]}
 
 
 def describe(picture: Path) -> dict[str, Any]:
     """A picture as the pages show it; what is wrong with it is its `problem`."""
     facts: dict[str, Any] = {"name": picture.name, "path": str(picture), "tags": [], "digest": "", "problem": ""}
     try:
-        facts["stamp"] = str(picture.stat().st_mtime_ns)
+        found = picture.stat()
+        facts["stamp"] = str(found.st_mtime_ns)
         facts.update(_describe_caption(read_caption(picture)))
-        facts["width"], facts["height"] = picture_size(picture)
+        facts["width"], facts["height"] = _size(picture, found.st_mtime_ns, found.st_size)
     except (DsmError, OSError) as error:
         facts["problem"] = str(error)
     return facts
 
 
+def _rows(index: TagIndex, where: str) -> Any:
+    """The rows that a query means; without one those are there as well whose caption cannot be used."""
+    return np.flatnonzero(index.mask(parse(where))) if where.strip() else np.arange(len(index))
+
+
+@lru_cache(maxsize=1 << 14)
+def _size(picture: Path, stamp: int, length: int) -> tuple[int, int]:
+    """Its width and height; the header is read once for as long as the file's time and length are the same."""
+    return picture_size(picture)
+
+
 def _describe_caption(caption: Caption) -> dict[str, Any]:
+    tags = caption.tags
+    text = join_tags(tags)
     return {
-        "tags": caption.tags,
-        "text": join_tags(caption.tags),
+        "tags": tags,
+        "text": text,
         "digest": caption.digest,
         "captioned": caption.exists,
         "note": caption.note,
-        "tokens": token_count(join_tags(caption.tags)),
+        "tokens": token_count(text),
     }
 
 

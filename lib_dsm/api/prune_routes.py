@@ -54,8 +54,8 @@ def apply(service: Service, call: Call) -> Any:
             f"This would change {len(made.changes)} captions now, not {expected}.",
             "They were changed meanwhile; look again.",
         )
-    outcome = made.apply()
-    service.indexes.ours(made.folder)
+    with service.indexes.changing(made.folder):
+        outcome = made.apply()
     return {**tell(outcome), "notes": _notes(made)}
 
 
@@ -72,8 +72,7 @@ def propose(service: Service, call: Call) -> Any:
     if preset is None:
         names = ", ".join(item.name for item in character.PRESETS)
         raise InputError(f'There is no preset "{call.text("preset")}".', f"The presets are {names}.")
-    where = call.text("where", "")
-    within = index.mask(parse(where)) if where.strip() else None
+    within = index.mask(parse(call.text("where", "")))
     share = call.whole("share", 40, 1, 100) / 100
     found = character.propose(index, share, preset, within, tables)
     pruned = [item.tag for item in found if item.chosen]
@@ -81,7 +80,7 @@ def propose(service: Service, call: Call) -> Any:
         {
             "preset": preset,
             "presets": character.PRESETS,
-            "captions": int((index.exists & index.usable & (within if within is not None else index.usable)).sum()),
+            "captions": int((index.exists & within).sum()),
             "proposals": found,
             "consequence": character.consequence(index, pruned, within, tables),
         }
@@ -91,8 +90,7 @@ def propose(service: Service, call: Call) -> Any:
 def foresee(service: Service, call: Call) -> Any:
     """What will be learned as inherent and what stays promptable if the `tags` are pruned from `folder`."""
     index, _ = service.indexes.get(service.folder(call.text("folder")))
-    where = call.text("where", "")
-    within = index.mask(parse(where)) if where.strip() else None
+    within = index.mask(parse(call.text("where", "")))
     tables = load_tables(service.host.folders.data)
     return plain(character.consequence(index, call.texts("tags"), within, tables))
 
@@ -150,8 +148,8 @@ def remove_pictures(service: Service, call: Call) -> Any:
         leaving.setdefault(caption, []).append(index.picture(row))
         owners[caption] = len(index.owners[index.caption_name(row)])
     title = f"take {len(names)} picture{'s' * (len(names) != 1)} out of the set"
-    outcome = history.apply(folder, title, [], moves=removals(leaving, owners, folder))
-    service.indexes.ours(folder)
+    with service.indexes.changing(folder):
+        outcome = history.apply(folder, title, [], moves=removals(leaving, owners, folder))
     return {**tell(outcome), "folder": str(folder / REMOVED)}
 
 

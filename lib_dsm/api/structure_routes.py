@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from lib_dsm import options
 from lib_dsm.api.http import Call, Route
 from lib_dsm.api.plain import plain
 from lib_dsm.api.service import Service
+from lib_dsm.api.train_routes import demand_opened
 from lib_dsm.errors import DsmError
 from lib_dsm.training.config import HYPERNETWORK, HYPERNETWORK_ONLY, RunConfig
 from lib_dsm.training.settings_file import ANY_RUN
@@ -29,7 +29,7 @@ def structure(service: Service, call: Call) -> Any:
     known, sure = _widths(service, call.text("checkpoint", ""))
     facts: dict[str, Any] = {"model": [{"width": width, "layers": count} for width, count in known.items()]}
     if config.init_hypernetwork:
-        _demand_opened(service, config.init_hypernetwork)
+        demand_opened(service, config.init_hypernetwork)
         path = find_hypernetwork(service.host, config.init_hypernetwork)
         found = load_hypernetwork(path)
         facts |= {"file": path.name, "step": found.step}
@@ -54,11 +54,6 @@ def _widths(service: Service, checkpoint: str) -> tuple[dict[int, int], bool]:
     except DsmError:
         pass  # whoever trains on it is told
     return dict(STABLE_DIFFUSION_1), False
-
-
-def _demand_opened(service: Service, name: str) -> None:
-    if Path(name).name != name:  # a path, and not a name in the host's folder
-        service.path(name)
 
 
 ROUTES = (Route("POST", "train/structure", structure),)

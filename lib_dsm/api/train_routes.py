@@ -85,7 +85,7 @@ def embedding(service: Service, call: Call) -> Any:
     from lib_dsm.networks.embedding import load_embedding
 
     name = call.text("name")
-    _demand_opened(service, name)
+    demand_opened(service, name)
     path = find_embedding(service.host, name)
     found = load_embedding(path)
     vectors, width = found.vectors.shape
@@ -166,11 +166,12 @@ def read_settings(service: Service, call: Call, pictures: bool = True) -> RunCon
     if Path(config.template_file).is_absolute():  # anything else can only be a name in the host's folder
         service.path(config.template_file)
     for start in STARTS:
-        _demand_opened(service, getattr(config, start))
+        demand_opened(service, getattr(config, start))
     return config
 
 
-def _demand_opened(service: Service, network: str) -> None:
+def demand_opened(service: Service, network: str) -> None:
+    """Let a network's name pass, and a path only into an opened folder."""
     if re.search(r"[/\\:]|^\.", network):  # a path, and not a name in the host's folder
         service.path(network)
 

@@ -15,7 +15,7 @@ import base64
 import datetime
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -74,7 +74,7 @@ class Summary:
     recovered: str
 
 
-def begin_act(folder: Path, title: str, changes: list[Change], moves: Iterable[Move] = (), count: bool = True) -> Path:
+def begin_act(folder: Path, title: str, changes: list[Change], moves: Sequence[Move] = (), count: bool = True) -> Path:
     """Write an act's record; `count` says that these are all the changes it will have."""
     for path, state in act_states(folder):
         if state == "undone":
@@ -82,7 +82,7 @@ def begin_act(folder: Path, title: str, changes: list[Change], moves: Iterable[M
     header: dict[str, Any] = {"version": _VERSION, "title": title, "time": now()}
     if count:
         header["captions"] = len(changes)
-        header["moved"] = len(list(moves))
+        header["moved"] = len(moves)
     acts = act_files(folder)
     path = history_folder(folder) / f"{int(acts[-1].stem) + 1 if acts else 1:06d}.jsonl"
 

@@ -63,17 +63,6 @@ class IndexStore:
                 entry.took = entry.looked - began
             return entry.index, entry.revision
 
-    def ours(self, folder: Path) -> None:
-        """The captions were changed by us: read what changed, without noting it as somebody else's."""
-        with self._lock:
-            before = dict(self._foreign.get(folder, {}))
-            known = list(self._entries)
-        for key in known:
-            if key[0] == folder:
-                self.get(folder, key[1], now=True)
-        with self._lock:
-            self._foreign[folder] = before
-
     @contextlib.contextmanager
     def changing(self, folder: Path) -> Iterator[None]:
         """Captions in `folder`, or in folders inside, are changed by us meanwhile: nothing there is somebody else's."""

@@ -220,11 +220,6 @@ class TagIndex:
             owners.setdefault(self.caption_name(row), []).append(row)
         return owners
 
-    @property
-    def captions(self) -> dict[Path, Caption]:
-        """The usable captions by picture, in natural order, a caption that two share only at the first."""
-        return {self.picture(row): self.caption(row) for row in np.flatnonzero(self.usable).tolist()}
-
     # ---- all rows ----------------------------------------------------------------------------------------------------
 
     @property

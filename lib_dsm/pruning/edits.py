@@ -20,21 +20,7 @@ def remove(tags: Tags, unwanted: Iterable[TagPattern] | Meant) -> list[str]:
 
 def replace(tags: Tags, replacement: Replacement) -> list[str]:
     """With the new tag for every one that is meant; where the new is there already, or comes twice, it stays once."""
-    written = [replacement.written(tag) for tag in tags]
-    coming = {tag_key(new) for new in written if new is not None}
-    if not coming:
-        return list(tags)
-    result = []
-    placed = set()
-    for old, new in zip(tags, written, strict=True):
-        tag = old if new is None else new
-        key = tag_key(tag)
-        if key not in coming:
-            result.append(tag)
-        elif key not in placed:
-            result.append(tag)
-            placed.add(key)
-    return result
+    return _with(tags, [replacement.written(tag) for tag in tags])
 
 
 def add(tags: Tags, new: Iterable[str], first: bool = False) -> list[str]:
@@ -74,23 +60,11 @@ def order(tags: Tags, rank: Callable[[str], object], leave: int = 0) -> list[str
 
 def merge(tags: Tags, preferred: Mapping[str, str]) -> list[str]:
     """With the preferred tag, by the key of each that has one, in the place of the first that means the same."""
+    written: list[str | None] = []
     for tag in tags:
-        key = tag_key(tag)
-        new = preferred.get(key)
-        if new is not None and tag_key(new) != key:
-            break
-    else:
-        return list(tags)
-    result, seen = [], set()
-    merged = [preferred.get(tag_key(tag), tag) for tag in tags]
-    coming = {tag_key(new) for tag, new in zip(tags, merged, strict=True) if tag_key(new) != tag_key(tag)}
-    for old, new in zip(tags, merged, strict=True):
-        key = tag_key(new)
-        if key in coming and key in seen:
-            continue
-        seen.add(key)
-        result.append(new if tag_key(old) != key else old)
-    return result
+        new = preferred.get(tag_key(tag))
+        written.append(new if new is not None and tag_key(new) != tag_key(tag) else None)
+    return _with(tags, written)
 
 
 def keep_specific(tags: Tags, implied: Callable[[str], Collection[str]]) -> list[str]:
@@ -130,4 +104,22 @@ def add_general(tags: Tags, implied: Callable[[str], Collection[str]], write: Ca
             if key not in keys:
                 keys.add(key)
                 result.append(write(key))
+    return result
+
+
+def _with(tags: Tags, written: Sequence[str | None]) -> list[str]:
+    """With what is written for each tag, None for what stays; what comes, or is there already, stays once."""
+    coming = {tag_key(new) for new in written if new is not None}
+    if not coming:
+        return list(tags)
+    result = []
+    placed = set()
+    for old, new in zip(tags, written, strict=True):
+        tag = old if new is None else new
+        key = tag_key(tag)
+        if key not in coming:
+            result.append(tag)
+        elif key not in placed:
+            result.append(tag)
+            placed.add(key)
     return result

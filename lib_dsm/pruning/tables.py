@@ -98,7 +98,7 @@ class KindTable:
             self.ends[tag_key(term)] = kind
 
 
-@dataclass
+@dataclass(eq=False)  # by identity, so that what is made of it can be kept
 class Tables:
     """All that is known of tags; `synonyms` give the preferred tag by key."""
 
@@ -106,7 +106,6 @@ class Tables:
     synonyms: dict[str, str] = field(default_factory=dict)
     implications: list[tuple[TagPattern, str]] = field(default_factory=list)
     _implied: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
-    _exact: dict[str, set[str]] = field(default_factory=dict, repr=False, compare=False)
 
     def implied(self, tag: str) -> frozenset[str]:
         """The keys of all tags that this one implies, itself not among them."""

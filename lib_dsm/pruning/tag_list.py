@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from lib_dsm.dataset.matching import tag_key
@@ -38,6 +38,11 @@ class TagList:
     counts: dict[str, int] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def most(self) -> int:
+        """How often the most used tag is used elsewhere, 1 where that is known of none."""
+        return max(self.counts.values(), default=1)
 
     def suggest(self, index: TagIndex, text: str, most: int = 12) -> list[Suggestion]:
         """The tags that what was typed may become: those that begin so, then those with a word that does."""
@@ -74,7 +79,12 @@ def load_tag_list(tables: Tables, folder: Path, taggers: Path | None = None) -> 
     paths = sorted((folder / LISTS).glob("*.csv"))
     if taggers is not None and taggers.is_dir():
         paths += sorted(taggers.rglob("selected_tags.csv"))
-    found = _read(tuple((str(path), path.stat().st_mtime_ns) for path in paths))
+    return _over(tables, tuple((str(path), path.stat().st_mtime_ns) for path in paths))
+
+
+@lru_cache(maxsize=2)
+def _over(tables: Tables, paths: tuple[tuple[str, int], ...]) -> TagList:
+    found = _read(paths)
     terms = {key for table in (tables.kinds.ends, tables.kinds.exact) for key in table if key not in tables.synonyms}
     result = TagList(found.counts, {**{key: key for key in terms}, **found.names}, dict(found.aliases))
     for alias, tag in tables.synonyms.items():

@@ -23,8 +23,8 @@ def test_others_may_ask_while_we_read_what_we_changed(tmp_path: Path) -> None:
     for recursive in (False, True):
         store.get(tmp_path / "ours", recursive)
     store._entries = Entries(store._entries)
-    (tmp_path / "ours" / "a.png").touch()
-    (tmp_path / "ours" / "a.txt").write_text("hat")
-    store.ours(tmp_path / "ours")
+    with store.changing(tmp_path / "ours"):
+        (tmp_path / "ours" / "a.png").touch()
+        (tmp_path / "ours" / "a.txt").write_text("hat")
     assert store.get(tmp_path / "ours")[0].counts == {"hat": 1}
     assert store.foreign(tmp_path / "ours", 0) == []
