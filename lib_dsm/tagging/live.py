@@ -18,7 +18,7 @@ from lib_dsm.tagging.members import Members
 from lib_dsm.tagging.options import TagOptions
 from lib_dsm.tagging.scores import LEVELS, Scores
 from lib_dsm.tagging.store import ScoreStore, score_store
-from lib_dsm.tagging.tags import Chooser, Wording, wording_key
+from lib_dsm.tagging.tags import Chooser, Wording
 from lib_dsm.tagging.writing import CaptionChange, Captioner
 
 BINS = 50
@@ -98,8 +98,6 @@ class Live:
 
     def chooser(self, options: TagOptions) -> Chooser:
         """The options made ready for these pictures."""
-        if self._wording is not None and self._wording.key != wording_key(options):
-            self._wording = None
         chooser = Chooser(self.labels, options, self.balanced, self._wording)
         self._wording = chooser.wording
         return chooser

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lib_dsm.dataset.pictures import read_picture
+from lib_dsm.dataset.pictures import Picture, read_picture
 from lib_dsm.errors import DsmError, PictureError
 from lib_dsm.jobs import Job
 from lib_dsm.tagging.members import Members
@@ -36,7 +36,6 @@ class Scored:
     scores: Scores | None
     problem: str = ""
     notes: list[str] = field(default_factory=list)
-    digest: bytes = b""
 
 
 @dataclass
@@ -108,11 +107,14 @@ class _Looking:
             scores = [self._store.get(key, digest) for key in self._keys]
             pixels: list[NDArray[np.uint8] | None] = [None] * len(scores)
             notes: list[str] = []
+            reads: dict[int, Picture] = {}  # by the side it was decoded for; taggers of one side share it
             for index, (member, found) in enumerate(zip(self._members.all, scores, strict=True)):
                 if found is None:
                     tagger = member.tagger()
-                    read = read_picture(picture, draft_side=max(tagger.side, _READ_AT_LEAST))
-                    pixels[index], notes = tagger.prepare(read.image), read.notes
+                    side = max(tagger.side, _READ_AT_LEAST)
+                    if side not in reads:
+                        reads[side] = read_picture(picture, draft_side=side)
+                    pixels[index], notes = tagger.prepare(reads[side].image), reads[side].notes
             return _Looked(picture, digest, scores, pixels, notes)
         except (PictureError, OSError) as error:
             text = str(error) if isinstance(error, DsmError) else f"It cannot be read: {error.strerror or error}."
@@ -133,4 +135,4 @@ class _Looking:
 
     def _combined(self, item: _Looked) -> Scored:
         scores = [scores for scores in item.scores if scores is not None]
-        return Scored(item.picture, self._members.combined(scores), notes=item.notes, digest=item.digest)
+        return Scored(item.picture, self._members.combined(scores), notes=item.notes)

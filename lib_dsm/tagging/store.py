@@ -8,7 +8,6 @@ that was killed had not finished writing is not there for the next one.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import sqlite3
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lib_dsm.errors import InputError
-from lib_dsm.files import move_aside
+from lib_dsm.files import move_aside, sha256
 from lib_dsm.tagging.scores import Scores
 
 logger = logging.getLogger("dsm.tagging")
@@ -32,7 +31,6 @@ CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, 
                                   digest BLOB NOT NULL);
 """
 _DIGEST_BYTES = 20
-_BLOCK = 1 << 20  # bytes
 _FRESH_NS = 2 * 10**9  # a file so young may be changed once more without its time showing it
 _WAIT_SECONDS = 5.0
 _MANY = 500  # question marks in one query
@@ -184,8 +182,4 @@ def _connect(name: str) -> sqlite3.Connection:
 
 
 def _content_digest(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.digest()[:_DIGEST_BYTES]
+    return bytes.fromhex(sha256(path))[:_DIGEST_BYTES]

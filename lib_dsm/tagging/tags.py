@@ -119,7 +119,7 @@ class Chooser:
         self._kinds[labels.character] = _CHARACTER
         for places in self._wanted.values():
             self._kinds[places] = _FURTHER
-        self.limits = self._limits(general, character)
+        self.limits = _limits(self._kinds, general, character)
 
     def choose(self, scores: Scores) -> list[Chosen]:
         """The tags of one picture, in the order and the words that the options want, without `first` and the rating."""
@@ -159,10 +159,6 @@ class Chooser:
     def _weighted(self, chosen: Chosen) -> str:
         return f"({chosen.text}:{chosen.score:.2f})" if self.options.weights else chosen.text
 
-    def _limits(self, general: float, character: float) -> NDArray[np.uint32]:
-        by_kind = [np.uint32(_NEVER), *(to_levels(max(limit, FLOOR)) for limit in (general, character, general))]
-        return np.array(by_kind, np.uint32)[self._kinds]
-
     def _mcut_limits(self, scores: Scores) -> NDArray[np.uint32]:
         kinds = self._kinds[scores.places]
         values = scores.values
@@ -174,11 +170,16 @@ class Chooser:
 
         general = gap(_GENERAL, self.labels.general)
         character = max(gap(_CHARACTER, self.labels.character), _MCUT_CHARACTER_FLOOR)
-        by_kind = [np.uint32(_NEVER), *(to_levels(max(limit, FLOOR)) for limit in (general, character, general))]
-        return np.array(by_kind, np.uint32)[kinds]
+        return _limits(kinds, general, character)
 
 
 _GENERAL, _CHARACTER, _FURTHER = 1, 2, 3
+
+
+def _limits(kinds: NDArray[np.uint8], general: float, character: float) -> NDArray[np.uint32]:
+    """The lowest level that is written, for each of these kinds."""
+    by_kind = [np.uint32(_NEVER), *(to_levels(max(limit, FLOOR)) for limit in (general, character, general))]
+    return np.array(by_kind, np.uint32)[kinds]
 
 
 def rating(scores: Scores, labels: Labels) -> str:

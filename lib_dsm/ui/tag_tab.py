@@ -113,8 +113,7 @@ def _page_place(form: Form) -> str:
     """The place of the page below the form, told in what order the fields come and what they mean."""
     specs = options.specs(TagOptions)
     fields = [{"name": name, "list": name in _LISTS, "default": specs[name].default} for name in form.components]
-    folders = {name: name if name in FOLDERS else "" for name in FOLDERS}
-    return messages.place(TAB, fields=json.dumps(fields), folders=json.dumps(list(folders)))
+    return messages.place(TAB, fields=json.dumps(fields), folders=json.dumps(list(FOLDERS)))
 
 
 def _taggers(service: Service) -> list[str]:
