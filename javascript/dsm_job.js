@@ -96,7 +96,10 @@
             if (atEnd) lines.scrollTop = lines.scrollHeight;
         }};
     };
-    DSM.job = {follow, showBar};
+
+    // Follow a job that has no panel: its end is told, and what goes wrong meanwhile.
+    const quietly = (id, ended, wanted = () => true) => follow(id, wanted, {update: () => {}, problem: (error) => DSM.toast(error.message, "error")}, ended);
+    DSM.job = {follow, quietly, showBar};
 
     // ---- the place in a tab ----------------------------------------------------------------------------------------
 

@@ -104,6 +104,9 @@
     const initialOf = (field, kind) => inForm(field, field.name in (kinds[kind] || {}) ? kinds[kind][field.name] : field.initial);
     const kindNow = (from) => (from || {}).kind || fields.find((field) => field.name === "kind").initial;
 
+    // A list of numbers as it was typed; what is none stays text, for the server to refuse.
+    train.numbers = (text) => text.split(/[,;\s]+/).filter(Boolean).map((item) => (Number.isFinite(Number(item)) ? Number(item) : item));
+
     train.defaults = () => ({...Object.fromEntries(fields.map((field) => [field.name, initialOf(field, kindNow(values))])), previews: train.initialRequests});
     train.kind = () => kindNow(values);
     train.values = () => values;
@@ -134,7 +137,7 @@
             if (field.kind === "place") continue;
             let value = from[field.name];
             if (field.kind === "lines") value = String(value || "").split("\n").map((item) => item.trim()).filter(Boolean);
-            if (field.kind === "list") value = String(value || "").split(/[,;\s]+/).filter(Boolean).map((item) => (Number.isFinite(Number(item)) ? Number(item) : item));
+            if (field.kind === "list") value = train.numbers(String(value || ""));
             if (field.kind === "number" && (value === null || value === "" || value === undefined)) {
                 if (!field.optional) throw new FormError(`${field.label} is empty.`, "Fill it in.");
                 value = null;
@@ -276,7 +279,7 @@
         try {
             const {job} = await post("train/create", {config: train.settings(await read(), false, true)});
             DSM.toast(`The model is loaded to write the ${train.kind()}…`);
-            DSM.job.follow(job, () => true, {update: () => {}, problem: (error) => DSM.toast(error.message, "error")}, (ended) => {
+            DSM.job.quietly(job, (ended) => {
                 if (ended.state === "done") train.say("ok", ended.data.summary, `Write ${ended.data.usage} in a prompt to use it; the file is ${ended.data.published}.`);
                 else train.say("error", ended.error);
                 if (ended.state === "done") press("dsm_lora_refresh");

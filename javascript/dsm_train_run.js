@@ -237,7 +237,7 @@
 
     train.use = (name, step) => attempt(async () => {
         const {job} = await post("train/use", {run: name, step});
-        DSM.job.follow(job, () => true, {update: () => {}, problem: (error) => toast(error.message, "error")}, (ended) => {
+        DSM.job.quietly(job, (ended) => {
             toast(ended.state === "done" ? ended.data.summary : ended.error, ended.state === "done" ? "ok" : "error");
             DSM.tell("ended", ended);
             train.showRun(name);
@@ -247,7 +247,7 @@
     train.lora = (name) => attempt(async () => {
         const {job} = await post("train/lora", {run: name});
         toast("The LoRA is being made.");
-        DSM.job.follow(job, () => true, {update: () => {}, problem: (error) => toast(error.message, "error")}, (ended) => {
+        DSM.job.quietly(job, (ended) => {
             toast(ended.state === "done" ? ended.data.summary : ended.error, ended.state === "done" ? "ok" : "error");
             DSM.press("dsm_lora_refresh");
         });

@@ -2,14 +2,8 @@
 "use strict";
 
 (function () {
-    const {h, post, plural} = DSM;
+    const {h, svg, post, plural} = DSM;
     const train = (DSM.train = DSM.train || {});
-    const svg = (tag, attributes, ...children) => {
-        const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-        for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-        element.append(...children);
-        return element;
-    };
     const [WIDE, HIGH, FOOT] = [430, 104, 16];
 
     const short = (count) => (count >= 1e6 ? `${(count / 1e6).toFixed(count >= 1e7 ? 1 : 2)} M` : count >= 1e4 ? `${Math.round(count / 1e3)} k` : String(count));

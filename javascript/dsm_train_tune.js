@@ -16,7 +16,7 @@
         return text.split("|").map((part) => part.trim()).filter(Boolean).map((part) => {
             if (field.kind === "flag") return {on: true, off: false, yes: true, no: false, true: true, false: false}[part.toLowerCase()] ?? part;
             if (field.kind === "number") return part !== "" && Number.isFinite(Number(part)) ? Number(part) : part;
-            if (field.kind === "list") return part.split(/[,;\s]+/).filter(Boolean).map((item) => (Number.isFinite(Number(item)) ? Number(item) : item));
+            if (field.kind === "list") return train.numbers(part);
             if (field.kind === "lines") return part.split(/\s*\n\s*/);
             return part;
         });
@@ -193,10 +193,10 @@
         async function use(row) {
             const answer = await attempt(() => post("train/grid/use", {grid: current, trial: row.number}));
             if (!answer) return;
-            DSM.job.follow(answer.job, () => place.isConnected, {update: () => {}, problem: (error) => DSM.toast(error.message, "error")}, (job) => {
+            DSM.job.quietly(answer.job, (job) => {
                 DSM.toast(job.state === "failed" ? job.error : job.data.summary, job.state === "failed" ? "error" : "ok");
                 DSM.tell("ended", job);
-            });
+            }, () => place.isConnected);
         }
 
         DSM.on("train-form", () => { if (!rows.children.length) add(); tell(); });

@@ -8,7 +8,7 @@ from lib_dsm.host.kinds import Kind, kind_of
 from lib_dsm.host.outputs import Outputs
 from lib_dsm.host.protocol import Host, TrainingSession
 from lib_dsm.host.publish import holds, published_file
-from lib_dsm.training.config import RunConfig
+from lib_dsm.training.config import STARTS, RunConfig
 
 if TYPE_CHECKING:
     from lib_dsm.guards.facts import RunFacts
@@ -25,6 +25,8 @@ def given_start(
     host: Host, config: RunConfig, session: TrainingSession, folder: RunFolder, resume: bool
 ) -> Start | HypernetworkStart | None:
     """What a run starts from if that is a network that is there already."""
+    if not any(getattr(config, name) for name in STARTS):
+        return None
     kind = kind_of(config)
     latest = folder.load_latest() if resume else None
     saved = folder.state_file(latest[0], f"{config.name}{kind.published}") if latest is not None else None
@@ -52,7 +54,7 @@ def run_facts(
     done = saved[-1] if saved else 0
     kind = kind_of(config)
     numbers = kind.numbers(config, session.model, start)
-    storage = storage_of(host.folders, folder.path.parent, config, plan, session.model.hidden_size, done, numbers)
+    storage = storage_of(host.folders, folder.path.parent, config, plan, numbers, done)
     begin_list(data)
     unsuitable, note = unsuitable_entry(data, session.checkpoint.path.name, session.checkpoint_hash)
     texts = {config.name, config.init_text, *(", ".join(picture.tags) for picture in plan.pictures)}

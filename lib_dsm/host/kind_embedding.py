@@ -86,10 +86,6 @@ class EmbeddingKind:
 
         return png_bytes(network, image)
 
-    def carrier(self, network: Embedding) -> bool:
-        """See kinds.py."""
-        return True
-
     def renamed(self, network: Embedding, name: str) -> Embedding:
         """See kinds.py."""
         return dataclasses.replace(network, name=name)

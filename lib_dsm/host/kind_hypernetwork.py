@@ -113,10 +113,6 @@ class HypernetworkKind:
         image.save(buffer, "PNG")
         return buffer.getvalue()
 
-    def carrier(self, network: Hypernetwork) -> bool:
-        """See kinds.py."""
-        return False
-
     def renamed(self, network: Hypernetwork, name: str) -> Hypernetwork:
         """See kinds.py."""
         return dataclasses.replace(network, facts={**network.facts, "name": name})
@@ -138,10 +134,10 @@ class HypernetworkKind:
 
     def numbers(self, config: RunConfig, model: DiffusionModel, start: HypernetworkStart | None) -> int:
         """See kinds.py."""
-        from lib_dsm.networks.hypernetwork_structure import parameter_count
+        from lib_dsm.networks.hypernetwork_structure import total_parameters
 
         structure = start.structure if start is not None else config.structure(tuple(model.context_widths()))
-        return sum(parameter_count(structure, width) for width in structure.widths)
+        return total_parameters(structure)
 
     def usage(self, name: str) -> str:
         """See kinds.py."""

@@ -40,7 +40,7 @@ class Kind(Protocol):
         published: the suffix of the file that is put there.
         handed: the suffixes of the files beside a run's folder that hold the network alone.
         saved: those of them that every saved state has as well.
-        in_previews: whether a preview's picture holds the network of its step.
+        in_previews: whether pictures hold the network: a preview that of its step, and one that is handed over.
     """
 
     word: str
@@ -118,10 +118,6 @@ class Kind(Protocol):
 
     def picture(self, network: Any, image: Image) -> bytes:
         """The PNG of a preview."""
-        ...
-
-    def carrier(self, network: Any) -> bool:
-        """Whether the network is handed over in a picture as well."""
         ...
 
     def renamed(self, network: Any, name: str) -> Any:

@@ -92,7 +92,7 @@ def step_files(folder: RunFolder, config: RunConfig, step: int, pictures: Iterab
                 kind.save(network, file)
             contents[suffix] = file.read_bytes()
     extras = kind.extras(config, saved[kind.published], lambda: folder.state_of(step))
-    if kind.carrier(network):
+    if kind.in_previews:
         previews = folder.previews_of(step)
         png = previews[0].read_bytes() if previews else kind.picture(network, _carrier(folder, step, pictures))
         contents[".png"] = png

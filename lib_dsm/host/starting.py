@@ -70,20 +70,18 @@ def _known(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 
 
 def starting_point(host: Host, config: RunConfig, model: DiffusionModel, saved: bool) -> Start:
-    """What a run with these settings starts from.
+    """What a run starts from whose settings name an embedding.
 
     Where it goes on from a `saved` state, that has all an embedding gave, and the file may be gone.
 
     Raises:
-        InputError: the init text has more tokens than vectors; the embedding is missing or has another number of them.
+        InputError: the embedding is missing or has another number of vectors.
         ModelError: the embedding is none, or does not fit the model.
     """
     import torch
 
-    from lib_dsm.networks.textual_inversion import Start, initial_vectors, start_from
+    from lib_dsm.networks.textual_inversion import Start, start_from
 
-    if not config.init_embedding:
-        return Start(initial_vectors(model, config.init_text, config.vectors, config.init_mode))
     if saved:
         return Start(torch.zeros(config.vectors, model.hidden_size))
     return start_from(model, find_embedding(host, config.init_embedding), config.vectors, config.init_continue)

@@ -29,16 +29,13 @@ def storage_of(
     output: Path,
     config: RunConfig,
     plan: Plan,
-    width: int,
+    numbers: int,
     done: int,
-    numbers: int | None = None,
 ) -> list[Storage]:
     """The places that the run of these settings writes to, each disk once, and those that cannot be written.
 
-    `width` is the length of a vector, `done` the steps that are saved already; `numbers` how many numbers are trained,
-    where that is not an embedding of such vectors.
+    `numbers` is how many numbers are trained, `done` the steps that are saved already.
     """
-    numbers = config.vectors * width if numbers is None else numbers
     needs = {
         output: _run_bytes(config, numbers, max(0, config.max_steps - done)),
         kind_of(config).folder(folders): numbers * _NUMBER + _STATE_FILES,

@@ -142,6 +142,11 @@ def parameter_count(structure: Structure, width: int) -> int:
     return 2 * sum(int(part["parameters"]) for part in parts(structure, width))
 
 
+def total_parameters(structure: Structure) -> int:
+    """The numbers that are learned for all context widths together."""
+    return sum(parameter_count(structure, width) for width in structure.widths)
+
+
 def parts(structure: Structure, width: int) -> list[dict[str, Any]]:
     """What a half for one width is made of, in order: `kind`, `inputs`, `outputs`, `parameters`, `rate` of dropout.
 
@@ -189,7 +194,7 @@ def described(structure: Structure, layers_of: Mapping[int, int] | None = None) 
     ]
     return {
         "widths": found,
-        "parameters": sum(parameter_count(structure, width) for width in structure.widths),
+        "parameters": total_parameters(structure),
         "linear": structure.linear,
         "skip": structure.skip,
     }

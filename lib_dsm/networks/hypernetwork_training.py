@@ -13,11 +13,11 @@ import torch
 
 from lib_dsm.diffusion.contexts import ContextMap
 from lib_dsm.diffusion.protocol import DiffusionModel, Replacements
-from lib_dsm.errors import DsmError, ModelError
+from lib_dsm.errors import ModelError
 from lib_dsm.networks.hypernetwork import Hypernetwork, Weights, by_width, load_hypernetwork, named
 from lib_dsm.networks.hypernetwork_modules import Drawing, Half, Pairs, initialise
-from lib_dsm.networks.hypernetwork_structure import Structure, parameter_count, recorded
-from lib_dsm.networks.webui_optimizer import read_hypernetwork_moments
+from lib_dsm.networks.hypernetwork_structure import Structure, recorded, total_parameters
+from lib_dsm.networks.webui_optimizer import read_hypernetwork_moments, state_beside
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,19 +67,10 @@ def start_from(path: Path, go_on: bool) -> HypernetworkStart:
         return HypernetworkStart(structure, weights, source=source, note=note)
     step = max(source.step or 0, 0)
     known = f"after step {step}" if source.step is not None else "from step 0, as it does not tell its own"
-    beside = path.with_name(f"{path.name}.optim")
-    moments: Sequence[Mapping[str, torch.Tensor]] = ()
-    stale = ""
-    if not beside.is_file():
-        told = f"There is no {beside.name}, so the optimizer begins anew."
-    else:
-        try:
-            moments = read_hypernetwork_moments(beside, path, [parameter.shape for parameter in pairs.parameters()])
-            told = f"The optimizer goes on from {beside.name}."
-        except DsmError as error:
-            told = stale = str(error)
+    shapes = [parameter.shape for parameter in pairs.parameters()]
+    moments, told, stale = state_beside(path, lambda beside: read_hypernetwork_moments(beside, path, shapes))
     note = f"The training of {path.name} goes on {known}. {told}"
-    return HypernetworkStart(structure, weights, step, moments, source, stale, note)
+    return HypernetworkStart(structure, weights, step, moments or (), source, stale, note)
 
 
 class HypernetworkTraining:
@@ -141,5 +132,4 @@ class HypernetworkTraining:
 
     def description(self) -> dict[str, Any]:
         """See trainable.py."""
-        count = sum(parameter_count(self.structure, width) for width in self.structure.widths)
-        return {"kind": "hypernetwork", **recorded(self.structure), "parameters": count}
+        return {"kind": "hypernetwork", **recorded(self.structure), "parameters": total_parameters(self.structure)}

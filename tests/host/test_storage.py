@@ -26,18 +26,18 @@ def test_the_estimate_holds_what_a_run_writes_and_not_much_more(studio, run_conf
     how = {"max_steps": 4, "batch_size": 1, "save_every": 1, "preview_every": 2, "vectors": 40, "flip": 0.5}
     config = run_config(previews=requests, **how)
     output = Path(config.output)
-    (place,) = storage_of(studio.folders, output, config, plan_pictures(config), 80, 0)
+    (place,) = storage_of(studio.folders, output, config, plan_pictures(config), config.vectors * 80, 0)
     train(studio, config, Job("test"))
     size = written(output, studio.folders.embeddings, studio.folders.data)
     assert size <= place.needed <= 4 * size
-    (resumed,) = storage_of(studio.folders, output, config, plan_pictures(config), 80, 4)
+    (resumed,) = storage_of(studio.folders, output, config, plan_pictures(config), config.vectors * 80, 4)
     assert resumed.needed < place.needed
 
 
 def test_a_large_disk_has_room_and_a_probe_leaves_nothing(studio, run_config, tmp_path):
     config = run_config()
     before = sorted(tmp_path.rglob("*"))
-    (place,) = storage_of(studio.folders, Path(config.output), config, plan_pictures(config), 80, 0)
+    (place,) = storage_of(studio.folders, Path(config.output), config, plan_pictures(config), config.vectors * 80, 0)
     assert not place.problem and 0 < place.needed < place.free
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -50,7 +50,7 @@ def test_folders_that_cannot_be_written_are_named(studio, run_config, tmp_path):
     if not system.parent.is_dir():
         return
     folders = dataclasses.replace(studio.folders, embeddings=system)
-    places = storage_of(folders, tmp_path, config, plan_pictures(config), 80, 0)
+    places = storage_of(folders, tmp_path, config, plan_pictures(config), config.vectors * 80, 0)
     assert [place.folder for place in places if place.problem] == [system]
 
 
@@ -59,7 +59,7 @@ def test_a_drive_that_is_not_there_is_named(studio, run_config, monkeypatch):
     plan = plan_pictures(config)
     exists = os.path.lexists
     monkeypatch.setattr(storage.os.path, "lexists", lambda path: path != Path("/") and exists(path))
-    places = storage_of(studio.folders, output, config, plan, 80, 0)
+    places = storage_of(studio.folders, output, config, plan, config.vectors * 80, 0)
     (finding,) = unwritable(facts(storage=tuple(places)))
     assert finding.problem == f"{output} cannot be written: / is not there."
 
