@@ -39,7 +39,7 @@
         let problems = [];
         let [at, frame] = [0, 0];
         let [locked, snap, showKept] = [true, false, false];
-        let detectorFolder = "";
+        let detectors = [];
         const options = {mode: "auto", width: 512, height: 512, shrink: true, enlarge: false, color: "auto", format: "png", quality: 95, flip: false, detector: "", bucket_step: 64};
 
         // ---- elements ----------------------------------------------------------------------------------------------
@@ -61,7 +61,7 @@
         const color = h("input", {class: "dsm-field", id: "dsm_crop_color", type: "color", value: "#ffffff", "aria-label": "Padding colour", onchange: recolor, hidden: true});
         const format = choice("format", "Format", [["png", "PNG"], ["jpeg", "JPEG"], ["webp", "WebP"]], reformat);
         const quality = h("input", {class: "dsm-field", id: "dsm_crop_quality", type: "number", min: "1", max: "100", value: "95", title: "Quality", "aria-label": "Quality", hidden: true, onchange: reformat});
-        const detector = choice("detector", "Detector", [["", "none"]], () => { options.detector = detector.value; remember(); if (LOOKING.includes(options.mode)) propose(); });
+        const detector = choice("detector", "Detector", [["", "none"]], detect);
         const acceptButton = h("button", {class: "dsm-button", id: "dsm_crop_accept", title: "Confirm all that is proposed (Shift and a)", onclick: acceptAll});
         const writeButton = h("button", {class: "dsm-button dsm-primary", id: "dsm_crop_write", onclick: write});
         const backButton = h("button", {class: "dsm-button", id: "dsm_crop_back", title: "Take back what was written last; nothing is deleted", onclick: takeBack}, "Take back");
@@ -80,7 +80,7 @@
                 h("span", {class: "dsm-spring"}), cleanButton, help),
             h("div", {class: "dsm-toolbar"}, h("label", {}, "Size", width, "×", height), ratioLabel, snapLabel, enlargeLabel,
                 h("label", {}, "Padding", ground, color), flipLabel, h("label", {}, "Write as", format, quality),
-                h("span", {class: "dsm-spring"}), acceptButton, backButton, writeButton),
+                h("span", {class: "dsm-spring"}), h("span", {class: "dsm-together"}, acceptButton, backButton, writeButton)),
             aspect, notes, h("div", {class: "dsm-crop"}, h("div", {class: "dsm-column"}, counts, strip), stage.element, facts));
         const grid = DSM.virtual(strip, {height: (each) => each * 0.75 + 24, gap: 6, item: thumb});
 
@@ -98,12 +98,10 @@
             const before = current() && current().name;
             pictures = answer.pictures.map((picture) => ({...picture, ...unfolded(picture.items)}));
             problems = answer.problems;
-            detectorFolder = answer.detector_folder;
+            detectors = answer.detectors;
             recall();
-            detector.replaceChildren(...[["", "none"], ...answer.detectors.map((item) => [item.path, item.name])].map(([value, text]) => h("option", {value}, text)));
-            if (!answer.detectors.some((item) => item.path === options.detector)) options.detector = "";
-            detector.value = options.detector;
-            detector.title = `Put ONNX files into ${detectorFolder}`;
+            listDetectors();
+            detector.title = `Finds faces or heads, so that frames are put around them. Your own ONNX files go into ${answer.detector_folder}`;
             at = Math.max(0, pictures.findIndex((picture) => picture.name === before));
             frame = 0;
             if (!page.isConnected) place.replaceChildren(page);
@@ -125,6 +123,36 @@
             if (!named) color.value = options.color;
             color.hidden = named;
             quality.hidden = options.format === "png";
+        }
+
+        function listDetectors() {
+            const told = (item) => (item.finds ? `${item.name}: ${item.finds}${item.path ? "" : ` (fetch ${item.megabytes} MB)`}` : item.name);
+            detector.replaceChildren(h("option", {value: ""}, "none"), ...detectors.map((item) => h("option", {value: item.path || item.name}, told(item))));
+            if (!detectors.some((item) => item.path && item.path === options.detector)) options.detector = "";
+            detector.value = options.detector;
+        }
+
+        // Another detector is chosen; one that is not on this machine is fetched if the person says so.
+        async function detect() {
+            const wanted = detectors.find((item) => (item.path || item.name) === detector.value);
+            if (wanted && !wanted.path) {
+                detector.value = options.detector;
+                const sure = await DSM.confirm(`Fetch ${wanted.name}`, `It finds ${wanted.finds}, and is fetched once from ${wanted.repository} on huggingface.co: about ${wanted.megabytes} MB, licence ${wanted.licence}.`, "Fetch");
+                const answer = sure && await attempt(() => post("crop/detector", {name: wanted.name}));
+                if (!answer) return;
+                const ended = new Promise((resolve) => { DSM.job.quietly(answer.job, resolve); });
+                detector.disabled = true;
+                const job = await ended;
+                detector.disabled = false;
+                if (job.state !== "done") return toast([job.error, job.remedy].filter(Boolean).join(" ") || "It was not fetched.", "error");
+                wanted.path = job.data.detector;
+                options.detector = wanted.path;
+                listDetectors();
+            } else {
+                options.detector = detector.value;
+            }
+            remember();
+            if (LOOKING.includes(options.mode)) propose();
         }
 
         const remember = () => localStorage.setItem(stored(), JSON.stringify(options));
@@ -466,8 +494,7 @@
             const unit = Math.min(222 / w, 220 / hgt);
             const image = h("img", {src: DSM.cropStage.address(picture), alt: "The finished picture", draggable: false});
             image.style.cssText = `position:absolute;max-width:none;max-height:none;margin:0;border-radius:0;width:${picture.width * unit}px;height:${picture.height * unit}px;left:${-item.box[0] * unit}px;top:${-item.box[1] * unit}px`;
-            const paper = {auto: "#fff", blur: "var(--dsm-soft)", transparent: "transparent"}[item.color] || item.color;
-            return h("div", {class: "dsm-crop-preview", style: `width:${w * unit}px;height:${hgt * unit}px;background-color:${paper}`}, image);
+            return h("div", {class: "dsm-crop-preview", style: `width:${w * unit}px;height:${hgt * unit}px;background:${DSM.cropStage.ground(picture, item)}`}, image);
         }
 
         // ---- acts ----------------------------------------------------------------------------------------------------
@@ -593,6 +620,9 @@
             if (event.ctrlKey || event.metaKey || event.altKey || onButton || !actions[event.key]) return false;
             actions[event.key](event);
         });
+        // The frames fill the window below the options.
+        const fill = () => page.style.setProperty("--dsm-crop-top", `${Math.round(strip.parentElement.getBoundingClientRect().top + window.scrollY + 14)}px`);
+        new ResizeObserver(() => page.isConnected && page.clientWidth && fill()).observe(page.firstElementChild.nextElementSibling);
         new ResizeObserver(() => page.isConnected && stage.element.clientWidth && draw()).observe(stage.element);
 
         // ---- beginning -----------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 (function () {
     const {h, get, post, attempt, thumbnail, plural, toast} = DSM;
     const KINDS = {
-        duplicate: "Nearly equal", blurred: "Blurred", small: "Too small", long: "Very long", text: "Mostly text", broken: "Unreadable",
+        duplicate: "Nearly equal", blurred: "Blurred", small: "Too small", long: "Very long", marked: "Watermark", text: "Mostly text", broken: "Unreadable",
     };
     const CHOSEN = ["duplicate", "blurred", "broken"]; // what is ticked when the list is shown
     const POLL = 250; // milliseconds

@@ -8,7 +8,19 @@
     const [MARGIN, MOST] = [18, 40];
     const SHOWN_BY_BROWSERS = /\.(jpe?g|png|webp|gif|bmp)$/i;
 
+    const LATE = 200; // milliseconds after which the browser tries to read the file itself, whichever is first
+
     const address = (picture) => DSM.thumbnail(picture.path, SIDE, picture.stamp);
+    const small = (picture) => DSM.thumbnail(picture.path, 192, picture.stamp); // as the strip shows it
+    const readable = (picture) => SHOWN_BY_BROWSERS.test(picture.name);
+
+    // What lies around the picture in a frame, as a CSS background: what will be written, once the frame rests.
+    function ground(picture, item, moving) {
+        const [left, top, right, bottom] = item.box;
+        const plain = {auto: "#fff", transparent: "transparent", blur: "color-mix(in srgb, var(--dsm-text) 25%, transparent)"}[item.color] || item.color;
+        if (moving || !["auto", "blur"].includes(item.color) || (left >= 0 && top >= 0 && right <= picture.width && bottom <= picture.height)) return plain;
+        return `url("${DSM.address("crop/preview", {path: picture.path, box: item.box.join(","), color: item.color, v: picture.stamp})}") 0 0 / 100% 100%, ${plain}`;
+    }
 
     // `acts` are {drag(event, index, corner), redraw(), focus(), facts(picture, item) → {text, warn}}.
     DSM.cropStage = (acts) => {
@@ -35,8 +47,8 @@
             const put = (box) => `left:${origin[0] + box[0] * scale}px;top:${origin[1] + box[1] * scale}px;width:${(box[2] - box[0]) * scale}px;height:${(box[3] - box[1]) * scale}px;`;
             const whole = put([0, 0, picture.width, picture.height]);
             const image = picked(picture);
-            image.style.cssText = whole;
-            const paper = picture.items.map((item) => h("div", {class: "dsm-paper", style: put(item.box) + `background:${ground(item.color)}`}));
+            image.style.cssText = whole + (image.complete ? "" : `background:url("${small(picture)}") 0 0 / 100% 100%`);
+            const paper = picture.items.map((item) => h("div", {class: "dsm-paper", style: put(item.box) + `background:${ground(picture, item, steady)}`}));
             // Darkens what of the picture is left out, and only of the picture.
             const item = picture.items[frame];
             const shade = h("div", {class: "dsm-shade", style: whole}, item
@@ -61,8 +73,6 @@
                 h("span", {class: "dsm-zoom"}, `${Math.round(scale * 100)} %`));
         }
 
-        const ground = (color) => ({auto: "#fff", transparent: "transparent", blur: "color-mix(in srgb, var(--dsm-text) 25%, transparent)"}[color] || color);
-
         // The picture's element stays, so that nothing flickers; the file itself takes its place when one looks closely.
         function picked(picture) {
             const wanted = address(picture);
@@ -73,17 +83,26 @@
                 image.draggable = false;
                 image.dataset.address = wanted;
                 if (image.dataset.sharp) { image.src = wanted; delete image.dataset.sharp; }
-                image.addEventListener("load", () => image.classList.add("dsm-there"), {once: true});
+                image.addEventListener("load", () => { image.classList.add("dsm-there"); image.style.backgroundImage = ""; }, {once: true});
+                setTimeout(() => hurry(image, picture), LATE);
             }
             const have = Math.min(1, SIDE / Math.max(picture.width, picture.height));
             if (!image.dataset.sharp && have < 1 && scale * window.devicePixelRatio > SHARPER * have) {
                 image.dataset.sharp = "1";
-                const sharp = SHOWN_BY_BROWSERS.test(picture.name) ? DSM.fileAddress(picture.path, picture.stamp) : DSM.thumbnail(picture.path, 2048, picture.stamp);
+                const sharp = readable(picture) ? DSM.fileAddress(picture.path, picture.stamp) : DSM.thumbnail(picture.path, 2048, picture.stamp);
                 const loader = new Image();
                 loader.src = sharp;
                 loader.decode().then(() => { if (image.isConnected && current === picture) image.src = sharp; }, () => {});
             }
             return image;
+        }
+
+        // A picture that takes the server long, such as a large PNG, may be faster read by the browser.
+        function hurry(image, picture) {
+            if (image.complete || current !== picture || !image.isConnected || !readable(picture)) return;
+            const file = new Image();
+            file.src = DSM.fileAddress(picture.path, picture.stamp);
+            file.decode().then(() => { if (!image.complete && image.isConnected && current === picture) { image.dataset.sharp = "1"; image.src = file.src; } }, () => {});
         }
 
         // What lies next is fetched and decoded before it is asked for.
@@ -138,5 +157,5 @@
             pixels: () => zoomTo(zoom / scale / window.devicePixelRatio),
         };
     };
-    DSM.cropStage.address = address;
+    Object.assign(DSM.cropStage, {address, ground});
 })();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from lib_dsm.errors import InputError, StorageError
 
 _WINDOWS_RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
 _FORBIDDEN_IN_NAME = re.compile(r'[\x00-\x1f\ud800-\udfff<>:"/\\|?*]')
+_HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)  # how systems say that another one has a lock
 _NAME_LIMIT_BYTES = 180  # room for suffixes under the 255 bytes most file systems take
 
 
@@ -168,3 +170,22 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def try_lock(handle: int) -> bool:
+    """Lock an open file until it is closed, and say whether it could be had now.
+
+    A file system that knows no locks gives it to everybody.
+    """
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _HELD
+    return True

@@ -27,7 +27,7 @@ BELOW: dict[str, set[str]] = {
     "guards": {"networks", "diffusion", "dataset", "training", "extraction"},
     "host": {"guards", "training", "extraction", "networks", "diffusion", "dataset"},
 }
-FREE = {"errors", "files", "jobs", "options", "seeds", ""}  # "" is lib_dsm itself
+FREE = {"errors", "files", "hub", "jobs", "options", "seeds", ""}  # "" is lib_dsm itself
 FACES = {"ui", "api", "cli", "demo", "__main__"}
 EVERYTHING = set(BELOW) | FACES
 

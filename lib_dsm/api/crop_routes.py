@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from lib_dsm import options
-from lib_dsm.api.http import Call, Route
+from lib_dsm.api.http import Bytes, Call, Route
 from lib_dsm.api.service import Service
+from lib_dsm.api.thumbnails import THUMBNAILS
 from lib_dsm.cropping.aside import take_back
 from lib_dsm.cropping.cleaning import CleanOptions, find_flaws, set_aside
-from lib_dsm.cropping.colors import parse_color
+from lib_dsm.cropping.colors import AUTO, parse_color
 from lib_dsm.cropping.draft import DRAFT, Draft, left_unreviewed
+from lib_dsm.cropping.known_detectors import DETECTORS, KNOWN, fetch_detector, find_known, here
 from lib_dsm.cropping.plan import LOOKING, CropItem, CropOptions, CropPlan, PlanPicture
 from lib_dsm.cropping.propose import Proposer
+from lib_dsm.cropping.render import render
 from lib_dsm.cropping.tags import impossible_tags
 from lib_dsm.cropping.write import CropReport, write_plan
 from lib_dsm.dataset import history
@@ -22,7 +28,7 @@ from lib_dsm.dataset.acts import REMOVED
 from lib_dsm.dataset.captions import read_caption
 from lib_dsm.dataset.listing import list_pictures, require_pictures
 from lib_dsm.dataset.one_sided import not_mirrored
-from lib_dsm.dataset.pictures import picture_size
+from lib_dsm.dataset.pictures import Picture, picture_size
 from lib_dsm.dataset.project import Project
 from lib_dsm.dataset.training_sizes import crop_box, lost_share, training_size
 from lib_dsm.errors import DsmError, InputError
@@ -30,8 +36,9 @@ from lib_dsm.files import inside
 from lib_dsm.jobs import Job
 
 LISTED = 50
-DETECTORS = "detectors"
-"""The folder in the host's data folder that a person puts detectors into."""
+STAGE = 1400
+"""Pixels of a picture's longer side as the page first shows it; the same as in dsm_crop_stage.js, so that one is made
+for both."""
 
 
 def show(service: Service, call: Call) -> Any:
@@ -58,7 +65,7 @@ def show(service: Service, call: Call) -> Any:
         "plan": str(draft.path),
         "pictures": pictures,
         "problems": problems,
-        "detectors": [{"name": path.name, "path": str(path)} for path in sorted(folder.glob("*.onnx"))],
+        "detectors": _detectors(folder),
         "detector_folder": str(folder),
     }
 
@@ -84,6 +91,40 @@ def propose(service: Service, call: Call) -> Any:
         items = [options.to_json(item) for item in proposal.items]
         pictures.append({**facts, "width": proposal.size[0], "height": proposal.size[1], "items": items})
     return {"folder": str(source), "pictures": pictures, "problems": problems}
+
+
+def fetch(service: Service, call: Call) -> Any:
+    """Fetch the known detector `name` in the background; the job's `detector` tells where it is."""
+    known = find_known(call.text("name"))
+    if known is None:
+        raise InputError(f'There is no detector "{call.text("name")}".', "Choose one of the list.")
+    folder = service.host.folders.data / DETECTORS
+
+    def work(job: Job) -> Path:
+        job.data["tab"] = "crop"
+        path = fetch_detector(known, folder, job)
+        job.data["detector"] = str(path)
+        job.data["summary"] = f"{known.name} is here."
+        return path
+
+    return {"job": service.host.jobs.start(f"Fetching {known.name}", work, "").id}
+
+
+def preview(service: Service, call: Call) -> Any:
+    """What comes of the frame `box` of the picture `path`, padded with `color`: a PNG of at most `side` pixels a side.
+
+    It is made from the picture as the page shows it, so its details are coarser than the finished crop's.
+    """
+    path = service.picture(call.text("path"))
+    side = call.whole("side", 320, 16, 1024)
+    box = _numbers(call.text("box"))
+    shrunk = min(1.0, side / max(box[2] - box[0], box[3] - box[1], 1))
+    width, height = (max(1, round(shrunk * (box[end] - box[end - 2]))) for end in (2, 3))
+    item = CropItem(path.name, "free", box, width, height, call.text("color", AUTO))
+    shown = Image.open(io.BytesIO(THUMBNAILS.of(path, STAGE)))
+    target = io.BytesIO()
+    render(Picture(path, shown.convert("RGB"), None, picture_size(path)), item).save(target, "PNG")
+    return Bytes(target.getvalue(), "image/png")
 
 
 def save(service: Service, call: Call) -> Any:
@@ -229,6 +270,26 @@ def bring_back(service: Service, call: Call) -> Any:
     return {"title": outcome.title, "moved": len(outcome.moved)}
 
 
+def _detectors(folder: Path) -> list[dict[str, Any]]:
+    """The known detectors, with an empty path for one that is yet to be fetched, and those that a person put there."""
+    known = [
+        {
+            "name": one.name, "finds": one.finds, "path": str(here(one, folder) or ""), "licence": one.licence,
+            "megabytes": one.megabytes, "repository": one.file.repository,
+        }
+        for one in KNOWN
+    ]  # fmt: skip
+    return known + [{"name": path.name, "finds": "", "path": str(path)} for path in sorted(folder.glob("*.onnx"))]
+
+
+def _numbers(text: str) -> tuple[int, int, int, int]:
+    try:
+        left, top, right, bottom = (int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f'"{text}" is not a box.', "It is left, top, right, bottom in pixels.") from None
+    return left, top, right, bottom
+
+
 def _project(service: Service, call: Call) -> Project:
     return Project(service.folder(call.text("project")))
 
@@ -261,6 +322,8 @@ def _box(item: CropItem) -> tuple[int, int, int, int]:
 ROUTES = (
     Route("POST", "crop/open", show),
     Route("POST", "crop/propose", propose),
+    Route("POST", "crop/detector", fetch),
+    Route("GET", "crop/preview", preview),
     Route("POST", "crop/save", save),
     Route("POST", "crop/judge", judge),
     Route("POST", "crop/sizes", sizes),

@@ -11,23 +11,22 @@ import numpy as np
 
 from lib_dsm.api.http import Bytes, Call, Route
 from lib_dsm.api.service import ConflictError, Service
-from lib_dsm.api.thumbnails import Thumbnails
+from lib_dsm.api.thumbnails import THUMBNAILS
 from lib_dsm.dataset import history
 from lib_dsm.dataset.acts import Change
 from lib_dsm.dataset.captions import Caption, join_tags, read_caption, split_tags
 from lib_dsm.dataset.history import apply
-from lib_dsm.dataset.listing import is_picture, list_pictures
+from lib_dsm.dataset.listing import list_pictures
 from lib_dsm.dataset.matching import tag_key
 from lib_dsm.dataset.pictures import picture_size
 from lib_dsm.dataset.tag_index import TagIndex
 from lib_dsm.dataset.token_count import token_count
-from lib_dsm.errors import DsmError, InputError
+from lib_dsm.errors import DsmError
 from lib_dsm.pruning.query import parse
 from lib_dsm.pruning.tables import load_tables
 from lib_dsm.pruning.tag_list import load_tag_list
 
 PAGE = 200
-THUMBNAILS = Thumbnails()
 
 
 def list_page(service: Service, call: Call) -> Any:
@@ -71,17 +70,17 @@ def name_pictures(service: Service, call: Call) -> Any:
 
 def thumbnail(service: Service, call: Call) -> Any:
     """A JPEG of a picture of at most `size` pixels a side."""
-    return Bytes(THUMBNAILS.of(_picture(service, call), call.whole("size", 256, 16, 2048)), "image/jpeg")
+    return Bytes(THUMBNAILS.of(service.picture(call.text("path")), call.whole("size", 256, 16, 2048)), "image/jpeg")
 
 
 def show_caption(service: Service, call: Call) -> Any:
     """The caption of the picture `path`, with the digest that a change must name."""
-    return _describe_caption(read_caption(_picture(service, call)))
+    return _describe_caption(read_caption(service.picture(call.text("path"))))
 
 
 def change_caption(service: Service, call: Call) -> Any:
     """Give the picture `path` the `tags`; `digest` is that of the caption as it was seen, another one is a conflict."""
-    picture = _picture(service, call)
+    picture = service.picture(call.text("path"))
     caption = read_caption(picture)
     if caption.digest != call.text("digest"):
         raise ConflictError(f"The caption of {picture.name} was changed elsewhere.", "Look at it as it is now.")
@@ -176,13 +175,6 @@ def _describe_caption(caption: Caption) -> dict[str, Any]:
         "note": caption.note,
         "tokens": token_count(text),
     }
-
-
-def _picture(service: Service, call: Call) -> Path:
-    path = service.path(call.text("path"))
-    if not is_picture(path):
-        raise InputError(f"{path.name} is no picture.", "Choose one from the list.")
-    return path
 
 
 ROUTES = (

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 from lib_dsm.dataset.index_store import IndexStore
+from lib_dsm.dataset.listing import is_picture
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.host.protocol import Host
 from lib_dsm.tagging.live import Lives
@@ -70,6 +71,13 @@ class Service:
         if not resolved.exists():
             raise MissingError(f'There is no "{text}".', "It may have been moved; reload the list.")
         return resolved
+
+    def picture(self, text: str) -> Path:
+        """Like `path`, for a picture."""
+        path = self.path(text)
+        if not is_picture(path):
+            raise InputError(f"{path.name} is no picture.", "Choose one from the list.")
+        return path
 
     def folder(self, text: str) -> Path:
         """Like `path`, for a folder."""

@@ -48,3 +48,7 @@ class Thumbnails:
             while self._bytes > self._limit:
                 self._bytes -= len(self._kept.popitem(last=False)[1])
         return made
+
+
+THUMBNAILS = Thumbnails()
+"""Those of all pages."""

@@ -14,7 +14,7 @@ from lib_dsm.cli.progress import run_job
 from lib_dsm.cli.telling import batch_result, data_of, lines_of, names_of
 
 if TYPE_CHECKING:
-    pass
+    from lib_dsm.cropping.plan import CropOptions
 
 
 def demo(arguments: argparse.Namespace) -> Result:
@@ -67,6 +67,27 @@ def new(arguments: argparse.Namespace) -> Result:
     )
 
 
+def clean(arguments: argparse.Namespace) -> Result:
+    """What a set had better be without; what is asked for is moved aside."""
+    from lib_dsm.cropping.cleaning import TOLD, CleanOptions, find_flaws, set_aside
+    from lib_dsm.dataset.acts import REMOVED
+    from lib_dsm.dataset.listing import require_pictures
+
+    folder = arguments.folder
+    pictures = require_pictures(folder, arguments.recursive)
+    chosen = read_flags(arguments, CleanOptions)
+    flaws = run_job("Looking", "pictures", lambda job: find_flaws(pictures, chosen, job)).flaws
+    names = {flaw.path: flaw.path.relative_to(folder).as_posix() for flaw in flaws}
+    leaving = list(dict.fromkeys(names[flaw.path] for flaw in flaws if flaw.kind in arguments.aside))
+    lines = [f"{names[flaw.path]}: {TOLD[flaw.kind]}. {flaw.text}" for flaw in flaws]
+    lines.append(f"{len(names)} of {len(pictures)} pictures are worth a look.")
+    moved = set_aside(folder, leaving) if leaving else None
+    if moved is not None:
+        lines.append(f"{len(leaving)} were set aside in {folder / REMOVED}; the command undo brings them back.")
+    found = [{"picture": names[flaw.path], "kind": flaw.kind, "text": flaw.text} for flaw in flaws]
+    return Result({"pictures": len(pictures), "flaws": found, "aside": leaving}, "\n".join(lines))
+
+
 def crop(arguments: argparse.Namespace) -> Result:
     """Crop a folder."""
     from lib_dsm.cropping.aside import take_back
@@ -80,7 +101,7 @@ def crop(arguments: argparse.Namespace) -> Result:
         data = {"title": outcome.title, "moved": names_of(outcome.moved)}
         return Result(data, f"{outcome.title}: {len(outcome.moved)} files moved.")
     size = dict(zip(("width", "height"), arguments.size, strict=True)) if arguments.size else {}
-    chosen = read_flags(arguments, CropOptions, **size)
+    chosen = _with_detector(read_flags(arguments, CropOptions, **size), arguments.data)
     if arguments.plan:
         plan = CropPlan.load(arguments.plan)
         plan = plan.confirmed() if arguments.accept_all else plan
@@ -106,3 +127,14 @@ def crop(arguments: argparse.Namespace) -> Result:
     more = [f"{len(report.aside)} were moved aside."] if report.aside else []
     more += [f"{unreviewed} pictures are not confirmed; --accept-all writes them."] if unreviewed else []
     return Result(result.data, "\n".join([result.text, *more]), result.code)
+
+
+def _with_detector(chosen: CropOptions, data: Path) -> CropOptions:
+    """The options with the file of a detector that is meant by its name; it is fetched the first time."""
+    from lib_dsm.cropping.known_detectors import DETECTORS, fetch_detector, find_known
+
+    known = find_known(chosen.detector)
+    if known is None:
+        return chosen
+    path = run_job(f"Fetching {known.name}", "", lambda job: fetch_detector(known, data / DETECTORS, job))
+    return dataclasses.replace(chosen, detector=str(path))

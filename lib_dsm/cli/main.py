@@ -193,8 +193,23 @@ def _crop(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accept-all", action="store_true", help="write what nobody confirmed, too")
     parser.add_argument("--tidy", action="store_true", help="move crops aside that the plan no longer has")
     parser.add_argument("--undo", action="store_true", help="take back what the last run wrote, and do nothing else")
+    _data(parser)
     add_flags(parser, CropOptions)
     _ready(parser, "commands.crop")
+
+
+def _clean(parser: argparse.ArgumentParser) -> None:
+    from lib_dsm.cli.flags import add_flags
+    from lib_dsm.cropping.cleaning import KINDS, CleanOptions
+
+    parser.add_argument("folder", type=_path)
+    parser.add_argument(
+        "--aside", nargs="+", default=(), choices=KINDS, metavar="KIND",
+        help=f"move pictures of these kinds aside with their captions: {', '.join(KINDS)}",
+    )  # fmt: skip
+    parser.add_argument("--recursive", action="store_true", help="include the folders inside")
+    add_flags(parser, CleanOptions)
+    _ready(parser, "commands.clean")
 
 
 def _undo(parser: argparse.ArgumentParser) -> None:
@@ -333,6 +348,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "redo": ("do the edit undone last once more", _folder_act("caption_commands.redo")),
     "history": ("the edits of a folder's captions", _history),
     "metadata": ("the captions as kohya's metadata JSON, out or in", _metadata),
+    "clean": ("find duplicates, blurred, small, marked pictures, and set them aside", _clean),
     "crop": ("crop pictures into another folder", _crop),
     "create": ("write an embedding that is not trained yet", _run("training_commands.create", resumes=False)),
     "check": ("the guards, without training", _run("training_commands.check")),

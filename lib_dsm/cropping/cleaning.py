@@ -1,12 +1,14 @@
-"""What a set had better be without: pictures that are nearly another one, blurred, too small, too long, or mostly text.
+"""What a set had better be without: pictures that are nearly another one, blurred, too small, too long, marked, or
+mostly text.
 
-All is measured on the pictures alone and is a proposal with its number; a person looks and decides.
+All is measured on the pictures, or read in their captions, and is a proposal with its number; a person looks and
+decides.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lib_dsm.cropping.marks import shared_marks, small
 from lib_dsm.cropping.pool import in_parallel
-from lib_dsm.dataset.captions import caption_path
+from lib_dsm.dataset.captions import caption_path, read_caption
 from lib_dsm.dataset.history import Outcome, apply
 from lib_dsm.dataset.listing import list_pictures
 from lib_dsm.dataset.looks import Alike, alike, look
+from lib_dsm.dataset.one_sided import plain
 from lib_dsm.dataset.pictures import read_picture
 from lib_dsm.dataset.removing import removals
 from lib_dsm.errors import DsmError, InputError
@@ -26,7 +30,18 @@ from lib_dsm.files import inside
 from lib_dsm.jobs import Job
 from lib_dsm.options import option
 
-DUPLICATE, BLURRED, SMALL, LONG, TEXT, BROKEN = KINDS = ("duplicate", "blurred", "small", "long", "text", "broken")
+DUPLICATE, BLURRED, SMALL, LONG, MARKED, TEXT, BROKEN = KINDS = (
+    "duplicate", "blurred", "small", "long", "marked", "text", "broken",
+)  # fmt: skip
+TOLD = {
+    DUPLICATE: "nearly equal", BLURRED: "blurred", SMALL: "too small", LONG: "very long", MARKED: "watermark",
+    TEXT: "mostly text", BROKEN: "unreadable",
+}  # fmt: skip
+"""What each kind is called."""
+_MARKS = frozenset((
+    "watermark", "sample watermark", "web address", "artist name", "signature", "logo", "patreon logo",
+    "patreon username", "twitter username", "copyright name", "company name", "dated", "artist logo",
+))  # fmt: skip
 
 _LOOKED_AT = 512  # pixels of the longer side; blur is judged at one scale, whatever a camera's pixels are
 _ROW = 8  # pixels of a block
@@ -74,17 +89,23 @@ def find_flaws(pictures: Sequence[Path], options: CleanOptions, job: Job | None 
     """
     found = Findings()
     looks: dict[Path, bytes] = {}
+    smalls: dict[Path, NDArray[np.uint8]] = {}
     sharp: dict[Path, float] = {}
     for number, (path, measured) in enumerate(in_parallel(_measure, pictures), 1):
         if isinstance(measured, DsmError):
             found.flaws.append(Flaw(path, BROKEN, measured.problem))
         else:
             found.sizes[path], looks[path], sharp[path] = measured.size, measured.look, measured.sharpness
+            smalls[path] = measured.small
             found.flaws += _of_one(path, measured, options)
         if job is not None:
             job.progress(number, len(pictures), path.name)
             job.check()
-    found.flaws += _duplicates(alike(looks), found.sizes, sharp)
+    duplicates = _duplicates(alike(looks), found.sizes, sharp)
+    copies = {flaw.path for flaw in duplicates}
+    # Copies share everything, which is no mark.
+    marks = shared_marks({path: small for path, small in smalls.items() if path not in copies}, found.sizes)
+    found.flaws += duplicates + _marked(pictures, marks)
     order = {path: index for index, path in enumerate(pictures)}
     found.flaws.sort(key=lambda flaw: (order[flaw.path], KINDS.index(flaw.kind)))
     return found
@@ -148,6 +169,7 @@ class _Measured:
     look: bytes
     sharpness: float
     text: float
+    small: NDArray[np.uint8]
 
 
 def _measure(path: Path) -> _Measured | DsmError:
@@ -155,7 +177,8 @@ def _measure(path: Path) -> _Measured | DsmError:
         picture = read_picture(path, max_side=_LOOKED_AT)
     except DsmError as error:
         return error
-    return _Measured(picture.size, look(picture.image), sharpness(picture.image), text_share(picture.image))
+    image = picture.image
+    return _Measured(picture.size, look(image), sharpness(image), text_share(image), small(image))
 
 
 def _of_one(path: Path, measured: _Measured, options: CleanOptions) -> list[Flaw]:
@@ -171,6 +194,29 @@ def _of_one(path: Path, measured: _Measured, options: CleanOptions) -> list[Flaw
     if measured.text >= options.text and min(measured.size) >= _READABLE:
         flaws.append(Flaw(path, TEXT, f"{100 * measured.text:.0f} % of it looks like writing."))
     return flaws
+
+
+def _marked(pictures: Sequence[Path], marks: Mapping[Path, tuple[str, int, int]]) -> list[Flaw]:
+    """What bears a mark: by what pictures share, and by what a tagger or a person wrote into the caption."""
+    flaws = []
+    for path in pictures:
+        said = []
+        if path in marks:
+            place, bearing, count = marks[path]
+            said.append(f"{bearing} of the {count} pictures of its size have the same mark, {place}.")
+        tags = [tag for tag in _tags(path) if plain(tag) in _MARKS]
+        if tags:
+            said.append(f"Its caption has {', '.join(tags)}.")
+        if said:
+            flaws.append(Flaw(path, MARKED, " ".join(said)))
+    return flaws
+
+
+def _tags(path: Path) -> list[str]:
+    try:
+        return read_caption(path).tags
+    except InputError:
+        return []  # said where captions are looked at
 
 
 def _duplicates(found: Alike, sizes: dict[Path, tuple[int, int]], sharp: dict[Path, float]) -> list[Flaw]:

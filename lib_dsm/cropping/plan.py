@@ -58,7 +58,11 @@ class CropOptions:
     drop_tags: bool = option(True, "Leave tags out of the caption that cannot be in the crop, such as full body")
     format: str = option("png", "File format of the finished pictures", choices=("png", "jpeg", "webp"))
     quality: int = option(95, "Quality of JPEG and WebP", minimum=1, maximum=100)
-    detector: str = option("", "ONNX file of a face or head detector (YuNet's or YOLOv8's layout); none without")
+    detector: str = option(
+        "",
+        "Finds faces or heads: yunet (photographs), anime-head (drawings), or an ONNX file of either's layout; none "
+        "without",
+    )
     recursive: bool = option(False, "Include the folders inside")
 
 

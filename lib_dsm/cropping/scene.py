@@ -73,7 +73,7 @@ def _in_pixels(found: Found, size: Size) -> Box:
 def _figures(image: Image.Image, ground: Color) -> list[Box]:
     """The connected things that differ from the ground, without specks."""
     difference = np.abs(np.asarray(image, dtype=np.int16) - np.array(ground, dtype=np.int16)).max(axis=2)
-    found = _connected(difference > _DIFFERENT)
+    found = _boxes(difference > _DIFFERENT)
     if not found:
         return []
     largest = max(count for count, _ in found)
@@ -101,7 +101,7 @@ def _catching(image: Image.Image) -> list[Box]:
     salient = _smooth(_unit(odd)) + _smooth(_unit(distinct))
     place = np.linspace(-1, 1, _SPECTRUM)
     salient *= np.exp(-(place[None, :] ** 2 + place[:, None] ** 2) / 2)  # photographers and painters aim
-    found = _connected(salient > salient.mean() + _UNUSUAL * salient.std())
+    found = _boxes(salient > salient.mean() + _UNUSUAL * salient.std())
     if not found:
         return []
     _, (left, top, right, bottom) = max(found, key=lambda item: item[0])
@@ -130,8 +130,8 @@ def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(image.filter(ImageFilter.GaussianBlur(3)), dtype=np.float64) / 255
 
 
-def _connected(mask: Mask) -> list[tuple[int, Box]]:
-    """The connected parts of a mask, diagonals too: how many cells each has, and its box."""
+def connected(mask: Mask) -> list[NDArray[np.intp]]:
+    """The connected parts of a mask, diagonals too: the row and column of each cell, cells × 2."""
     waiting = mask.copy()
     height, width = mask.shape
     parts = []
@@ -148,6 +148,14 @@ def _connected(mask: Mask) -> list[tuple[int, Box]]:
                     if waiting[y, x]:
                         waiting[y, x] = False
                         queue.append((y, x))
-        rows, columns = [row for row, _ in cells], [column for _, column in cells]
-        parts.append((len(cells), (min(columns), min(rows), max(columns) + 1, max(rows) + 1)))
+        parts.append(np.array(cells, dtype=np.intp))
     return parts
+
+
+def _boxes(mask: Mask) -> list[tuple[int, Box]]:
+    """The connected parts of a mask: how many cells each has, and its box."""
+    found = []
+    for cells in connected(mask):
+        (top, left), (bottom, right) = cells.min(axis=0).tolist(), cells.max(axis=0).tolist()
+        found.append((len(cells), (left, top, right + 1, bottom + 1)))
+    return found

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from lib_dsm.errors import BusyError, StorageError
+from lib_dsm.files import try_lock
 
 METADATA_FOLDER = ".dsm"
 _WAIT_SECONDS = 5.0
 _RETRY_SECONDS = 0.05
-_HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 
 @contextlib.contextmanager
@@ -44,22 +43,3 @@ def writing_in(folder: Path, wait: float = _WAIT_SECONDS) -> Iterator[None]:
         yield
     finally:
         os.close(handle)  # which gives the lock back
-
-
-def try_lock(handle: int) -> bool:
-    """Lock an open file until it is closed, and say whether it could be had now.
-
-    A file system that knows no locks gives it to everybody.
-    """
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in _HELD
-    return True

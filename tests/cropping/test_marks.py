@@ -1,0 +1,75 @@
+"""A mark that pictures share is found on those that bear it, and nowhere else."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from lib_dsm.cropping.cleaning import MARKED, CleanOptions, find_flaws
+from lib_dsm.dataset.listing import list_pictures
+from tests.cropping.test_cleaning import drawing
+
+SIZE = (640, 480)
+
+
+def marked(image: Image.Image, place: tuple[int, int], strength: int) -> Image.Image:
+    """The picture with half-transparent writing."""
+    layer = Image.new("RGBA", image.size, (255, 255, 255, 0))
+    ImageDraw.Draw(layer).text(place, "example.net", (255, 255, 255, strength), ImageFont.load_default(34))
+    return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
+
+
+def photograph(seed: int) -> Image.Image:
+    random = np.random.default_rng(seed)
+    layers = [
+        Image.fromarray(random.integers(0, 256, (side * 3 // 4, side, 3), np.uint8)).resize(
+            SIZE, Image.Resampling.BICUBIC
+        )
+        for side in (8, 40, 320)
+    ]
+    return Image.blend(Image.blend(layers[0], layers[1], 0.4), layers[2], 0.25)
+
+
+def found(folder: Path) -> dict[str, str]:
+    flaws = find_flaws(list_pictures(folder)[0], CleanOptions(small=16)).flaws
+    return {flaw.path.name: flaw.text for flaw in flaws if flaw.kind == MARKED}
+
+
+@pytest.mark.parametrize("make", [photograph, lambda seed: drawing(seed, SIZE)], ids=["photographs", "drawings"])
+def test_a_shared_mark_is_found_on_those_that_bear_it(tmp_path: Path, make) -> None:  # type: ignore[no-untyped-def]
+    for number in range(16):
+        picture = make(number)
+        if number < 11:
+            picture = marked(picture, (430, 420), 150)
+        picture.save(tmp_path / f"{number:02d}.jpg", quality=90)
+    told = found(tmp_path)
+    assert set(told) == {f"{number:02d}.jpg" for number in range(11)}
+    assert told["00.jpg"] == "11 of the 16 pictures of its size have the same mark, bottom right."
+
+
+def test_what_the_pictures_are_about_is_no_mark(tmp_path: Path) -> None:
+    """A character that stands in the middle of all pictures, and copies of one picture."""
+    for number in range(12):
+        picture = Image.new("RGB", SIZE, tuple(np.random.default_rng(number).integers(150, 255, 3).tolist()))
+        ImageDraw.Draw(picture).ellipse((240, 120, 400, 400), fill="navy")
+        ImageDraw.Draw(picture).rectangle((270, 400, 370, 480), fill="maroon")
+        picture.save(tmp_path / f"{number:02d}.png")
+        photograph(1).save(tmp_path / f"copy-{number:02d}.png")
+    assert found(tmp_path) == {}
+
+
+def test_few_pictures_or_pictures_of_many_sizes_share_nothing(tmp_path: Path) -> None:
+    for number in range(7):
+        marked(photograph(number), (430, 420), 255).save(tmp_path / f"{number}.png")
+    for number in range(8):
+        photograph(number + 9).resize((500 + 20 * number, 400)).save(tmp_path / f"odd-{number}.png")
+    assert found(tmp_path) == {}
+
+
+def test_what_the_caption_says_counts(tmp_path: Path) -> None:
+    photograph(1).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("1girl, Web_Address, smile, signature")
+    photograph(2).save(tmp_path / "b.png")
+    (tmp_path / "b.txt").write_text("1girl, smile")
+    assert found(tmp_path) == {"a.png": "Its caption has Web_Address, signature."}
