@@ -28,7 +28,7 @@ Found = tuple[float, float, float, float]
 SIDE = 640  # pixels of the longer side at which pictures are looked at, unless the file demands another
 _STRIDES = (8, 16, 32)
 _GREY = 114  # what YOLO's pictures are padded with
-_SURE = {"yunet": 0.6, "yolo": 0.4}  # scores from which on something counts; as the layouts' own tools have it, rounded
+_SURE = {"yunet": 0.75, "yolo": 0.4}  # scores from which on something counts: things that are no faces reach 0.63
 _SAME = 0.45  # overlap, as a share of the union, from which on two boxes are of one thing
 _ERRORS_ONLY = 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +29,8 @@ _HEADS_WIDE, _HEADS_HIGH = 3.2, 7.5  # a person in heads, arms included
 _PORTRAIT = 2.4  # a portrait's side in heads
 _PORTRAIT_SHARE = 0.42  # of a figure without a known head, seen from its top
 _UPRIGHT = 1.3  # a figure this many times as high as wide is one of whom a portrait can be cut
-_GROWN = 1.6  # a portrait is widened at most so much for the sake of its pixels
+_STANDING = 1.1  # times as high as wide, and a figure may be one of several persons
+_GROWN = 1.6  # a portrait, or one of several persons, is widened at most so much for the sake of its pixels
 
 
 @dataclass
@@ -124,7 +126,7 @@ def _frames(scene: Scene, mode: str, options: CropOptions) -> _Frames:
     if mode == "people":
         people = _people(scene, shape)
         if len(people) > 1:
-            each = [around(person, size, shape, _blends(scene, shape)) for person in people]
+            each = dict.fromkeys(around(person, size, shape, _blends(scene, shape), _GROWN) for person in people)
             return {f"{PERSON}-{number}": (mode, box, "one of several") for number, box in enumerate(each, 1)}
     subject, why = _subject(scene, shape)
     if subject is None:
@@ -186,7 +188,7 @@ def _people(scene: Scene, shape: Size) -> list[Box]:
     if not scene.heads:
         figures = list(scene.figures) if scene.how != EYE else []
         highest = max((bottom - top for _, top, _, bottom in figures), default=0)
-        people = [box for box in figures if box[3] - box[1] >= highest / 2]
+        people = [box for box in figures if box[3] - box[1] >= max(highest / 2, _STANDING * (box[2] - box[0]))]
         return people if len(people) <= _MOST_FIGURES else []
     people = []
     for index, head in enumerate(scene.heads):
@@ -248,8 +250,9 @@ def _portrait(scene: Scene, subject: Box, shape: Size) -> Box | None:
     return _placed(x - wide / 2, y - high / 2, round(wide), max(1, round(round(wide) / ratio)), size)
 
 
-def around(subject: Box, size: Size, shape: Size, padded: bool) -> Box:
-    """The smallest frame of a shape that holds a box with some air, not smaller than the shape's pixels if it can be.
+def around(subject: Box, size: Size, shape: Size, padded: bool, grown: float = math.inf) -> Box:
+    """The smallest frame of a shape that holds a box with some air, not smaller than the shape's pixels if it can be
+    without being `grown` more than so many times.
 
     It lies in the picture. Where the subject is larger than any such frame it reaches beyond the picture if that may be
     `padded`, else it shows as much as fits, from the subject's top.
@@ -260,7 +263,7 @@ def around(subject: Box, size: Size, shape: Size, padded: bool) -> Box:
     wide = max(right - left + 2 * air, (bottom - top + 2 * air) * ratio)
     most = center_box(size, shape)
     largest = most[2] - most[0]
-    wide = max(wide, min(shape[0], largest))
+    wide = max(wide, min(shape[0], largest, grown * wide))
     if wide > largest:
         if padded and max(right - left, (bottom - top) * ratio) > largest:
             return _placed_around(subject, round(wide), ratio, size)
