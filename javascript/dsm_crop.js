@@ -71,7 +71,7 @@
         const strip = h("div", {class: "dsm-strip", id: "dsm_crop_strip"});
         const facts = h("div", {class: "dsm-side", id: "dsm_crop_side"});
         const notes = h("div", {});
-        const aspect = h("div", {class: "dsm-crop-aspect"}, "With variable-aspect training nothing need be cropped: each picture is trained near its own shape. ",
+        const aspect = h("div", {class: "dsm-crop-aspect"}, "For variable-aspect training nothing need be cropped. ",
             h("button", {class: "dsm-link", id: "dsm_crop_buckets", onclick: () => DSM.cropBuckets(options)}, "What each size would cut away"));
         const stage = DSM.cropStage({drag, redraw: () => draw(true), focus: () => page.focus({preventScroll: true}), facts: label});
         const page = h("div", {class: "dsm-page dsm-page-crop", tabindex: "-1"},
@@ -79,9 +79,9 @@
                 h("label", {title: "ONNX files of faces or heads that you put into the folder of detectors"}, "Detector", detector),
                 h("span", {class: "dsm-spring"}), cleanButton, help),
             h("div", {class: "dsm-toolbar"}, h("label", {}, "Size", width, "×", height), ratioLabel, snapLabel, enlargeLabel,
-                h("label", {}, "Padding", ground, color), flipLabel, h("label", {}, "Write as", format, quality),
-                h("span", {class: "dsm-spring"}), h("span", {class: "dsm-together"}, acceptButton, backButton, writeButton)),
-            aspect, notes, h("div", {class: "dsm-crop"}, h("div", {class: "dsm-column"}, counts, strip), stage.element, facts));
+                h("label", {}, "Padding", ground, color), flipLabel, h("label", {}, "Write as", format, quality)),
+            h("div", {class: "dsm-toolbar"}, aspect, h("span", {class: "dsm-spring"}), h("span", {class: "dsm-together"}, acceptButton, backButton, writeButton)),
+            notes, h("div", {class: "dsm-crop"}, h("div", {class: "dsm-column"}, counts, strip), stage.element, facts));
         const grid = DSM.virtual(strip, {height: (each) => each * 0.75 + 24, gap: 6, item: thumb});
 
         const current = () => pictures[at];
@@ -491,7 +491,7 @@
 
         function preview(picture, item) {
             const [w, hgt] = [frames.width(item.box), frames.height(item.box)];
-            const unit = Math.min(222 / w, 220 / hgt);
+            const unit = Math.min(222 / w, 176 / hgt);
             const image = h("img", {src: DSM.cropStage.address(picture), alt: "The finished picture", draggable: false});
             image.style.cssText = `position:absolute;max-width:none;max-height:none;margin:0;border-radius:0;width:${picture.width * unit}px;height:${picture.height * unit}px;left:${-item.box[0] * unit}px;top:${-item.box[1] * unit}px`;
             return h("div", {class: "dsm-crop-preview", style: `width:${w * unit}px;height:${hgt * unit}px;background:${DSM.cropStage.ground(picture, item)}`}, image);
@@ -622,7 +622,7 @@
         });
         // The frames fill the window below the options.
         const fill = () => page.style.setProperty("--dsm-crop-top", `${Math.round(strip.parentElement.getBoundingClientRect().top + window.scrollY + 14)}px`);
-        new ResizeObserver(() => page.isConnected && page.clientWidth && fill()).observe(page.firstElementChild.nextElementSibling);
+        new ResizeObserver(() => page.isConnected && page.clientWidth && fill()).observe(page.children[1]);
         new ResizeObserver(() => page.isConnected && stage.element.clientWidth && draw()).observe(stage.element);
 
         // ---- beginning -----------------------------------------------------------------------------------------------

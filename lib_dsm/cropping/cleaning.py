@@ -225,12 +225,16 @@ def _duplicates(found: Alike, sizes: dict[Path, tuple[int, int]], sharp: dict[Pa
     def worth(path: Path) -> tuple[int, float, str]:
         return sizes[path][0] * sizes[path][1], sharp[path], str(path)
 
-    flaws: dict[Path, Flaw] = {}
+    kept: dict[Path, tuple[Path, float]] = {}  # for each copy, a better one and how much they are alike
     for one, other, share in found.pairs:
         worse, better = sorted((one, other), key=worth)
-        if worse not in flaws:
-            flaws[worse] = Flaw(worse, DUPLICATE, f"{100 * share:.0f} % like {better.name}, which is kept.", better)
-    return list(flaws.values())
+        kept.setdefault(worse, (better, share))
+    flaws = []
+    for worse, (better, share) in kept.items():
+        while better in kept:  # which is a copy, too
+            better = kept[better][0]
+        flaws.append(Flaw(worse, DUPLICATE, f"{100 * share:.0f} % like {better.name}, which is kept.", better))
+    return flaws
 
 
 def _grey(image: Image.Image) -> NDArray[np.float32]:

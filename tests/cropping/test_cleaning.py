@@ -57,6 +57,13 @@ def test_each_flaw_is_found_and_nothing_else(tmp_path: Path) -> None:
     assert flaw.like == tmp_path / "good.png" and "good.png" in flaw.text
 
 
+def test_of_many_copies_one_is_kept(tmp_path: Path) -> None:
+    for side in (120, 240, 200, 160):
+        drawing(1).resize((side, side)).save(tmp_path / f"{side}.png")
+    found = {flaw.path.name: flaw.like for flaw in find_flaws(list_pictures(tmp_path)[0], OPTIONS).flaws}
+    assert found == dict.fromkeys(("120.png", "160.png", "200.png"), tmp_path / "240.png")
+
+
 def test_measures_order_pictures_as_the_eye_does() -> None:
     sharp = drawing(7)
     blurred = [sharpness(sharp.filter(ImageFilter.GaussianBlur(radius))) for radius in (1, 3, 9)]
