@@ -409,7 +409,7 @@
             const many = picture.items.length > 1 ? ` ${picture.items.length}` : "";
             const mark = waiting.has(picture) && open(picture) ? "…" : STATES[picture.state] + (picture.state === "skipped" ? "" : many);
             const item = h("button", {class: "dsm-thumb" + (index === at ? " dsm-current" : ""), tabindex: "-1", title: `${picture.name}: ${picture.state}`, onclick: () => go(index)},
-                h("img", {src: thumbnail(picture.path, 192, picture.stamp), alt: picture.name, loading: "lazy"}),
+                h("img", {src: thumbnail(picture.path, 192, picture.stamp), alt: picture.name, loading: "lazy", fetchpriority: "low"}),
                 h("span", {class: "dsm-badge" + ({confirmed: " dsm-good", skipped: " dsm-bad"}[picture.state] || ""), hidden: !mark}, mark),
                 h("span", {class: "dsm-thumb-name"}, picture.name));
             item.dataset.state = picture.state;

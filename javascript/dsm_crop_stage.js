@@ -78,7 +78,7 @@
             const wanted = address(picture);
             let image = stage.querySelector("img");
             if (!image || image.dataset.address !== wanted) {
-                image = shown.get(wanted) || h("img", {src: wanted, draggable: false});
+                image = shown.get(wanted) || h("img", {fetchpriority: "high", src: wanted, draggable: false});
                 image.alt = picture.name;
                 image.draggable = false;
                 image.dataset.address = wanted;

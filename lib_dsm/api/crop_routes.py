@@ -7,8 +7,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from lib_dsm import options
 from lib_dsm.api.http import Bytes, Call, Route
 from lib_dsm.api.service import Service
@@ -28,7 +26,7 @@ from lib_dsm.dataset.acts import REMOVED
 from lib_dsm.dataset.captions import read_caption
 from lib_dsm.dataset.listing import list_pictures, require_pictures
 from lib_dsm.dataset.one_sided import not_mirrored
-from lib_dsm.dataset.pictures import Picture, picture_size
+from lib_dsm.dataset.pictures import picture_size
 from lib_dsm.dataset.project import Project
 from lib_dsm.dataset.training_sizes import crop_box, lost_share, training_size
 from lib_dsm.errors import DsmError, InputError
@@ -36,9 +34,6 @@ from lib_dsm.files import inside
 from lib_dsm.jobs import Job
 
 LISTED = 50
-STAGE = 1400
-"""Pixels of a picture's longer side as the page first shows it; the same as in dsm_crop_stage.js, so that one is made
-for both."""
 
 
 def show(service: Service, call: Call) -> Any:
@@ -78,7 +73,7 @@ def propose(service: Service, call: Call) -> Any:
     _detector(service, chosen)
     names = set(call.texts("names", []))
     pictures, problems = [], []
-    proposer = Proposer(chosen)
+    proposer = Proposer(chosen, THUMBNAILS.picture)
     for path in list_pictures(source)[0] if source.is_dir() else ():
         if names and path.name not in names:
             continue
@@ -121,9 +116,8 @@ def preview(service: Service, call: Call) -> Any:
     shrunk = min(1.0, side / max(box[2] - box[0], box[3] - box[1], 1))
     width, height = (max(1, round(shrunk * (box[end] - box[end - 2]))) for end in (2, 3))
     item = CropItem(path.name, "free", box, width, height, call.text("color", AUTO))
-    shown = Image.open(io.BytesIO(THUMBNAILS.of(path, STAGE)))
     target = io.BytesIO()
-    render(Picture(path, shown.convert("RGB"), None, picture_size(path)), item).save(target, "PNG")
+    render(THUMBNAILS.picture(path), item).save(target, "PNG")
     return Bytes(target.getvalue(), "image/png")
 
 

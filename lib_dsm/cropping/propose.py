@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from lib_dsm.cropping.tags import BODY, PERSON, PORTRAIT, impossible_tags
 from lib_dsm.dataset.captions import read_caption
 from lib_dsm.dataset.listing import require_folder, require_pictures
 from lib_dsm.dataset.one_sided import not_mirrored
-from lib_dsm.dataset.pictures import picture_size, read_picture
+from lib_dsm.dataset.pictures import Picture, picture_size, read_picture
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.files import sha256
 from lib_dsm.jobs import Job
@@ -43,10 +45,11 @@ class Proposal:
 
 
 class Proposer:
-    """Proposes frames as the options say."""
+    """Proposes frames as the options say; `read` gives a picture in which details of `LOOKED_AT` can be seen."""
 
-    def __init__(self, options: CropOptions) -> None:
+    def __init__(self, options: CropOptions, read: Callable[[Path], Picture] | None = None) -> None:
         self._options = options
+        self._read = read or functools.partial(read_picture, max_side=LOOKED_AT)
 
     def propose(self, path: Path, name: str, digest: str = "") -> Proposal:
         """The frames of one picture, called `name` in the plan.
@@ -58,8 +61,9 @@ class Proposer:
         chosen = self._options
         if chosen.mode in LOOKING:
             detector = detector_of(Path(chosen.detector)) if chosen.detector else None
-            picture = read_picture(path, max_side=LOOKED_AT)
+            picture = self._read(path)
             size = picture.size
+            picture.image.thumbnail((LOOKED_AT, LOOKED_AT))
             items = propose_frames(look_at(picture.image, size, detector), name, chosen, digest)
         else:
             size = picture_size(path)
