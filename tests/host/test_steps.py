@@ -23,6 +23,12 @@ from lib_dsm.training.run_folder import RunFolder
 @pytest.fixture
 def ran(studio, run_config):
     """A finished run of four steps with the second saved as well."""
+    return train(studio, run_config(validate_every=0), Job("test")).folder
+
+
+@pytest.fixture
+def validated(studio, run_config):
+    """The same, validated at every step."""
     return train(studio, run_config(validate_every=1), Job("test")).folder
 
 
@@ -65,21 +71,21 @@ def test_a_run_in_training_is_not_touched(studio, ran):
         use_step(studio, ran, 2)
 
 
-def test_going_on_elsewhere_gives_the_bits_of_going_on_here(studio, ran, tmp_path):
+def test_going_on_elsewhere_gives_the_bits_of_going_on_here(studio, validated, tmp_path):
     """From step 2 with the same settings the new run ends with the same vectors as the old one: nothing was lost."""
-    config = continue_from(studio, ran, 2)
+    config = continue_from(studio, validated, 2)
     assert config.name == "zorgle-from-2" and config.max_steps == 4
     job = Job("test")
     result = train(studio, config, job, resume=True)
     assert result.step == 4 and "Going on after step 2." in job.snapshot()["lines"]
-    old, new = (load_file(RunFolder(path).state_file(4, "state.safetensors")) for path in (ran, result.folder))
+    old, new = (load_file(RunFolder(path).state_file(4, "state.safetensors")) for path in (validated, result.folder))
     assert old.keys() == new.keys() and all(torch.equal(old[key], new[key]) for key in old)
     assert any(key.startswith("optimizer.") for key in new)
     assert load_embedding(result.published).name == "zorgle-from-2"
     assert load_embedding(published(studio)).step == 4  # the old one stays what it was
     record = json.loads((result.folder / "run.json").read_text())
     assert record["continued"]["run"] == "zorgle" and record["continued"]["step"] == 2
-    assert Path(record["continued"]["path"]) == ran
+    assert Path(record["continued"]["path"]) == validated
     # The whole course is told, from the first step of the old run.
     assert job.data["curves"]["step"] == [1, 2, 3, 4]
     assert [made["step"] for made in job.data["validation"]["series"]] == [0, 1, 2, 3, 4]
