@@ -55,6 +55,8 @@ def test_proposals_are_reviewed_written_and_taken_back(crop_page, folder, shots)
     page = crop_page()
     assert "0 crops" in page.inner_text("#dsm_crop_write") and page.is_disabled("#dsm_crop_write")
     facts(page, "Frame 600×600")
+    paper = "() => document.querySelector('#dsm_crop_stage .dsm-paper').style.backgroundImage"
+    page.wait_for_function(f"({paper})().includes('/dsm/v1/crop/preview?')")
     page.screenshot(path=shots / "crop-padded.png")
     page.keyboard.press("3")  # portrait and body
     page.wait_for_function("document.querySelectorAll('#dsm_crop_stage .dsm-frame').length === 2")
@@ -189,3 +191,20 @@ def test_it_can_be_looked_at(crop_page, shots, width, theme):
     page.wait_for_timeout(300)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     page.screenshot(path=shots / f"crop-{width}-{theme}.png")
+
+
+def test_a_detector_is_fetched_only_when_the_person_says_so(crop_page):
+    page = crop_page()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.select_option("#dsm_crop_detector", "anime-head")
+    dialog = page.locator(".dsm-dialog:has-text('deepghs/anime_head_detection on huggingface.co')")
+    assert "45 MB" in dialog.inner_text() and "MIT" in dialog.inner_text()
+    dialog.get_by_role("button", name="Cancel").click()
+    dialog.wait_for(state="detached")
+    assert page.input_value("#dsm_crop_detector") == ""
+    assert not any("crop/detector" in url for url in asked)
+    page.select_option("#dsm_crop_detector", "yunet")
+    page.locator(".dsm-dialog").get_by_role("button", name="Fetch").click()
+    page.wait_for_selector("#dsm_over .dsm-toast:has-text('The detector yunet could not be downloaded')")  # no network
+    assert page.input_value("#dsm_crop_detector") == "" and page.is_enabled("#dsm_crop_detector")
