@@ -479,13 +479,13 @@
             facts.replaceChildren(
                 item ? preview(picture, item) : empty("No frame", waiting.has(picture) ? "One is being looked for …" : "Press n for one."),
                 h("b", {style: "overflow-wrap: anywhere"}, picture.name),
-                h("dl", {class: "dsm-facts", style: "margin: 0"}, rows.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
-                ...[item && item.why ? h("span", {class: "dsm-subdued"}, `Proposed: ${item.why}.`) : null, picture.note ? h("span", {class: "dsm-subdued"}, picture.note) : null, item ? tags(picture, item) : null].filter(Boolean),
                 Object.assign(button("Confirm  ↵", "Enter", take, "dsm-primary"), {id: "dsm_crop_take", disabled: !item}),
                 h("div", {class: "dsm-toolbar"},
                     button("+ Frame", "n", addFrame, "dsm-small"), button("− Frame", "Delete", removeFrame, "dsm-small"),
                     button(picture.items.some((one) => one.mirrored) ? "No mirror" : "Mirror", "m", turnMirror, "dsm-small"),
                     button(picture.state === "skipped" ? "Take in" : "Leave out", "s", skip, "dsm-small")),
+                h("dl", {class: "dsm-facts", style: "margin: 0"}, rows.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
+                ...[item && item.why ? h("span", {class: "dsm-subdued"}, `Proposed: ${item.why}.`) : null, picture.note ? h("span", {class: "dsm-subdued"}, picture.note) : null, item ? tags(picture, item) : null].filter(Boolean),
                 h("span", {class: "dsm-subdued"}, "Only what is confirmed is written."));
         }
 
