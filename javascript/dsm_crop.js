@@ -23,6 +23,7 @@
         ["Delete", "take the frame away"],
         ["m", "a mirrored copy of this picture's crops, or none"],
         ["s", "leave the picture out, or take it in again"],
+        ["u", "take back what was decided or moved last"],
         ["r g", "keep the shape; snap to the training sizes"],
         ["wheel", "zoom to the pointer; drag the ground to move"],
         ["z 0", "one pixel for one; the whole picture"],
@@ -30,7 +31,7 @@
         ["?", "this list"],
     ];
     const STATES = {untouched: "", proposed: "proposed", confirmed: "✓", skipped: "left out"};
-    const SAVE_AFTER = 150; // milliseconds
+    const REMEMBERED = 100; // acts that can be taken back
     const [FEW, MANY] = [6, 200]; // pictures that are proposed at a time: those that must be read, those that need not
 
     DSM.widgets.crop = (place) => {
@@ -54,7 +55,7 @@
         const [ratio, ratioLabel] = box("ratio", "keep the shape", "Key r", (on) => { locked = on; draw(); });
         const [snapping, snapLabel] = box("snap", "snap to training sizes", "A pulled frame takes the shape of the nearest size of variable-aspect training (key g)", (on) => { snap = on; if (on) { locked = ratio.checked = false; } draw(); });
         const [enlarge, enlargeLabel] = box("enlarge", "enlarge", "Enlarge what has fewer pixels than asked for", (on) => { options.enlarge = on; refinish(); });
-        const [flip, flipLabel] = box("flip", "mirrored copies", "Of each crop, unless its caption names something one-sided", (on) => { options.flip = on; remember(); for (const picture of pictures) if (open(picture)) mirror(picture, on); draw(); });
+        const [flip, flipLabel] = box("flip", "mirrored copies", "Of each crop, unless its caption names something one-sided", (on) => { options.flip = on; propose(); });
         ratio.checked = true;
         const choice = (id, label, entries, change) => h("select", {class: "dsm-field", id: `dsm_crop_${id}`, "aria-label": label, onchange: change}, entries.map(([value, text]) => h("option", {value}, text)));
         const ground = choice("color_kind", "Padding", [["auto", "edge colour"], ["white", "white"], ["pick", "colour"], ["blur", "blur"], ["transparent", "transparent"]], recolor);
@@ -88,21 +89,44 @@
         const open = (picture) => picture.state === "untouched" || picture.state === "proposed";
         const stored = () => `dsm.crop.options:${DSM.state.project.path}`;
 
+        // ---- what was before -------------------------------------------------------------------------------------
+        const past = []; // acts, each the pictures as they were
+
+        const copied = (picture) => ({picture, state: picture.state, own: picture.own, note: picture.note, items: picture.items.map((item) => ({...item, box: [...item.box]}))});
+
+        function before(...chosen) {
+            past.push(chosen.map(copied));
+            if (past.length > REMEMBERED) past.shift();
+        }
+
+        function undo() {
+            const act = past.pop();
+            if (!act) return toast("There is nothing to take back.");
+            for (const {picture, ...was} of act) {
+                Object.assign(picture, was, {judged: null});
+                waiting.delete(picture);
+                changed(picture);
+            }
+            go(pictures.indexOf(act[0].picture));
+        }
+
         // ---- the plan: read, proposed, saved -------------------------------------------------------------------------
         async function load() {
             if (!DSM.state.project) return;
             const project = DSM.state.project.path;
-            await flush();
+            if (saver) await saver.end();
             const answer = await attempt(() => post("crop/open", {project}));
             if (!answer || DSM.state.project.path !== project) return;
-            const before = current() && current().name;
+            const last = current() && current().name;
+            past.length = 0;
+            saver = DSM.cropSaving(project, {folded, other});
             pictures = answer.pictures.map((picture) => ({...picture, ...unfolded(picture.items)}));
             problems = answer.problems;
             detectors = answer.detectors;
             recall();
             listDetectors();
             detector.title = `Finds faces or heads, so that frames are put around them. Your own ONNX files go into ${answer.detector_folder}`;
-            at = Math.max(0, pictures.findIndex((picture) => picture.name === before));
+            at = Math.max(0, pictures.findIndex((picture) => picture.name === last));
             frame = 0;
             if (!page.isConnected) place.replaceChildren(page);
             notes.replaceChildren(...problems.slice(0, 4).map((problem) => DSM.line("warn", problem)));
@@ -110,7 +134,7 @@
             if (!pictures.length) strip.replaceChildren(empty("No pictures", "Add some on the tab Dataset."));
             draw();
             look();
-            propose(pictures.filter((picture) => picture.state === "untouched"));
+            propose(pictures.filter((picture) => picture.state === "untouched" && !picture.items.length));
         }
 
         function recall() {
@@ -159,97 +183,101 @@
 
         // In the page a mirrored copy is a mark of its crop; in the plan it is one of its own.
         function unfolded(items) {
-            const plain = items.filter((item) => !item.flip).map((item) => ({...item, mirrored: items.some((other) => other.flip && (other.part === "flipped" ? "" : other.part.replace(/-flipped$/, "")) === item.part)}));
-            return {items: plain};
+            const plainPart = (item) => (item.part === "flipped" ? "" : item.part.replace(/-flipped$/, ""));
+            const twin = (item, other) => other.flip && !item.flip && plainPart(other) === item.part;
+            const own = items.filter((item) => !items.some((other) => twin(other, item)));
+            return {items: own.map((item) => ({...item, mirrored: items.some((other) => twin(item, other))}))};
         }
 
         function folded(picture) {
-            return picture.items.flatMap(({mirrored, ...item}) => {
+            return picture.items.flatMap(({mirrored, kept, ...item}) => {
                 const twin = {...item, part: item.part ? `${item.part}-flipped` : "flipped", flip: true, mode: item.mode === "keep" ? "free" : item.mode};
                 return mirrored ? [item, twin] : [item];
             });
         }
 
-        const waiting = new Set(); // pictures that are to be proposed
-        let [serial, asking] = [0, null];
+        // Another window has decided on a picture.
+        function other(picture, saved) {
+            Object.assign(picture, unfolded(saved.items), {state: saved.state, mark: saved.mark, judged: null});
+            waiting.delete(picture);
+            if (pictures.includes(picture)) grid.replace(pictures.indexOf(picture));
+            if (picture === current()) frame = 0;
+            draw();
+        }
+
+        const waiting = new Map(); // pictures that are to be proposed, each with a ticket that says how
+        let [saver, asking] = [null, null];
+
+        const isOwn = (picture) => picture.own || picture.items.some((item) => item.mode === "free"); // made by the person
 
         // Proposals for all pictures without a decision and without a frame of the person's own, or for some anew.
         function propose(chosen, mode) {
             remember();
-            serial += 1;
-            if (!chosen) waiting.clear();
-            for (const picture of chosen || pictures.filter((one) => open(one) && !one.items.some((item) => item.mode === "free"))) waiting.add(picture);
-            const mine = serial;
-            asking = (asking || Promise.resolve()).then(() => ask(mine, mode));
+            const wanted = chosen || pictures.filter((one) => open(one) && !isOwn(one));
+            const seen = wanted.filter((picture) => picture.items.length);
+            if (seen.length) before(...seen);
+            for (const picture of wanted) waiting.set(picture, {mode: mode || options.mode});
             draw();
+            asking = asking || ask().finally(() => { asking = null; });
             return asking;
         }
 
-        async function ask(mine, mode) {
-            const wanted = {...options, mode: mode || options.mode};
-            while (waiting.size && mine === serial) {
+        async function ask() {
+            while (waiting.size) {
                 // The picture that is looked at and those behind it, then those before it, the nearest first.
                 const order = [...pictures.slice(at), ...pictures.slice(0, at).reverse()].filter((picture) => waiting.has(picture));
-                const batch = order.slice(0, LOOKING.includes(wanted.mode) ? FEW : MANY);
-                if (!batch.length) { waiting.clear(); draw(); break; } // of a list that was read anew meanwhile
-                const answer = await attempt(() => post("crop/propose", {project: DSM.state.project.path, options: wanted, names: batch.map((picture) => picture.name)}));
+                if (!order.length) { waiting.clear(); break; } // of a list that was read anew meanwhile
+                const {mode} = waiting.get(order[0]);
+                const batch = order.filter((picture) => waiting.get(picture).mode === mode).slice(0, LOOKING.includes(mode) ? FEW : MANY);
+                const tickets = batch.map((picture) => waiting.get(picture));
+                const answer = await attempt(() => post("crop/propose", {project: DSM.state.project.path, options: {...options, mode}, names: batch.map((picture) => picture.name)}));
                 if (!answer) { waiting.clear(); break; }
-                if (mine !== serial) return;
                 const found = new Map(answer.pictures.map((picture) => [picture.name, picture]));
-                for (const picture of batch) {
+                for (const [index, picture] of batch.entries()) {
+                    // Decided by the person, or asked for in another way, meanwhile.
+                    if (waiting.get(picture) !== tickets[index]) continue;
                     waiting.delete(picture);
                     const proposal = found.get(picture.name);
                     if (!proposal || picture.stamp !== proposal.stamp) continue;
-                    Object.assign(picture, unfolded(proposal.items), {state: "proposed"});
-                    if (proposal.notes.length) picture.note = proposal.notes[0];
-                    changed(picture, false);
+                    Object.assign(picture, unfolded(proposal.items), {state: "proposed", own: false, judged: null, note: proposal.notes[0] || ""});
+                    if (picture === current()) { frame = 0; look(); }
+                    changed(picture);
                 }
-                if (batch.includes(current())) { frame = 0; look(); }
                 draw();
             }
+            draw();
         }
-
-
-        const dirty = new Set();
-        let [saving, timer] = [null, 0];
 
         function changed(picture, now) {
-            dirty.add(picture);
             grid.replace(pictures.indexOf(picture));
-            clearTimeout(timer);
-            timer = setTimeout(flush, now ? 0 : SAVE_AFTER);
+            saver.changed(picture, now);
         }
 
-        // Everything decided so far is on the disk when this is done.
-        async function flush() {
-            clearTimeout(timer);
-            while (saving) await saving;
-            if (!dirty.size || !DSM.state.project) return;
-            const sent = [...dirty];
-            dirty.clear();
-            const values = sent.map((picture) => ({source: picture.name, state: picture.state, stamp: picture.stamp, items: folded(picture)}));
-            saving = attempt(() => post("crop/save", {project: DSM.state.project.path, pictures: values}));
-            const answer = await saving;
-            saving = null;
-            if (!answer) for (const picture of sent) dirty.add(picture); // tried again with the next decision
-            else if (dirty.size) await flush();
-        }
-        window.addEventListener("pagehide", flush);
+        const flush = () => (saver ? saver.flush() : true);
 
         // ---- options -------------------------------------------------------------------------------------------------
         function reshape() {
             const read = (field, old) => Math.max(16, Math.min(8192, Math.round(Number(field.value)))) || old;
             [options.width, options.height] = [read(width, options.width), read(height, options.height)];
             [width.value, height.value] = [options.width, options.height];
-            // Frames that a person made keep their middle and get the new shape.
-            for (const picture of pictures) {
-                const own = picture.state === "confirmed" || picture.items.some((item) => item.mode === "free");
-                if (!own) continue;
-                for (const item of picture.items) if (item.mode !== "keep") setBox(picture, item, frames.shaped(item.box, options.width / options.height, picture), "free");
+            // Frames that a person made keep their middle and get the new shape, to be looked at again.
+            const ratio = options.width / options.height;
+            const own = pictures.filter((picture) => picture.state === "confirmed" || isOwn(picture));
+            if (own.length) before(...own);
+            for (const picture of own) {
+                for (const item of picture.items) {
+                    if (item.mode === "keep") continue;
+                    if (Math.abs(frames.width(item.box) / frames.height(item.box) / ratio - 1) < 0.02) { setSize(item); continue; }
+                    setBox(picture, item, frames.shaped(item.box, ratio, picture, isPadded(picture, item)), isPadded(picture, item) ? "pad" : "free");
+                    if (picture.state === "confirmed") picture.state = "proposed";
+                }
+                picture.own = true;
                 changed(picture);
             }
             propose();
         }
+
+        const isPadded = (picture, item) => item.mode === "pad" || item.box[0] < 0 || item.box[1] < 0 || item.box[2] > picture.width || item.box[3] > picture.height;
 
         function refinish() {
             remember();
@@ -264,8 +292,13 @@
         function recolor() {
             color.hidden = ground.value !== "pick";
             options.color = ground.value === "pick" ? color.value : ground.value;
-            for (const picture of pictures) for (const item of picture.items) item.color = options.color;
-            refinish();
+            remember();
+            for (const picture of pictures) {
+                if (!picture.items.some((item) => item.color !== options.color)) continue;
+                for (const item of picture.items) item.color = options.color;
+                changed(picture);
+            }
+            draw();
         }
 
         function reformat() {
@@ -277,7 +310,7 @@
 
         // ---- frames --------------------------------------------------------------------------------------------------
         function setSize(item) {
-            const {width: w, height: hgt} = frames.finished(item, options, snap);
+            const {width: w, height: hgt} = frames.finished(item, options, snap || frames.isSnapped(item, options));
             [item.width, item.height] = [w, hgt];
         }
 
@@ -288,12 +321,13 @@
             setSize(item);
         }
 
-        const own = (item) => (item.mode === "pad" ? "pad" : "free");
+        const moved = (item) => (item.mode === "pad" ? "pad" : "free");
 
         function move(dx, dy) {
             const [picture, item] = [current(), current() && current().items[frame]];
             if (!item) return;
-            setBox(picture, item, [item.box[0] + dx, item.box[1] + dy, item.box[2] + dx, item.box[3] + dy], own(item));
+            before(picture);
+            setBox(picture, item, [item.box[0] + dx, item.box[1] + dy, item.box[2] + dx, item.box[3] + dy], moved(item));
             touched(picture);
         }
 
@@ -303,12 +337,14 @@
             const [w, hgt] = [frames.width(item.box), frames.height(item.box)];
             factor = Math.min(factor, item.mode === "pad" ? 8 : Math.min(picture.width / w, picture.height / hgt));
             const [x, y] = [(item.box[0] + item.box[2]) / 2, (item.box[1] + item.box[3]) / 2];
-            setBox(picture, item, [x - w * factor / 2, y - hgt * factor / 2, x + w * factor / 2, y + hgt * factor / 2], own(item));
+            before(picture);
+            setBox(picture, item, [x - w * factor / 2, y - hgt * factor / 2, x + w * factor / 2, y + hgt * factor / 2], moved(item));
             touched(picture);
         }
 
         function touched(picture) {
             if (picture.state === "untouched" || picture.state === "skipped") picture.state = "proposed";
+            picture.own = true;
             waiting.delete(picture);
             changed(picture);
             draw();
@@ -322,19 +358,22 @@
             frame = index;
             const [picture, item] = [current(), current().items[index]];
             const [start, from, unit] = [[...item.box], [event.clientX, event.clientY], stage.scale];
-            let moved = false;
+            let isMoved = false;
+            waiting.delete(picture); // it is the person's now
+            const was = copied(picture);
             const follow = (now) => {
                 const [dx, dy] = [(now.clientX - from[0]) / unit, (now.clientY - from[1]) / unit];
-                if (!moved && Math.hypot(now.clientX - from[0], now.clientY - from[1]) < 3) return; // a click only chooses
-                moved = true;
-                setBox(picture, item, corner ? pulled(start, corner, dx, dy, picture, item) : [start[0] + dx, start[1] + dy, start[2] + dx, start[3] + dy], own(item));
+                if (!isMoved && Math.hypot(now.clientX - from[0], now.clientY - from[1]) < 3) return; // a click only chooses
+                isMoved = true;
+                setBox(picture, item, corner ? pulled(start, corner, dx, dy, picture, item) : [start[0] + dx, start[1] + dy, start[2] + dx, start[3] + dy], moved(item));
                 draw(true);
             };
             const end = () => {
                 window.removeEventListener("pointermove", follow);
                 window.removeEventListener("pointerup", end);
-                if (moved) touched(picture);
-                else draw();
+                if (!isMoved) return draw();
+                past.push([was]);
+                touched(picture);
             };
             window.addEventListener("pointermove", follow);
             window.addEventListener("pointerup", end);
@@ -368,7 +407,7 @@
         async function look(again) {
             const picture = current();
             if (!picture || (!again && picture.judged && picture.judged.drop.length === picture.items.length)) return;
-            const items = picture.items.map(({mirrored, ...item}) => item);
+            const items = picture.items.map(({mirrored, kept, ...item}) => item);
             let answer;
             try {
                 answer = await post("crop/judge", {project: DSM.state.project.path, name: picture.name, items});
@@ -377,8 +416,7 @@
             }
             picture.judged = answer;
             if (again && answer.drop.length === picture.items.length) {
-                const kept = picture.kept || new Set();
-                picture.items.forEach((item, index) => { item.drop = answer.drop[index].filter((tag) => !kept.has(tag)); });
+                picture.items.forEach((item, index) => { item.drop = answer.drop[index].filter((tag) => !(item.kept || []).includes(tag)); });
                 changed(picture);
             }
             if (answer.mirrored.length && picture.items.some((item) => item.mirrored)) { mirror(picture, false); mirror(picture, true); }
@@ -392,9 +430,7 @@
             return h("div", {class: "dsm-crop-tags"}, h("span", {class: "dsm-subdued"}, "Not in this crop; removed from its caption:"),
                 all.map((tag) => {
                     const input = h("input", {type: "checkbox", onchange: () => {
-                        picture.kept = picture.kept || new Set();
-                        if (input.checked) picture.kept.delete(tag);
-                        else picture.kept.add(tag);
+                        item.kept = input.checked ? (item.kept || []).filter((other) => other !== tag) : [...(item.kept || []), tag];
                         item.drop = input.checked ? [...(item.drop || []), tag] : (item.drop || []).filter((other) => other !== tag);
                         changed(picture);
                     }});
@@ -514,6 +550,7 @@
         function take() {
             const picture = current();
             if (!picture || !picture.items.length) return;
+            before(picture);
             picture.state = "confirmed";
             waiting.delete(picture);
             changed(picture, true);
@@ -527,16 +564,17 @@
         async function acceptAll() {
             while (waiting.size && asking) await asking;
             const found = pictures.filter((picture) => picture.state === "proposed" && picture.items.length);
-            for (const picture of found) { picture.state = "confirmed"; dirty.add(picture); }
+            if (found.length) before(...found);
+            for (const picture of found) { picture.state = "confirmed"; saver.changed(picture); }
             grid.refresh();
             draw();
-            await flush();
-            toast(`${plural(found.length, "picture")} confirmed.`);
+            if (await flush()) toast(`${plural(found.length, "picture")} confirmed. Key u takes it back.`);
         }
 
         function skip() {
             const picture = current();
             if (!picture) return;
+            before(picture);
             picture.state = picture.state === "skipped" ? "proposed" : "skipped";
             waiting.delete(picture);
             changed(picture, true);
@@ -547,6 +585,7 @@
             const picture = current();
             if (!picture) return;
             if (!picture.judged) await look();
+            before(picture);
             mirror(picture, !picture.items.some((item) => item.mirrored));
             draw();
         }
@@ -562,6 +601,7 @@
             const item = {source: picture.name, mode: "free", box: [0, 0, 1, 1], color: options.color, part: picture.items.length ? String(count) : "", sha256: "", drop: [], why: "", mirrored: options.flip};
             const [x, y] = [picture.width / 2, picture.height / 2];
             setBox(picture, item, [x - wide / 2, y - wide / shape / 2, x + wide / 2, y + wide / shape / 2], "free");
+            before(picture);
             picture.items.push(item);
             frame = picture.items.length - 1;
             touched(picture);
@@ -571,6 +611,7 @@
             const picture = current();
             if (!picture) return;
             if (picture.items.length < 2) return picture.state === "skipped" ? undefined : skip();
+            before(picture);
             picture.items.splice(frame, 1);
             if (picture.judged) picture.judged.drop.splice(frame, 1);
             frame = 0;
@@ -580,14 +621,13 @@
         function single(mode) {
             const picture = current();
             if (!picture) return;
-            if (picture.state !== "proposed") picture.state = "untouched";
-            const others = [...waiting].filter((one) => one !== picture);
-            waiting.clear();
-            propose([picture], mode).then(() => others.length && propose(others));
+            propose([picture], mode);
+            if (picture.state !== "proposed") picture.state = "untouched"; // so that the page shows that one is looked for
+            draw();
         }
 
         async function write() {
-            await flush();
+            if (!await flush()) return; // said why already
             const answer = await attempt(() => post("crop/write", {project: DSM.state.project.path, options}));
             if (!answer) return;
             const slot = document.querySelector("#dsm_crop_panel [data-dsm=job]");
@@ -606,7 +646,7 @@
 
         const step = (event) => (event.shiftKey ? 1 : 8);
         const actions = {
-            Enter: take, A: acceptAll, PageDown: () => go(at + 1), PageUp: () => go(at - 1), Delete: removeFrame, Backspace: removeFrame, n: addFrame, s: skip, m: turnMirror,
+            Enter: take, A: acceptAll, PageDown: () => go(at + 1), PageUp: () => go(at - 1), Delete: removeFrame, Backspace: removeFrame, n: addFrame, s: skip, m: turnMirror, u: undo,
             f: () => { if (current()) { frame = (frame + 1) % Math.max(1, current().items.length); draw(); } },
             "+": () => grow(1.04), "=": () => grow(1.04), "-": () => grow(1 / 1.04),
             ArrowLeft: (event) => move(-step(event), 0), ArrowRight: (event) => move(step(event), 0),
@@ -627,12 +667,11 @@
 
         // ---- beginning -----------------------------------------------------------------------------------------------
         function begin() {
-            serial += 1;
             waiting.clear();
             return load();
         }
         place.append(empty("No project is open", "Open one at the top of the page."));
-        DSM.on("project", () => { [pictures, at, frame] = [[], 0, 0]; dirty.clear(); begin(); });
+        DSM.on("project", () => { [pictures, at, frame] = [[], 0, 0]; begin(); });
         DSM.on("changed", begin);
         begin();
     };

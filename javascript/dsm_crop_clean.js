@@ -6,7 +6,7 @@
     const KINDS = {
         duplicate: "Nearly equal", blurred: "Blurred", small: "Too small", long: "Very long", marked: "Watermark", text: "Mostly text", broken: "Unreadable",
     };
-    const CHOSEN = ["duplicate", "blurred", "broken"]; // what is ticked when the list is shown
+    const CHOSEN = ["duplicate", "broken"]; // what is ticked when the list is shown
     const POLL = 250; // milliseconds
 
     // Looks through the set and shows a list; `after` is called when pictures were moved.
@@ -20,7 +20,8 @@
         const list = h("div", {class: "dsm-clean", id: "dsm_clean_list"});
         const filter = h("div", {class: "dsm-toolbar"});
         const button = h("button", {class: "dsm-button dsm-primary", id: "dsm_clean_aside", disabled: true, onclick: move}, "Set aside");
-        const undo = h("button", {class: "dsm-button", id: "dsm_clean_undo", title: "Undo the last act on these pictures", onclick: bringBack}, "Undo the last");
+        const undo = h("button", {class: "dsm-button", id: "dsm_clean_undo", title: "Bring back what was set aside last", disabled: true, onclick: bringBack}, "Undo");
+        const acts = []; // numbers in the folder's history of what was set aside here
         const overlay = h("div", {class: "dsm-overlay", role: "dialog", "aria-modal": "true", "aria-label": "Clean the set"},
             h("div", {class: "dsm-dialog dsm-wide"}, h("h3", {}, "Clean the set"), progress, filter, list,
                 h("div", {class: "dsm-dialog-buttons"}, undo, h("button", {class: "dsm-button", id: "dsm_clean_close", onclick: close}, "Close"), button)));
@@ -37,7 +38,8 @@
         if (!flaws) return;
         const byPicture = new Map(); // path → its flaws
         for (const flaw of flaws) byPicture.set(flaw.path, [...(byPicture.get(flaw.path) || []), flaw]);
-        for (const [path, own] of byPicture) if (own.some((flaw) => CHOSEN.includes(flaw.kind))) chosen.add(path);
+        const kept = new Set(flaws.map((flaw) => flaw.like).filter(Boolean)); // the better ones of copies
+        for (const [path, own] of byPicture) if (!kept.has(path) && own.some((flaw) => CHOSEN.includes(flaw.kind))) chosen.add(path);
         const shown = new Set(Object.keys(KINDS));
         progress.textContent = byPicture.size
             ? `${plural(byPicture.size, "picture")} to look at. What is ticked is moved aside with its caption; nothing is deleted.`
@@ -85,6 +87,8 @@
             const answer = await attempt(() => post("crop/aside", {project, names: paths.map((path) => byPicture.get(path)[0].name)}));
             if (!answer) return;
             for (const path of paths) { byPicture.delete(path); chosen.delete(path); }
+            acts.push(answer.act);
+            undo.disabled = false;
             toast(`${answer.title}: they are in ${answer.folder}.`);
             draw();
             DSM.project.refresh();
@@ -92,7 +96,7 @@
         }
 
         async function bringBack() {
-            const answer = await attempt(() => post("crop/back", {project}));
+            const answer = await attempt(() => post("crop/back", {project, act: acts[acts.length - 1]}));
             if (!answer) return;
             toast(`Undone: ${answer.title}.`);
             DSM.project.refresh();

@@ -60,7 +60,8 @@
         const [w, h] = [width(item.box), height(item.box)];
         if (item.mode === "keep") return {width: w, height: h, wanted: [w, h]};
         let wanted = [options.width, options.height];
-        if (snap || item.mode === "bucket") wanted = nearest(w / h, wanted, options.bucket_step);
+        if (item.mode === "bucket" && !options.enlarge) wanted = trainingSize([w, h], wanted, options.bucket_step) || [w, h];
+        else if (snap || item.mode === "bucket") wanted = nearest(w / h, wanted, options.bucket_step);
         const near = Math.abs(w / h / (wanted[0] / wanted[1]) - 1) < 0.02;
         if (near) {
             const whole = options.enlarge || (w >= wanted[0] && h >= wanted[1]);
@@ -90,12 +91,21 @@
         return [west ? fixedX - w : fixedX, north ? fixedY - h : fixedY, west ? fixedX : fixedX + w, north ? fixedY : fixedY + h];
     }
 
-    // The box around the same middle, as large as another one but of a shape, in the picture.
-    function shaped(box, ratio, picture) {
-        const wide = Math.min(Math.sqrt(width(box) * height(box) * ratio), picture.width, picture.height * ratio);
+    // Whether a frame has the size of a training bucket, as one that snapped.
+    function isSnapped(item, options) {
+        const size = nearest(width(item.box) / height(item.box), [options.width, options.height], options.bucket_step);
+        return item.width === size[0] && item.height === size[1];
+    }
+
+    // The box around the same middle but of a shape: as large as the other one and in the picture, or, where it may be
+    // padded, around the other one.
+    function shaped(box, ratio, picture, padding) {
+        const wide = padding
+            ? Math.max(width(box), height(box) * ratio)
+            : Math.min(Math.sqrt(width(box) * height(box) * ratio), picture.width, picture.height * ratio);
         const [x, y] = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2];
         return [x - wide / 2, y - wide / ratio / 2, x + wide / 2, y + wide / ratio / 2];
     }
 
-    DSM.frames = {lostShare, trainingSize, nearest, placed, finished, resized, shaped, width, height};
+    DSM.frames = {lostShare, trainingSize, nearest, placed, finished, resized, shaped, isSnapped, width, height};
 })();

@@ -7,16 +7,18 @@ import io
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from lib_dsm import options
 from lib_dsm.api.http import Bytes, Call, Route
-from lib_dsm.api.service import Service
-from lib_dsm.api.thumbnails import THUMBNAILS
+from lib_dsm.api.service import ConflictError, Service
+from lib_dsm.api.thumbnails import STAGE
 from lib_dsm.cropping.aside import take_back
 from lib_dsm.cropping.cleaning import CleanOptions, find_flaws, set_aside
 from lib_dsm.cropping.colors import AUTO, parse_color
-from lib_dsm.cropping.draft import DRAFT, Draft, left_unreviewed
+from lib_dsm.cropping.draft import DRAFT, Decision, Draft, left_unreviewed
 from lib_dsm.cropping.known_detectors import DETECTORS, KNOWN, fetch_detector, find_known, here
-from lib_dsm.cropping.plan import LOOKING, CropItem, CropOptions, CropPlan, PlanPicture
+from lib_dsm.cropping.plan import LOOKING, UNTOUCHED, CropItem, CropOptions, CropPlan, PlanPicture
 from lib_dsm.cropping.propose import Proposer
 from lib_dsm.cropping.render import render
 from lib_dsm.cropping.tags import impossible_tags
@@ -26,14 +28,15 @@ from lib_dsm.dataset.acts import REMOVED
 from lib_dsm.dataset.captions import read_caption
 from lib_dsm.dataset.listing import list_pictures, require_pictures
 from lib_dsm.dataset.one_sided import not_mirrored
-from lib_dsm.dataset.pictures import picture_size
+from lib_dsm.dataset.pictures import Picture, picture_size, read_picture
 from lib_dsm.dataset.project import Project
 from lib_dsm.dataset.training_sizes import crop_box, lost_share, training_size
-from lib_dsm.errors import DsmError, InputError
+from lib_dsm.errors import DsmError, InputError, ModelError
 from lib_dsm.files import inside
 from lib_dsm.jobs import Job
 
 LISTED = 50
+_FARTHEST = 10**6
 
 
 def show(service: Service, call: Call) -> Any:
@@ -49,10 +52,10 @@ def show(service: Service, call: Call) -> Any:
             problems.append(str(error))
             continue
         facts = {"name": path.name, "path": str(path), "stamp": _stamp(path), "width": width, "height": height}
-        state, items = decided.get(path.name, (PlanPicture(path.name), []))
-        if state.stamp and state.stamp != facts["stamp"]:
-            state, items = PlanPicture(path.name), []  # another picture by now
-        pictures.append({**facts, "state": state.state, "items": [options.to_json(item) for item in items]})
+        told = _told(decided[path.name]) if path.name in decided else {"state": UNTOUCHED, "items": [], "mark": ""}
+        if path.name in decided and decided[path.name].picture.stamp not in ("", facts["stamp"]):
+            told.update(state=UNTOUCHED, items=[])  # another picture by now
+        pictures.append({**facts, **told})
     folder = service.host.folders.data / DETECTORS
     return {
         "folder": str(source),
@@ -68,12 +71,11 @@ def show(service: Service, call: Call) -> Any:
 def propose(service: Service, call: Call) -> Any:
     """The frames that `options` would give the project's pictures in `names`, or all; nothing is written or saved."""
     source = _project(service, call).source_folder()
-    chosen = _options(call)
+    chosen = _with_detector(service, _options(call))
     parse_color(chosen.color)
-    _detector(service, chosen)
     names = set(call.texts("names", []))
     pictures, problems = [], []
-    proposer = Proposer(chosen, THUMBNAILS.picture)
+    proposer = Proposer(chosen, service.thumbnails.picture)
     for path in list_pictures(source)[0] if source.is_dir() else ():
         if names and path.name not in names:
             continue
@@ -117,23 +119,38 @@ def preview(service: Service, call: Call) -> Any:
     width, height = (max(1, round(shrunk * (box[end] - box[end - 2]))) for end in (2, 3))
     item = CropItem(path.name, "free", box, width, height, call.text("color", AUTO))
     target = io.BytesIO()
-    render(THUMBNAILS.picture(path), item).save(target, "PNG")
+    render(_shown(service, path), item).save(target, "PNG")
     return Bytes(target.getvalue(), "image/png")
 
 
 def save(service: Service, call: Call) -> Any:
-    """Save what was decided: `pictures` are objects with `source`, `state`, `stamp` and `items`."""
+    """Save what was decided: `pictures` are objects with `source`, `state`, `stamp`, `items` and perhaps `mark`.
+
+    A picture on which something else is saved than `mark` says, as from another window, is left as it is and told in
+    `left`. `marks` are the new ones.
+    """
     decided: list[PlanPicture] = []
     items: dict[str, list[CropItem]] = {}
+    known: dict[str, str] = {}
     for value in call.objects("pictures"):
-        frames = value.pop("items", [])
+        frames, mark = value.pop("items", []), value.pop("mark", None)
         picture = options.from_json(PlanPicture, value, "decision")
         if not isinstance(frames, list):
             raise InputError(f'The frames of "{picture.source}" are no list.', "Give a list of items.")
         decided.append(picture)
         items[picture.source] = [options.from_json(CropItem, frame, "frame") for frame in frames]
-    plan = _draft(_project(service, call)).change(decided, items)
-    return {"confirmed": len({item.source for item in plan.due()}), "crops": len(plan.due())}
+        if mark is not None:
+            known[picture.source] = str(mark)
+    draft = _draft(_project(service, call))
+    changed = draft.change(decided, items, known)
+    due = changed.plan.due()
+    return {
+        "confirmed": len({item.source for item in due}),
+        "crops": len(due),
+        "marks": changed.marks,
+        "left": [{"name": source, **_told(decision)} for source, decision in changed.left.items()],
+        "note": draft.note,
+    }
 
 
 def write(service: Service, call: Call) -> Any:
@@ -151,7 +168,11 @@ def write(service: Service, call: Call) -> Any:
     plan = dataclasses.replace(given, notes=())
     if saved:
         there = {path.name for path in list_pictures(source)[0]}
-        plan = dataclasses.replace(plan, items=tuple(item for item in plan.items if item.source in there))
+        plan = dataclasses.replace(
+            plan,
+            items=tuple(item for item in plan.items if item.source in there),
+            pictures=tuple(picture for picture in plan.pictures if picture.source in there),
+        )
 
     def work(job: Job) -> CropReport:
         job.data["tab"] = "crop"
@@ -253,13 +274,19 @@ def aside(service: Service, call: Call) -> Any:
     source = _project(service, call).source_folder()
     with service.indexes.changing(source):
         outcome = set_aside(source, call.texts("names"))
-    return {"title": outcome.title, "moved": len(outcome.moved), "folder": str(source / REMOVED)}
+    return {"title": outcome.title, "moved": len(outcome.moved), "folder": str(source / REMOVED), "act": outcome.act}
 
 
 def bring_back(service: Service, call: Call) -> Any:
-    """Undo the last act on the project's pictures, such as setting some aside."""
+    """Undo the act `act` on the project's pictures, which `crop/aside` gave, unless there was another one since."""
     source = _project(service, call).source_folder()
+    act = call.whole("act", 0, 1, 10**9)
     with service.indexes.changing(source):
+        done = [one.id for one in history.summaries(source) if one.state == "done"]
+        if done[-1:] != [act]:
+            raise ConflictError(
+                "Something else was changed in this folder since.", "Take it back in the history on the tab Prune."
+            )
         outcome = history.undo(source)
     return {"title": outcome.title, "moved": len(outcome.moved)}
 
@@ -281,6 +308,8 @@ def _numbers(text: str) -> tuple[int, int, int, int]:
         left, top, right, bottom = (int(part) for part in text.split(","))
     except ValueError:
         raise InputError(f'"{text}" is not a box.', "It is left, top, right, bottom in pixels.") from None
+    if max(map(abs, (left, top, right, bottom))) > _FARTHEST:
+        raise InputError(f"{_FARTHEST} pixels are the most that a frame may reach.", "Pull it smaller.")
     return left, top, right, bottom
 
 
@@ -300,10 +329,31 @@ def _options(call: Call) -> CropOptions:
     return options.from_json(CropOptions, call.object("options", {}), "cropping")
 
 
-def _detector(service: Service, chosen: CropOptions) -> None:
-    """Let a page use only detectors from their folder."""
-    if chosen.mode in LOOKING and chosen.detector:
-        inside(Path(chosen.detector), service.host.folders.data / DETECTORS)
+def _with_detector(service: Service, chosen: CropOptions) -> CropOptions:
+    """The options with a detector's file, which must lie in their folder; a known one may be meant by its name."""
+    if chosen.mode not in LOOKING or not chosen.detector:
+        return chosen
+    folder = service.host.folders.data / DETECTORS
+    known = find_known(chosen.detector)
+    if known is None:
+        inside(Path(chosen.detector), folder)
+        return chosen
+    path = here(known, folder)
+    if path is None:
+        raise ModelError(f"The detector {known.name} is not here yet.", "Fetch it with crop/detector first.")
+    return dataclasses.replace(chosen, detector=str(path))
+
+
+def _told(decision: Decision) -> dict[str, Any]:
+    items = [options.to_json(item) for item in decision.items]
+    return {"state": decision.picture.state, "items": items, "mark": decision.mark}
+
+
+def _shown(service: Service, path: Path) -> Picture:
+    """A picture as it is shown, from what is kept of it where it has no transparency."""
+    with Image.open(path) as image:
+        transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    return read_picture(path, max_side=STAGE, flatten=False) if transparent else service.thumbnails.picture(path)
 
 
 def _box(item: CropItem) -> tuple[int, int, int, int]:

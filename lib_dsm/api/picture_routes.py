@@ -11,7 +11,6 @@ import numpy as np
 
 from lib_dsm.api.http import Bytes, Call, Route
 from lib_dsm.api.service import ConflictError, Service
-from lib_dsm.api.thumbnails import THUMBNAILS
 from lib_dsm.dataset import history
 from lib_dsm.dataset.acts import Change
 from lib_dsm.dataset.captions import Caption, join_tags, read_caption, split_tags
@@ -70,7 +69,9 @@ def name_pictures(service: Service, call: Call) -> Any:
 
 def thumbnail(service: Service, call: Call) -> Any:
     """A JPEG of a picture of at most `size` pixels a side."""
-    return Bytes(THUMBNAILS.of(service.picture(call.text("path")), call.whole("size", 256, 16, 2048)), "image/jpeg")
+    return Bytes(
+        service.thumbnails.of(service.picture(call.text("path")), call.whole("size", 256, 16, 2048)), "image/jpeg"
+    )
 
 
 def show_caption(service: Service, call: Call) -> Any:

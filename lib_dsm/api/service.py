@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from lib_dsm.api.thumbnails import Thumbnails
 from lib_dsm.dataset.index_store import IndexStore
 from lib_dsm.dataset.listing import is_picture
 from lib_dsm.errors import DsmError, InputError
@@ -31,6 +32,7 @@ class Service:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.indexes = IndexStore()
+        self.thumbnails = Thumbnails()
         self.shelf = Shelf()
         self.lives = Lives()
         self._opened: set[Path] = set()

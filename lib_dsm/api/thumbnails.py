@@ -100,7 +100,3 @@ def _smaller(content: bytes, side: int) -> bytes:
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     image.save(target, "JPEG", quality=85)
     return target.getvalue()
-
-
-THUMBNAILS = Thumbnails()
-"""Those of all pages."""

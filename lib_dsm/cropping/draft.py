@@ -6,16 +6,43 @@ It is a plan file as any other, so that `crop --plan` does the same without a pa
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib_dsm.cropping.plan import UNTOUCHED, CropItem, CropPlan, PlanPicture, check_item
 from lib_dsm.errors import InputError
 from lib_dsm.files import move_aside
+from lib_dsm.options import to_json
 
 DRAFT = "crop-plan.json"
 _LOCK = threading.Lock()
+
+
+@dataclass
+class Decision:
+    """What is saved on one picture."""
+
+    picture: PlanPicture
+    items: list[CropItem] = field(default_factory=list)
+
+    @property
+    def mark(self) -> str:
+        """Changes whenever what is decided does; 16 hexadecimal digits."""
+        content = [to_json(self.picture), [to_json(item) for item in self.items]]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Changed:
+    """The plan as it is now saved, the new marks by source, and what was left because something else is saved."""
+
+    plan: CropPlan
+    marks: dict[str, str]
+    left: dict[str, Decision]
 
 
 class Draft:
@@ -36,8 +63,16 @@ class Draft:
             self.note = f"{error} It was kept as {move_aside(self.path).name}, and a new plan was begun."
             return CropPlan()
 
-    def change(self, decided: Iterable[PlanPicture], items: Mapping[str, Iterable[CropItem]]) -> CropPlan:
+    def change(
+        self,
+        decided: Iterable[PlanPicture],
+        items: Mapping[str, Iterable[CropItem]],
+        known: Mapping[str, str] | None = None,
+    ) -> Changed:
         """Save what was decided on some pictures, with the frames of each by its source.
+
+        `known` has the marks of what the one who decides has seen, by source; a picture on which something else is
+        saved by now, as from another window, is left as it is. Without a mark a picture is saved in any case.
 
         Raises:
             InputError: a frame is none, or is of another picture.
@@ -51,22 +86,29 @@ class Draft:
                 if item.source != source:
                     raise InputError(f"A frame of {item.source!r} was given for {source!r}.", "Give each its own.")
         with _LOCK:
+            saved = self.states()
+            left = {
+                source for source in changed if known is not None and source in known
+                and known[source] != (saved[source].mark if source in saved else "")
+            }  # fmt: skip
+            for source in left:
+                del changed[source]
             plan = self.load()
             pictures = {picture.source: picture for picture in plan.pictures} | changed
             kept = tuple(item for item in plan.items if item.source not in changed)
-            planned = kept + tuple(item for own in frames.values() for item in own)
-            changed_plan = dataclasses.replace(plan, items=planned, pictures=tuple(pictures.values()))
-            changed_plan.save(self.path)
-        return changed_plan
+            planned = kept + tuple(item for source in changed for item in frames[source])
+            plan = dataclasses.replace(plan, items=planned, pictures=tuple(pictures.values()))
+            if changed:
+                plan.save(self.path)
+            now = self.states()
+            return Changed(plan, {source: now[source].mark for source in changed}, {one: now[one] for one in left})
 
-    def states(self) -> dict[str, tuple[PlanPicture, list[CropItem]]]:
+    def states(self) -> dict[str, Decision]:
         """What is decided, with the frames, by source."""
         plan = self.load()
-        found: dict[str, tuple[PlanPicture, list[CropItem]]] = {
-            picture.source: (picture, []) for picture in plan.pictures
-        }
+        found = {picture.source: Decision(picture) for picture in plan.pictures}
         for item in plan.items:
-            found.setdefault(item.source, (PlanPicture(item.source, UNTOUCHED), []))[1].append(item)
+            found.setdefault(item.source, Decision(PlanPicture(item.source, UNTOUCHED))).items.append(item)
         return found
 
 

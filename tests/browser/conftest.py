@@ -72,7 +72,7 @@ def studio_url(studio_data) -> Iterator[str]:
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_ENDPOINT": "http://127.0.0.1:9"},  # nothing answers there
     )
     assert process.stdout is not None
     line = process.stdout.readline()

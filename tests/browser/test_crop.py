@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import pytest
@@ -15,6 +14,14 @@ from tests.cropping.test_cleaning import drawing
 from tests.cropping.test_proposals import figure, noise
 
 FACTS = "() => document.querySelector('#dsm_crop_side dl').innerText.replace(/\\s+/g, ' ')"
+
+SLOW = """() => {
+    const real = window.fetch;
+    window.fetch = async (address, how) => {
+        if (String(address).includes('crop/propose')) await new Promise((resolve) => setTimeout(resolve, 1500));
+        return real(address, how);
+    };
+}"""
 
 
 @pytest.fixture
@@ -173,14 +180,105 @@ def test_cleaning_sets_aside_and_brings_back(crop_page, folder, shots):
     assert (folder / "IMGS" / "5 copy.png").is_file()
 
 
-def test_a_decision_is_on_the_disk_at_once(crop_page, folder):
+def saved(folder) -> dict[str, str]:
+    plan = folder / ".dsm" / "crop-plan.json"
+    return {picture.source: picture.state for picture in CropPlan.load(plan).pictures} if plan.is_file() else {}
+
+
+def until_saved(page, folder, **states: str) -> None:
+    """Wait until the plan on the disk has these states, by the first letter of the pictures' names."""
+    wanted = {name[1:]: state for name, state in states.items()}
+    for _ in range(100):
+        found = {source[0]: state for source, state in saved(folder).items()}
+        if all(found.get(name) == state for name, state in wanted.items()):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"{found} instead of {wanted}")
+
+
+def test_decisions_are_on_the_disk_and_can_be_taken_back(crop_page, folder):
     page = crop_page()
     page.keyboard.press("Enter")
     facts(page, "2 of 5")
+    page.keyboard.press("ArrowRight")
+    until_saved(page, folder, _1="confirmed", _2="proposed")
+    page.keyboard.press("u")
+    page.keyboard.press("u")
+    facts(page, "1 of 5")
+    until_saved(page, folder, _1="proposed")
+
+
+def test_a_late_proposal_does_not_undo_a_decision(crop_page, folder):
+    page = crop_page()
+    page.evaluate(SLOW)
+    page.click("#dsm_crop_mode_center")
+    page.focus(".dsm-page-crop")
+    page.keyboard.press("Enter")  # the first is confirmed as it is, while another proposal is under way
+    facts(page, "2 of 5")
+    page.keyboard.press("s")
+    page.keyboard.press("PageDown")
+    page.keyboard.press("9")  # as it is
+    page.keyboard.press("PageDown")
+    page.keyboard.press("8")
     page.wait_for_function("!document.querySelector('#dsm_crop_counts').innerText.startsWith('Looking')")
-    page.wait_for_timeout(600)
-    saved = json.loads((folder / ".dsm" / "crop-plan.json").read_text("utf-8"))
-    assert {picture["source"]: picture["state"] for picture in saved["pictures"]}["1 figure.png"] == "confirmed"
+    until_saved(page, folder, _1="confirmed", _2="skipped", _3="proposed", _4="proposed", _5="proposed")
+    wanted = {"1": "pad", "3": "keep", "5": "center"}
+    for _ in range(100):
+        items = CropPlan.load(folder / ".dsm" / "crop-plan.json").items
+        modes = {item.source[0]: item.mode for item in items if item.source[0] in wanted}
+        if modes == wanted:
+            break
+        page.wait_for_timeout(100)
+    assert modes == wanted
+    until_saved(page, folder, _1="confirmed", _2="skipped", _3="proposed", _4="proposed", _5="proposed")
+
+
+def test_another_windows_decisions_are_kept(crop_page, folder):
+    late = crop_page()
+    page = crop_page()
+    page.click("#dsm_crop_accept")
+    until_saved(page, folder, _1="confirmed", _5="confirmed")
+    before = (folder / ".dsm" / "crop-plan.json").read_bytes()
+    late.click("#dsm_crop_mode_pad")
+    late.wait_for_selector("#dsm_over .dsm-toast:has-text('5 pictures had been decided on in another window')")
+    late.wait_for_selector("#dsm_crop_counts:has-text('5 of 5 confirmed')")
+    assert (folder / ".dsm" / "crop-plan.json").read_bytes() == before
+    late.focus(".dsm-page-crop")
+    late.keyboard.press("s")  # what is now seen may be changed
+    until_saved(late, folder, _1="skipped", _2="confirmed")
+
+
+def test_nothing_is_written_that_could_not_be_saved(crop_page, folder):
+    page = crop_page()
+    page.click("#dsm_crop_accept")
+    until_saved(page, folder, _1="confirmed")
+    page.route("**/crop/save", lambda route: route.fulfill(status=200, body="no answer"))
+    page.focus(".dsm-page-crop")
+    page.keyboard.press("s")
+    page.click("#dsm_crop_write")
+    page.wait_for_selector("#dsm_over .dsm-toast:has-text('The program answered 200')")
+    assert not list((folder / "DATASET_IMGS").glob("*.png"))
+    page.unroute("**/crop/save")
+    page.click("#dsm_crop_write")
+    assert ended(page, "dsm_crop_panel") == "done"
+    assert saved(folder)["1 figure.png"] == "skipped" and not (folder / "DATASET_IMGS" / "1 figure.png").exists()
+
+
+def test_another_shape_keeps_the_padding_and_is_looked_at_again(crop_page, folder):
+    page = crop_page()
+    page.keyboard.press("Enter")
+    facts(page, "2 of 5")
+    page.fill("#dsm_crop_height", "768")
+    page.press("#dsm_crop_height", "Tab")
+    until_saved(page, folder, _1="proposed")
+    page.locator("#dsm_crop_strip .dsm-thumb").first.click()
+    facts(page, "Frame 600×900")  # around all of it
+    page.focus(".dsm-page-crop")
+    page.fill("#dsm_crop_height", "512")
+    page.press("#dsm_crop_height", "Tab")
+    page.wait_for_function("!document.querySelector('#dsm_crop_counts').innerText.startsWith('Looking')")
+    frame = next(item for item in CropPlan.load(folder / ".dsm" / "crop-plan.json").items if item.source[0] == "1")
+    assert frame.box[1] <= 0 and frame.box[3] >= 600 and frame.mode == "pad"
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (1280, "dark"), (1920, "light"), (1920, "dark")])
@@ -188,7 +286,7 @@ def test_it_can_be_looked_at(crop_page, shots, width, theme):
     page = crop_page(width=width, theme=theme)
     page.keyboard.press("PageDown")
     facts(page, "2 of 5")
-    page.wait_for_timeout(300)
+    page.wait_for_selector("#dsm_crop_stage img.dsm-there")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     page.screenshot(path=shots / f"crop-{width}-{theme}.png")
 
@@ -206,5 +304,5 @@ def test_a_detector_is_fetched_only_when_the_person_says_so(crop_page):
     assert not any("crop/detector" in url for url in asked)
     page.select_option("#dsm_crop_detector", "yunet")
     page.locator(".dsm-dialog").get_by_role("button", name="Fetch").click()
-    page.wait_for_selector("#dsm_over .dsm-toast:has-text('The detector yunet could not be downloaded')")  # no network
+    page.wait_for_selector("#dsm_over .dsm-toast:has-text('The detector yunet could not be downloaded')")
     assert page.input_value("#dsm_crop_detector") == "" and page.is_enabled("#dsm_crop_detector")

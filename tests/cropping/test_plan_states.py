@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lib_dsm.cropping.aside import take_back
-from lib_dsm.cropping.draft import Draft, left_unreviewed
+from lib_dsm.cropping.draft import Decision, Draft, left_unreviewed
 from lib_dsm.cropping.plan import CropItem, CropOptions, CropPlan, PlanPicture, plan_picture
 from lib_dsm.cropping.propose import plan_crops
 from lib_dsm.cropping.write import CropReport, write_plan
@@ -46,12 +46,28 @@ def test_only_what_is_confirmed_is_written(tmp_path: Path) -> None:
     assert names(write(tmp_path, plan).written) == ["a.png", "a-2.png"]
     assert names(write(tmp_path, plan.confirmed()).written) == ["b.png", "b-2.png", "d.png", "d-2.png"]
     draft.change([PlanPicture("a.png", "skipped")], {"a.png": []})
-    assert Draft(draft.path).states()["a.png"] == (PlanPicture("a.png", "skipped"), [])
+    assert Draft(draft.path).states()["a.png"] == Decision(PlanPicture("a.png", "skipped"))
     with pytest.raises(InputError, match="is not a box"):
         draft.change([PlanPicture("b.png")], {"b.png": [item("b.png", (5, 5, 5, 5))]})
     with pytest.raises(InputError, match=r"A frame of 'c\.png'"):
         draft.change([PlanPicture("b.png")], {"b.png": [item("c.png")]})
-    assert len(Draft(draft.path).states()["b.png"][1]) == 2
+    assert len(Draft(draft.path).states()["b.png"].items) == 2
+
+
+def test_what_another_window_decided_is_not_overwritten(tmp_path: Path) -> None:
+    draft = Draft(tmp_path / "plan.json")
+    seen = draft.change([PlanPicture("a.png", "proposed")], {"a.png": [item("a.png")]}, {"a.png": ""}).marks
+    draft.change([PlanPicture("a.png", "confirmed")], {"a.png": [item("a.png", (50, 0, 100, 50))]}, seen)
+    late = draft.change(
+        [PlanPicture("a.png", "proposed"), PlanPicture("b.png", "skipped")],
+        {"a.png": [item("a.png")]},
+        {**seen, "b.png": ""},
+    )
+    assert list(late.left) == ["a.png"] and late.left["a.png"].picture.state == "confirmed"
+    saved = Draft(draft.path).states()
+    assert saved["a.png"] == late.left["a.png"] and saved["a.png"].items[0].box == (50, 0, 100, 50)
+    assert saved["b.png"].picture.state == "skipped" and late.marks == {"b.png": saved["b.png"].mark}
+    assert draft.change([PlanPicture("a.png", "skipped")], {}).plan.due() == ()  # who names no mark insists
 
 
 def test_a_damaged_plan_is_kept(tmp_path: Path) -> None:
