@@ -195,7 +195,7 @@ class _Extraction:
         if not math.isfinite(residual):
             raise ModelError(f"The change of {layer.weight} is too large for fp16.", "Extract with fp32 or bf16.")
         self.lora.add_module(layer.name, up, down, layer.shape)
-        self.tally.carry(layer.name, layer.weight, rank, square, residual, LOW_RANK)
+        self.tally.carry(layer.name, layer.weight, rank, square, residual, LOW_RANK, tuple(values.tolist()))
         if bias is not None:
             self.tally.leave(layer.bias, "biases of layers whose weight has a low rank", squared_norm(bias))
 

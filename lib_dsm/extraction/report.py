@@ -14,7 +14,8 @@ LOW_RANK, WHOLE, NORM, BIAS = "low rank", "whole", "norm", "bias"
 class CarriedModule:
     """A changed layer in the LoRA; `error` is ‖Δ − Δ'‖ / ‖Δ‖, Frobenius, of the numbers as stored.
 
-    `kind` is "low rank" or, at `rank` 0, "whole", "norm" or "bias". `norm` is ‖Δ‖.
+    `kind` is "low rank" or, at `rank` 0, "whole", "norm" or "bias". `norm` is ‖Δ‖, `values` the singular values of Δ that
+    were found, the largest first.
     """
 
     name: str
@@ -23,6 +24,7 @@ class CarriedModule:
     error: float
     norm: float = 0.0
     kind: str = LOW_RANK
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,12 @@ class Tally:
     lost_square: float = 0.0  # ‖residual‖² of it
     left_square: float = 0.0  # ‖Δ‖² of what is not in the file
 
-    def carry(self, name: str, key: str, rank: int, square: float, residual: float, kind: str) -> None:
+    def carry(
+        self, name: str, key: str, rank: int, square: float, residual: float, kind: str, values: tuple[float, ...] = ()
+    ) -> None:
         """Note a layer that is in the file; `residual` is the norm of what it does not hold."""
         error = residual / math.sqrt(square) if square else 0.0
-        self.modules.append(CarriedModule(name, key, rank, error, math.sqrt(square), kind))
+        self.modules.append(CarriedModule(name, key, rank, error, math.sqrt(square), kind, values))
         self.kept_square += square
         self.lost_square += residual**2
 

@@ -25,11 +25,16 @@ _OUTLOOK_RANKS = (4, 8, 16, 32, 64, 128)
 
 @dataclass(frozen=True)
 class Outlook:
-    """What one choice would give: bytes of the file, and the relative error over all layers that can be carried."""
+    """What one choice would give: bytes of the file, and the relative error over all layers that can be carried.
+
+    `rank` and `conv_rank` are 0 where they are not the same for all layers.
+    """
 
     label: str
     bytes: int
     error: float
+    rank: int = 0
+    conv_rank: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,11 @@ class Survey:
         label = f"{options.size:g} MB" if options.size else (
             f"{options.energy:.0%} of the energy" if options.energy else f"rank {options.rank}/{options.conv_rank}"
         )  # fmt: skip
-        return Outlook(label, size + self.fixed_bytes(), math.sqrt(lost / whole) if whole else 0.0)
+        fixed = not options.size and not options.energy
+        return Outlook(
+            label, size + self.fixed_bytes(), math.sqrt(lost / whole) if whole else 0.0,
+            options.rank if fixed else 0, options.conv_rank if fixed else 0,
+        )  # fmt: skip
 
     def outlooks(self, options: ExtractionOptions) -> list[Outlook]:
         """Sizes and errors for a few ranks."""
