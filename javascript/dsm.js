@@ -110,7 +110,7 @@ window.DSM = (function () {
 
     function line(kind, problem, remedy) {
         return h("div", {class: `dsm-line dsm-${kind}`, role: kind === "error" ? "alert" : "status"},
-            h("b", {}, problem), remedy ? " " + remedy : null);
+            h("b", {}, problem), remedy ? [" ", remedy] : null);
     }
 
     function empty(title, text) {

@@ -127,9 +127,6 @@ def inspect(arguments: argparse.Namespace) -> Result:
         from lib_dsm.extraction.edit_lora import compare
 
         apart = compare(arguments.file, arguments.compare)
-        lines = [f"{len(apart.modules)} modules in both: distance {apart.distance:.3f}, cosine {apart.cosine:.3f}."]
-        for names, file in ((apart.only_first, arguments.file), (apart.only_second, arguments.compare)):
-            lines += [f"{len(names)} modules only in {file}."] if names else []
-        return Result(dataclasses.asdict(apart), "\n".join(lines))
+        return Result(dataclasses.asdict(apart), apart.text(str(arguments.file), str(arguments.compare)))
     found = describe(arguments.file)
     return Result(found, describe_text(found))

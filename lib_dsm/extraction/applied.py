@@ -45,7 +45,8 @@ class Applied:
         self.unmatched = tuple(name for name in (*lora.modules, *lora.other) if name not in names)
         if self.unmatched and len(self.unmatched) == len(lora.modules) + len(lora.other):
             raise ModelError(
-                f"None of the LoRA's {len(self.unmatched)} modules, such as {self.unmatched[0]}, is in {file.path.name}.",
+                f"None of the LoRA's {len(self.unmatched)} modules, such as {self.unmatched[0]}, is in "
+                f"{file.path.name}.",
                 "Use it with a checkpoint of its own family.",
             )
         self._weights: dict[str, list[Layer]] = {}

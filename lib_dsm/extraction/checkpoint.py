@@ -77,7 +77,7 @@ def extract_checkpoint(
             raise _nothing_to_carry(pair, work.tally)
         lora, note, family = work.lora, pair.note, pair.base.family
     size = sum(tensor.numel() * tensor.element_size() for tensor in lora.tensors.values())
-    report = work.tally.report(out, note, size)
+    report = work.tally.report(out, note, size, family)
     lora.metadata.update(_metadata(base, tuned, family, options, report))
     if about is not None:
         about.add_to(lora)

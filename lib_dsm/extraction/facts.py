@@ -7,7 +7,8 @@ from typing import Any
 
 from lib_dsm.extraction.edit_lora import EditReport
 from lib_dsm.extraction.hypernetwork_lora import HypernetworkReport
-from lib_dsm.extraction.report import ExtractionReport
+from lib_dsm.extraction.ranks import Spectrum
+from lib_dsm.extraction.report import LOW_RANK, ExtractionReport, LeftOut
 from lib_dsm.extraction.survey import Outlook, Survey
 
 SPECTRA = 12  # layers whose singular values are drawn, those that changed most
@@ -19,20 +20,21 @@ Facts = dict[str, Any]
 
 def of_report(report: ExtractionReport) -> Facts:
     """Of two checkpoints: `layers` in the model's order, `spectra` of those that changed most, `left_out` by reason."""
-    reasons: dict[str, list[Any]] = {}
+    reasons: dict[str, list[LeftOut]] = {}
     for item in report.left_out:
         reasons.setdefault(item.reason, []).append(item)
+    layers = [
+        {"name": item.name, "rank": item.rank, "error": item.error, "norm": item.norm, "kind": item.kind}
+        for item in report.modules
+    ]
     return {
         "what": "checkpoint",
         "file": str(report.path),
         "bytes": report.path.stat().st_size if report.path.is_file() else report.bytes,
         "error": report.error,
         "total_error": report.total_error,
-        "layers": [
-            {"name": item.name, "rank": item.rank, "error": item.error, "norm": item.norm, "kind": item.kind}
-            for item in report.modules
-        ],
-        "spectra": _spectra({item.name: (item.norm, item.values, item.rank) for item in report.modules if item.values}),
+        "layers": layers,
+        "spectra": _spectra(layers, {item.name: item.values for item in report.modules}),
         "words": list(report.words),
         "left_out": [
             {"reason": reason, "count": len(items), "norm": sum(item.norm**2 for item in items) ** 0.5,
@@ -45,24 +47,16 @@ def of_report(report: ExtractionReport) -> Facts:
 
 def of_survey(survey: Survey, outlooks: Sequence[Outlook], chosen: Outlook, ranks: Mapping[str, int]) -> Facts:
     """Before anything is written: `outlooks` with the ranks they stand for, and what is `chosen` in the form."""
-    found = {
-        name: (item.square**0.5, item.values, ranks.get(name, 0))
-        for name, item in survey.spectra.items()
-        if item.square
-    }
+    layers = [_layer(name, ranks.get(name, 0), item) for name, item in survey.spectra.items() if item.square]
     return {
         "what": "survey",
         "outlooks": [_outlook(item) for item in outlooks],
         "chosen": _outlook(chosen),
-        "layers": [
-            {"name": name, "rank": ranks.get(name, 0), "error": (item.lost(ranks.get(name, 0)) / item.square) ** 0.5,
-             "norm": item.square**0.5, "kind": "low rank"}
-            for name, item in survey.spectra.items() if item.square
-        ],
-        "spectra": _spectra(found),
+        "layers": layers,
+        "spectra": _spectra(layers, {name: item.values for name, item in survey.spectra.items()}),
         "unchanged": len(survey.unchanged),
         "whole": len(survey.whole),
-    }  # fmt: skip
+    }
 
 
 def of_fit(report: HypernetworkReport) -> Facts:
@@ -89,7 +83,7 @@ def of_edit(report: EditReport) -> Facts:
         "bytes": report.bytes,
         "error": report.error,
         "layers": [
-            {"name": name, "rank": 0, "error": error, "norm": 0.0, "kind": "low rank"}
+            {"name": name, "rank": 0, "error": error, "norm": 0.0, "kind": LOW_RANK}
             for name, error in report.errors.items()
         ],
         "words": list(report.embeddings),
@@ -102,13 +96,20 @@ def _outlook(item: Outlook) -> Facts:
             "conv_rank": item.conv_rank}  # fmt: skip
 
 
-def _spectra(found: Mapping[str, tuple[float, Sequence[float], int]]) -> list[Facts]:
-    largest = sorted(found.items(), key=lambda item: -item[1][0])[:SPECTRA]
-    return [
-        {"name": name, "norm": norm, "rank": rank, "places": places, "values": [values[place - 1] for place in places]}
-        for name, (norm, values, rank) in largest
-        if (places := _places(len(values)))
-    ]
+def _layer(name: str, rank: int, item: Spectrum) -> Facts:
+    error = (item.lost(rank) / item.square) ** 0.5
+    return {"name": name, "rank": rank, "error": error, "norm": item.square**0.5, "kind": LOW_RANK}
+
+
+def _spectra(layers: Sequence[Facts], values: Mapping[str, Sequence[float]]) -> list[Facts]:
+    """The singular values of the layers that changed most, at `places` from 1."""
+    largest = sorted((layer for layer in layers if values[layer["name"]]), key=lambda layer: -layer["norm"])
+    found = []
+    for layer in largest[:SPECTRA]:
+        known = values[layer["name"]]
+        places = _places(len(known))
+        found.append({**layer, "places": places, "values": [known[place - 1] for place in places]})
+    return found
 
 
 def _places(count: int) -> list[int]:

@@ -14,8 +14,8 @@ LOW_RANK, WHOLE, NORM, BIAS = "low rank", "whole", "norm", "bias"
 class CarriedModule:
     """A changed layer in the LoRA; `error` is ‖Δ − Δ'‖ / ‖Δ‖, Frobenius, of the numbers as stored.
 
-    `kind` is "low rank" or, at `rank` 0, "whole", "norm" or "bias". `norm` is ‖Δ‖, `values` the singular values of Δ that
-    were found, the largest first.
+    `kind` is "low rank" or, at `rank` 0, "whole", "norm" or "bias". `norm` is ‖Δ‖, `values` the singular values of Δ
+    that were found, the largest first.
     """
 
     name: str
@@ -41,7 +41,8 @@ class ExtractionReport:
     """What became of every change.
 
     `error` is the relative Frobenius error over all changed layers in the file; `total_error` counts what was left out
-    of the U-Net and the text encoders as lost too. `words` are those of the vocabulary that are bundled.
+    of the U-Net and the text encoders as lost too. `words` are those of the vocabulary that are bundled, `bytes` is the
+    size of the tensors, `family` that of the checkpoints.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class ExtractionReport:
     words: tuple[str, ...] = ()
     note: str = ""
     bytes: int = 0
+    family: str = "SD1"
 
     def text(self) -> str:
         """A few sentences for a person."""
@@ -97,7 +99,7 @@ class Tally:
         self.left_out.append(LeftOut(key, reason, math.sqrt(square)))
         self.left_square += square if counts else 0.0
 
-    def report(self, path: Path, note: str, size: int) -> ExtractionReport:
+    def report(self, path: Path, note: str, size: int, family: str) -> ExtractionReport:
         """The report."""
         whole = self.kept_square + self.left_square
         return ExtractionReport(
@@ -110,4 +112,5 @@ class Tally:
             tuple(self.words),
             note,
             size,
+            family,
         )

@@ -65,7 +65,7 @@ def lora_of_run(host: Host, run: Path, job: Job, name: str = "", force: bool = F
         family = bundle_embedding(embedding, out, about, str(record.get("sha256", "")))
         facts, activation = facts_of_bundle(out, embedding), config.name
         said = f"{out} holds {config.name}, {len(embedding.vectors)} vectors."
-        source = {"base": config.checkpoint}
+        source = {"base": str(_checkpoint(host, config)), "word": config.name}
     write_sidecar(out, family, activation)
     host.networks_changed()
     prompt = f"<lora:{out.stem}:1> {activation}".strip()
