@@ -305,7 +305,7 @@ window.DSM = (function () {
 
     return {
         widgets, state, h, svg, get, post, call, attempt, toast, line, empty, over, confirm, showKeys, lightbox, on, tell, press, fill,
-        openTab, project, plural, duration, fileAddress, thumbnail, TABS,
+        openTab, project, plural, duration, root, fileAddress, thumbnail, TABS,
         visible: (element) => element.isConnected && element.offsetParent !== null,
     };
 })();

@@ -4,7 +4,8 @@
 (function () {
     const {h, svg, get, post, attempt, toast, line, fileAddress} = DSM;
     const lora = (DSM.lora = DSM.lora || {});
-    const {percent, megabytes} = lora;
+    const percent = (value) => lora.percent(value);
+    const megabytes = (bytes) => lora.megabytes(bytes);
     const MOST_LEFT_OUT = 6;
     let place = null; // where all of it is shown
     let shown = ""; // the job whose result is
@@ -61,7 +62,7 @@
 
     // A point of the first chart goes into the form.
     function use(outlook) {
-        const way = document.querySelector("#dsm_lora_way input[type=radio]");
+        const way = DSM.root().querySelector("#dsm_lora_way input[type=radio]");
         if (way && !way.checked) way.click();
         setTimeout(() => {
             DSM.fill("dsm_lora_rank", outlook.rank);
@@ -132,7 +133,7 @@
 
     // The panel of jobs takes the one that was started here.
     function follow(id) {
-        const panel = document.querySelector("#dsm_lora_panel [data-dsm=job]");
+        const panel = DSM.root().querySelector("#dsm_lora_panel [data-dsm=job]");
         if (panel) panel.dataset.job = id;
     }
 
@@ -170,6 +171,9 @@
         }
     }
     DSM.on("ended", ended);
+
+    // Which of the forms is shown.
+    lora.choose = (kind) => { DSM.root().querySelector("#dsm_lora_forms").dataset.kind = kind; };
 
     DSM.widgets.lora = async (element) => {
         place = element;

@@ -139,8 +139,10 @@ def extract_hypernetwork(
         dsm_extracted_from=path.name,
         dsm_fit=f"{fitted:.4f}",
         dsm_layer_fits=json.dumps({name: round(value, 4) for name, value in work.fits.items()}),
-        ss_network_dim=str(options.rank or ("" if linear else _DEFAULT_RANK)),
     )
+    downs = [tensor for name, tensor in work.lora.tensors.items() if name.endswith(".lora_down.weight")]
+    if downs:
+        work.lora.metadata["ss_network_dim"] = str(max(len(down) for down in downs))
     if about is not None:
         about.add_to(work.lora)
     work.lora.save(out)

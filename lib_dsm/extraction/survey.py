@@ -122,7 +122,10 @@ def survey(base: Path, tuned: Path, options: ExtractionOptions, job: Job | None 
         InputError, ModelError, Cancelled: as `extract_checkpoint`.
     """
     with open_pair(base, tuned, options) as pair:
-        return survey_pair(pair, options, job, 0, len(pair.layers))
+        found = survey_pair(pair, options, job, 0, len(pair.layers))
+        if job is not None:
+            job.progress(len(pair.layers), len(pair.layers))
+        return found
 
 
 def survey_pair(pair: Pair, options: ExtractionOptions, job: Job | None, done: int, total: int) -> Survey:

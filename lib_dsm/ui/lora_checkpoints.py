@@ -25,7 +25,6 @@ def build(page: Page, lists: Lists, panel: Component) -> None:
     """Lay the form out and attach its handlers."""
     service = page.service
     form = Form(ExtractionOptions, "lora")
-    step(1, "What do you have?")
     with gr.Row():
         base = lists.add(service, lora_lists.checkpoints, label="Base checkpoint", elem_id="dsm_lora_base")
         tuned = lists.add(service, lora_lists.checkpoints, label="Fine-tuned checkpoint", elem_id="dsm_lora_tuned")

@@ -22,7 +22,6 @@ def build_edit(page: Page, lists: Lists, panel: Component) -> None:
     """Lay the form that changes LoRA files out and attach its handlers."""
     service = page.service
     form = Form(EditOptions, "lora_result")
-    step(1, "What do you have?")
     known = lists.add(
         service, lora_lists.loras, label="Add a file", elem_id="dsm_lora_known", info="Of the LoRA folder."
     )

@@ -21,7 +21,6 @@ from lib_dsm.ui.widgets import Form
 def build_embedding(page: Page, lists: Lists, panel: Component) -> None:
     """Lay the form for embeddings out and attach its handler."""
     service = page.service
-    step(1, "What do you have?")
     embedding = lists.add(
         service, lora_lists.embeddings, first=True, label="Trained embedding", elem_id="dsm_lora_embedding",
         info="Of the embeddings folder, and what the runs saved.",
@@ -59,7 +58,6 @@ def build_hypernetwork(page: Page, lists: Lists, panel: Component) -> None:
     def bases(service: Service) -> list[str]:
         return [lora_lists.AUTOMATIC, *lora_lists.checkpoints(service)]
 
-    step(1, "What do you have?")
     with gr.Row():
         hyper = lists.add(service, lora_lists.hypernetworks, label="Hypernetwork", elem_id="dsm_lora_hypernetwork")
         base = lists.add(service, bases, first=True, label="Its checkpoint", elem_id="dsm_lora_hyper_base")
