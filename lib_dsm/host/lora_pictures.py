@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,9 @@ class Compared:
     strength: float = 1.0
 
 
+Loader = Callable[[], AbstractContextManager[tuple["DiffusersModel", Mapping[str, "torch.Tensor"]]]]
+
+
 def compare_pictures(
     what: Compared, options: PictureOptions, prompts: Sequence[str], job: Job, sheet: Path | None = None
 ) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def compare_pictures(
     requests = _requests(what.base, options, prompts)
     columns: list[str] = []
     drawn: list[list[Image]] = []
-    kinds = _kinds(what)
+    kinds = variants(what)
     total = len(kinds) * len(requests)
     for name, load in kinds:
         job.check()
@@ -152,11 +155,11 @@ def _side(base: Path) -> int:
     return _SD2_SIDE if velocity else _LATENT * sizes.image_size
 
 
-Loader = Callable[[], Any]
+def variants(what: Compared) -> list[tuple[str, Loader]]:
+    """What is drawn, by name, with a context manager each that lends the model and the replacements for its prompts.
 
-
-def _kinds(what: Compared) -> list[tuple[str, Loader]]:
-    """The columns with what loads the model for each; only one is in memory at a time."""
+    A model is in memory as long as its context lasts.
+    """
     from lib_dsm.host.studio import load_model
 
     @contextmanager

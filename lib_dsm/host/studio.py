@@ -154,8 +154,8 @@ class StudioHost:
 def load_model(path: Path, reading: Reading | None = None, described: Path | None = None) -> DiffusersModel:
     """Load a Stable Diffusion 1 or 2 checkpoint (`.safetensors` or `.ckpt`, nothing in it is executed) for training.
 
-    A yaml of the same name beside it gives other sizes than the usual ones, and what an SD2 model predicts; `described`
-    names a checkpoint of the same sizes whose yaml counts where there is none. On an NVIDIA GPU the U-Net runs in half
+    A yaml of the same name beside it gives other sizes than the usual ones, and what an SD2 model predicts; with
+    `described` it is the yaml beside that checkpoint, of the same sizes. On an NVIDIA GPU the U-Net runs in half
     precision. `reading` makes of the open file what its tensors are read with, to have some of them changed.
 
     Raises:
@@ -172,8 +172,7 @@ def load_model(path: Path, reading: Reading | None = None, described: Path | Non
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     with open_tensors(path) as file:
         demand_supported(file.shapes, path.name)
-        own = path if described is None or path.with_suffix(".yaml").is_file() else described
-        sizes = sizes_of(own, file.shapes)
+        sizes = sizes_of(described or path, file.shapes)
         tensors = _Tensors(file, file.read if reading is None else reading(file))
         try:
             return DiffusersModel.from_state(tensors, sizes, tokenizer_folder(path), device, dtype)
