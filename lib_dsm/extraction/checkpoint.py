@@ -182,7 +182,7 @@ class _Extraction:
                 self.lora.add_difference(layer.name, None, bias)
                 self._carry_exactly(layer, BIAS, None, bias)
             return
-        left, values, right = truncated_svd(matrix, most)
+        left, values, right = truncated_svd(matrix, most, square)
         rank = len(values)
         if self.options.energy:
             rank = by_energy(values.tolist(), square, self.options.energy)

@@ -164,8 +164,8 @@ def layer_change(pair: Pair, layer: Layer) -> torch.Tensor | None:
 def spectrum_of(change: torch.Tensor, most: int, group: str = "") -> Spectrum:
     """The spectrum of a layer's change, at most `most` values."""
     matrix = change.flatten(1)
-    values = truncated_svd(matrix, most)[1]
     square = squared_norm(matrix)
+    values = truncated_svd(matrix, most, square)[1]
     return Spectrum(tuple(values.tolist()), square, sum(matrix.shape), group)
 
 
