@@ -22,9 +22,9 @@ def truncated_svd(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The largest `rank` singular values S of a matrix m×n with their vectors: U m×r, S r, Vᵀ r×n, float32.
 
-    r = min(rank, m, n); `square` is the matrix's `squared_norm` where it is known. Exact for small matrices or ranks near
-    the full one, else within 0.6 % of the smallest possible Frobenius error even where the singular values fall slowly.
-    The same input gives the same output.
+    r = min(rank, m, n); `square` is the matrix's `squared_norm` where it is known. Exact for small matrices or ranks
+    near the full one, else within 0.6 % of the smallest possible Frobenius error even where the singular values fall
+    slowly. The same input gives the same output.
     """
     matrix = matrix.float()
     if matrix.shape[0] > matrix.shape[1]:
