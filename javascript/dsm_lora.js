@@ -178,7 +178,8 @@
     DSM.widgets.lora = async (element) => {
         place = element;
         place.replaceChildren(DSM.empty("Nothing made yet", "Choose on the left what you have. Sizes, errors and pictures appear here; for two checkpoints you can look at them before anything is written."));
-        // After a reload the newest result is there again.
+        // The lists came with the page as it was built; after a reload the newest result is there again.
+        setTimeout(() => DSM.press("dsm_lora_refresh"), 300);
         const {jobs} = await get("jobs", {tab: "lora"}).catch(() => ({jobs: []}));
         for (const brief of jobs.filter((job) => job.state === "done").reverse()) {
             const job = await get(`jobs/${brief.id}`).catch(() => null);
