@@ -16,7 +16,7 @@ from lib_dsm.errors import InputError
 from lib_dsm.extraction.options import EditOptions, ExtractionOptions, HypernetworkOptions
 from lib_dsm.host.studio import MICRO
 from lib_dsm.networks.hypernetwork import Hypernetwork, facts_of, save_pt
-from lib_dsm.networks.hypernetwork_modules import Pairs
+from lib_dsm.networks.hypernetwork_modules import Pairs, initialise
 from lib_dsm.networks.hypernetwork_structure import Structure
 from lib_dsm.tagging.options import TagOptions
 
@@ -91,9 +91,11 @@ def test_a_hypernetworks_own_checkpoint_is_found(page, studio):
 
     service, path = Service(studio), studio.folders.hypernetworks / "h.pt"
     structure = Structure(widths=(80,), layers=(1.0, 2.0, 1.0))
+    pairs = Pairs.empty(structure)
+    initialise(pairs, "Normal", 0.1, 1)
     for named in ("micro", "gone"):
         facts = facts_of(structure, "h", 1, "Normal", checkpoint_name=named)
-        save_pt(Hypernetwork(Pairs.empty(structure).tensors(), facts), path)
+        save_pt(Hypernetwork(pairs.tensors(), facts), path)
         if named == "micro":
             assert base_of(service, path, AUTOMATIC) == MICRO
         else:
