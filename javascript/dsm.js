@@ -110,7 +110,7 @@ window.DSM = (function () {
 
     function line(kind, problem, remedy) {
         return h("div", {class: `dsm-line dsm-${kind}`, role: kind === "error" ? "alert" : "status"},
-            h("b", {}, problem), remedy ? " " + remedy : null);
+            h("b", {}, problem), remedy ? [" ", remedy] : null);
     }
 
     function empty(title, text) {
@@ -305,7 +305,7 @@ window.DSM = (function () {
 
     return {
         widgets, state, h, svg, get, post, call, attempt, toast, line, empty, over, confirm, showKeys, lightbox, on, tell, press, fill,
-        openTab, project, plural, duration, address, fileAddress, thumbnail, TABS,
+        openTab, project, plural, duration, root, address, fileAddress, thumbnail, TABS,
         visible: (element) => element.isConnected && element.offsetParent !== null,
     };
 })();

@@ -151,11 +151,12 @@
         };
         const goOn = h("div", {class: "dsm-resume"}, h("label", {}, "up to step", until), h("label", {}, "rate", rate), again);
         const load = button("dsm_run_settings", "Load its settings", () => train.loadRun(name()), {title: "Write this run's settings into the form above"});
-        const lora = button("dsm_run_lora", "Make LoRA", () => train.lora(name()), {title: "One LoRA file of this run's last saved step, in the LoRA folder"});
+        const made = h("div", {class: "dsm-made", id: "dsm_run_lora_made"});
+        const lora = button("dsm_run_lora", "Make LoRA", () => train.lora(name(), (said) => made.replaceChildren(said)), {title: "One LoRA file of this run's last saved step, in the LoRA folder"});
         const timeline = train.timeline({use: (step) => train.use(name(), step), go: (step) => train.goOn(name(), step), busy: () => now.state === "running"});
         const element = h("section", {class: "dsm-job-panel dsm-run", "aria-label": job.title},
             h("div", {class: "dsm-job-head"}, title, state, h("div", {class: "dsm-job-buttons"}, preview, save, stop, goOn, lora, load)),
-            bar, h("div", {class: "dsm-run-line"}, numbers, text), facts.element, notes, drawn.element, timeline.element, log.element);
+            bar, h("div", {class: "dsm-run-line"}, numbers, text), made, facts.element, notes, drawn.element, timeline.element, log.element);
         let noted = "";
         let told = null; // how many remarks there were when training began; later ones are those of the guards on watch
 
@@ -244,12 +245,22 @@
         });
     });
 
-    train.lora = (name) => attempt(async () => {
-        const {job} = await post("train/lora", {run: name});
-        toast("The LoRA is being made.");
-        DSM.job.quietly(job, (ended) => {
-            toast(ended.state === "done" ? ended.data.summary : ended.error, ended.state === "done" ? "ok" : "error");
-            DSM.press("dsm_lora_refresh");
+    // `tell` shows how far it is and what came of it, as elements.
+    train.lora = (name, tell, force) => attempt(async () => {
+        const {job} = await post("train/lora", {run: name, force: Boolean(force)});
+        tell(line("info", "The LoRA is being made…"));
+        const update = (now) => { if (now.state === "running" && now.total) tell(line("info", `The LoRA is being made: ${now.done} / ${now.total}`, now.text)); };
+        DSM.job.follow(job, () => true, {update, problem: (error) => tell(line("error", error.problem, error.remedy))}, (ended) => {
+            const open = (label) => h("button", {class: "dsm-button dsm-small", onclick: () => DSM.openTab("LoRA")}, label);
+            if (ended.state === "done") {
+                const made = ended.data.lora;
+                const fit = made.fit === undefined ? "" : made.exact && made.fit > 1 - 1e-6 ? " It is the hypernetwork itself." : ` It holds ${(100 * made.fit).toFixed(0)} % of the hypernetwork's effect.`;
+                tell(line("ok", `${made.file} is ready.`, [`Write ${made.prompt} in a prompt to use it.${fit} `, open("Look at it")]));
+            } else {
+                const anyway = ended.data.forceable ? h("button", {class: "dsm-button dsm-small", onclick: () => train.lora(name, tell, true)}, "Make it all the same") : null;
+                tell(line("error", ended.error, anyway));
+            }
+            DSM.tell("ended", ended);
         });
     });
 

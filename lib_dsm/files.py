@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -50,6 +51,23 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def demand_space(path: Path, size: int) -> None:
+    """See that `size` bytes fit where `path` is to be written, before any of them is.
+
+    Raises:
+        StorageError: the disk has not as many left.
+    """
+    folder = path.absolute().parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise StorageError(
+            f"{path} takes {size / 1e6:.1f} MB, and the disk of {folder} has {free / 1e6:.1f} MB left.",
+            "Free some space or write elsewhere; nothing was written.",
+        )
 
 
 def write_bytes(path: Path, content: bytes) -> None:

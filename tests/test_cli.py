@@ -21,6 +21,9 @@ from lib_dsm.cli.progress import _new_lines, describe
 from lib_dsm.cli.training_commands import _setting
 from lib_dsm.demo.install import CHECKPOINT, TAGGER
 from lib_dsm.jobs import Job
+from lib_dsm.networks.hypernetwork import Hypernetwork, facts_of, save_pt
+from lib_dsm.networks.hypernetwork_modules import Pairs, initialise
+from lib_dsm.networks.hypernetwork_structure import Structure
 from lib_dsm.training.config import read_config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -188,6 +191,31 @@ def test_check_and_train_and_bundle_and_inspect(capsys, run_config, tmp_path, mo
     lora = data(capsys, "extract", "embedding", tmp_path / "runs" / "zorgle.pt", "--out", tmp_path / "z.safetensors")
     assert lora["prompt"] == "<lora:z:1> zorgle"
     assert data(capsys, "inspect", tmp_path / "z.safetensors")["kind"] == "lora"
+
+
+def test_a_hypernetworks_lora_is_drawn_beside_it(capsys, tmp_path):
+    structure = Structure(widths=(80,), layers=(1.0, 2.0, 1.0))
+    pairs = Pairs.empty(structure)
+    initialise(pairs, "Normal", 0.1, 1)
+    save_pt(Hypernetwork(pairs.tensors(), facts_of(structure, "h", 1, "Normal")), tmp_path / "h.pt")
+    (tmp_path / "a.txt").write_text("solo, red hair", encoding="utf-8")
+    command = [
+        "extract",
+        "hypernetwork",
+        tmp_path / "h.pt",
+        "--base",
+        CHECKPOINT,
+        "--out",
+        tmp_path / "made.safetensors",
+    ]
+    how = ["--previews", 2, "--preview-steps", 2, "--preview-cfg", 2]
+    made = data(capsys, *command, *how, "--captions", tmp_path)
+    drawn = made["pictures"]
+    assert drawn["columns"] == ["base", "hypernetwork", "base + LoRA"] and Path(drawn["sheet"]).is_file()
+    assert [row["prompt"] for row in drawn["rows"]] == ["solo, red hair"] * 2
+    assert made["exact"] and drawn["left"] < 0.05 * drawn["apart"]
+    again = data(capsys, *command, *how, "--prompt", "smile, hat", "--overwrite")
+    assert [row["prompt"] for row in again["pictures"]["rows"]] == ["smile, hat"] * 2
 
 
 def test_create_needs_no_pictures_and_overwrites_only_what_it_wrote(capsys, run_config, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -10,11 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lib_dsm import files
 from lib_dsm.errors import InputError, StorageError
+from lib_dsm.networks.safetensors_files import save_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and limits")
@@ -238,3 +241,21 @@ def test_sha256_of_a_long_file(tmp_path: Path) -> None:
     content = b"abc" * 1_000_000
     (tmp_path / "f").write_bytes(content)
     assert files.sha256(tmp_path / "f") == hashlib.sha256(content).hexdigest()
+
+
+def test_room_is_looked_for_before_anything_is_written(tmp_path):
+    path = tmp_path / "not" / "there yet" / "big.bin"
+    files.demand_space(path, 1)
+    free = shutil.disk_usage(tmp_path).free
+    with pytest.raises(StorageError, match=r"big\.bin takes .* MB left"):
+        files.demand_space(path, 2 * free)
+    assert not path.parent.exists()
+
+
+def test_a_network_that_does_not_fit_is_a_sentence_and_no_file(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(StorageError, match="takes 0"):
+        save_tensors(tmp_path / "lora.safetensors", {"a": torch.zeros(1000)}, {})
+    assert list(tmp_path.iterdir()) == []
+    save_tensors(tmp_path / "lora.safetensors", {"a": torch.zeros(100)}, {})

@@ -11,6 +11,7 @@ from lib_dsm.api import (
     crop_routes,
     history_routes,
     job_routes,
+    lora_routes,
     picture_routes,
     preset_routes,
     project_routes,
@@ -29,7 +30,7 @@ from lib_dsm.api.service import Service
 PREFIX = "/dsm/v1/"
 _MODULES = (
     system_routes, job_routes, project_routes, picture_routes, tag_routes, prune_routes, history_routes, crop_routes,
-    train_routes, run_routes, preset_routes, structure_routes, tune_routes,
+    train_routes, run_routes, preset_routes, structure_routes, tune_routes, lora_routes,
 )  # fmt: skip
 
 

@@ -83,6 +83,7 @@ def make_lora(service: Service, call: Call) -> Any:
     job = service.host.jobs.start(
         f"LoRA of {folder.name}", lambda job: lora_of_run(service.host, folder, job, name, force)
     )
+    job.data["tab"] = "lora"
     return {"job": job.id}
 
 

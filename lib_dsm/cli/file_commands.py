@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lib_dsm.cli.flags import read_flags
 from lib_dsm.cli.main import Result
@@ -35,16 +35,14 @@ def extract_checkpoint(arguments: argparse.Namespace) -> Result:
         )
     about = About(embeddings=tuple(arguments.embedding), made="extracted from two checkpoints")
     report = run_job("Extracting", "layers", lambda job: extract(base, tuned, arguments.out, chosen, job, about=about))
-    return Result(
-        {
-            "file": str(report.path),
-            "layers": len(report.modules),
-            "error": report.error,
-            "total_error": report.total_error,
-            "left_out": [{"key": item.key, "reason": item.reason} for item in report.left_out],
-        },
-        report.text(),
-    )
+    data = {
+        "file": str(report.path),
+        "layers": len(report.modules),
+        "error": report.error,
+        "total_error": report.total_error,
+        "left_out": [{"key": item.key, "reason": item.reason} for item in report.left_out],
+    }
+    return _with_pictures(arguments, data, report.text(), tuned=tuned, averages=chosen.averages)
 
 
 def extract_hypernetwork(arguments: argparse.Namespace) -> Result:
@@ -53,18 +51,34 @@ def extract_hypernetwork(arguments: argparse.Namespace) -> Result:
     from lib_dsm.extraction.hypernetwork_lora import extract_hypernetwork as extract
     from lib_dsm.extraction.options import HypernetworkOptions
     from lib_dsm.host.capturing import captured_contexts
+    from lib_dsm.host.studio import StudioHost
 
     chosen = read_flags(arguments, HypernetworkOptions)
     about = About(embeddings=tuple(arguments.embedding), made="made from a hypernetwork")
 
     def work(job: Job) -> HypernetworkReport:
-        captured = captured_contexts(arguments.file, arguments.base, arguments.captions, job)
+        host = StudioHost(arguments.out.parent)
+        captured = captured_contexts(host, arguments.file, str(arguments.base), arguments.captions, job)
         return extract(arguments.file, arguments.base, arguments.out, chosen, captured, job, about)
 
     report = run_job("Extracting", "layers", work)
     data = {"file": str(report.path), "exact": report.exact, "fit": report.fit, "fits": report.fits,
             "lost": report.lost}  # fmt: skip
-    return Result(data, report.text())
+    return _with_pictures(arguments, data, report.text(), hypernetwork=arguments.file, strength=chosen.strength)
+
+
+def _with_pictures(arguments: argparse.Namespace, data: dict[str, Any], text: str, **original: Any) -> Result:
+    """The result of an extraction, with pictures side by side where they are asked for."""
+    from lib_dsm.extraction.options import PictureOptions
+    from lib_dsm.host.lora_pictures import Compared, compare_pictures, prompts_from, text_of
+
+    chosen = read_flags(arguments, PictureOptions)
+    if not chosen.previews:
+        return Result(data, text)
+    prompts = arguments.prompt or prompts_from(arguments.captions, chosen.previews)
+    what = Compared(arguments.base, arguments.out, **original)
+    drawn = run_job("Drawing", "pictures", lambda job: compare_pictures(what, chosen, prompts, job))
+    return Result({**data, "pictures": drawn}, f"{text}\n{text_of(drawn)}")
 
 
 def edit_lora(arguments: argparse.Namespace) -> Result:
@@ -113,9 +127,6 @@ def inspect(arguments: argparse.Namespace) -> Result:
         from lib_dsm.extraction.edit_lora import compare
 
         apart = compare(arguments.file, arguments.compare)
-        lines = [f"{len(apart.modules)} modules in both: distance {apart.distance:.3f}, cosine {apart.cosine:.3f}."]
-        for names, file in ((apart.only_first, arguments.file), (apart.only_second, arguments.compare)):
-            lines += [f"{len(names)} modules only in {file}."] if names else []
-        return Result(dataclasses.asdict(apart), "\n".join(lines))
+        return Result(dataclasses.asdict(apart), apart.text(str(arguments.file), str(arguments.compare)))
     found = describe(arguments.file)
     return Result(found, describe_text(found))

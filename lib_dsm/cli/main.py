@@ -296,6 +296,8 @@ def _extract(parser: argparse.ArgumentParser) -> None:
         "--survey", action="store_true", help="tell sizes and errors for a few ranks, and write nothing"
     )
     add_flags(checkpoint, ExtractionOptions)
+    checkpoint.add_argument("--captions", type=_path, help="folder of captions to draw the previews of")
+    _previews(checkpoint)
     _bundle(checkpoint)
     _ready(checkpoint, "file_commands.extract_checkpoint")
     hypernetwork = sources.add_parser("hypernetwork", help="a hypernetwork as a LoRA")
@@ -304,6 +306,7 @@ def _extract(parser: argparse.ArgumentParser) -> None:
     hypernetwork.add_argument("--out", type=_path, required=True, help="the LoRA file to write")
     hypernetwork.add_argument("--captions", type=_path, help="folder of captions to fit one on that is not linear")
     add_flags(hypernetwork, HypernetworkOptions)
+    _previews(hypernetwork)
     _bundle(hypernetwork)
     _ready(hypernetwork, "file_commands.extract_hypernetwork")
     for name, text in (
@@ -323,6 +326,16 @@ def _extract(parser: argparse.ArgumentParser) -> None:
     embedding.add_argument("--name", default="", help="the word for the prompt; the embedding's own if not given")
     embedding.add_argument("--overwrite", action="store_true", help="replace an existing file")
     _ready(embedding, "file_commands.extract_embedding")
+
+
+def _previews(parser: argparse.ArgumentParser) -> None:
+    from lib_dsm.cli.flags import add_flags
+    from lib_dsm.extraction.options import PictureOptions
+
+    add_flags(parser, PictureOptions)
+    parser.add_argument(
+        "--prompt", action="append", default=[], help="what the previews show; may be repeated; else the captions"
+    )
 
 
 def _bundle(parser: argparse.ArgumentParser) -> None:

@@ -63,6 +63,7 @@ class DiffusersModel:
         self._openclip = openclip
         self.has_clip_skip = not openclip
         self.attention_upcast = False
+        self.middle_last = True
         self.hidden_size = int(text_encoder.config.hidden_size)
         self.dtype = unet.dtype
         self.device = unet.device

@@ -49,6 +49,7 @@ class LdmModel:
         self.vae_hash = autoencoder_hash(sd_model.first_stage_model.state_dict())
         second = bool(getattr(sd_model, "is_sd2", False))
         self.has_clip_skip = not second
+        self.middle_last = False
         # In half precision SD2.1's products of queries and keys overflow.
         self.attention_upcast = second and self.dtype == torch.float16
         self._recomputation = Recomputation(_blocks(sd_model.model.diffusion_model))

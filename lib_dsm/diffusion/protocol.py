@@ -30,6 +30,7 @@ class DiffusionModel(Protocol):
         vae_hash: identifies the autoencoder's weights; a part of the latent cache's key.
         has_clip_skip: whether the text encoder knows CLIP skip; SD2's does not.
         attention_upcast: whether the U-Net's attention is computed in float32 though its weights are not.
+        middle_last: whether the U-Net's modules have the middle block behind the others (diffusers) or between them.
         recompute: whether the U-Net's activations are computed again in the backward pass instead of being kept;
             may be set, and changes nothing but memory and time.
     """
@@ -43,6 +44,7 @@ class DiffusionModel(Protocol):
     vae_hash: str
     has_clip_skip: bool
     attention_upcast: bool
+    middle_last: bool
     recompute: bool
 
     def encode_images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -66,6 +66,7 @@ class Sizes:
     timesteps: int = 1000
     latent_scale: float = 0.18215
     prediction_type: Literal["epsilon", "v_prediction", "unknown"] = "epsilon"
+    image_size: int = 64  # latent cells of a side that the yaml tells
 
 
 SD2 = Sizes(
@@ -156,6 +157,7 @@ def _sizes_from(params: Mapping[str, Any], config: Path, shapes: Shapes) -> Size
         timesteps=int(params.get("timesteps", default.timesteps)),
         latent_scale=float(params.get("scale_factor", default.latent_scale)),
         prediction_type="v_prediction" if params.get("parameterization") == "v" else "epsilon",
+        image_size=int(params.get("image_size", default.image_size)),
     )
     if sizes.num_head_channels:
         sizes = replace(sizes, num_heads=0)

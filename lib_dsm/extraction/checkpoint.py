@@ -77,7 +77,7 @@ def extract_checkpoint(
             raise _nothing_to_carry(pair, work.tally)
         lora, note, family = work.lora, pair.note, pair.base.family
     size = sum(tensor.numel() * tensor.element_size() for tensor in lora.tensors.values())
-    report = work.tally.report(out, note, size)
+    report = work.tally.report(out, note, size, family)
     lora.metadata.update(_metadata(base, tuned, family, options, report))
     if about is not None:
         about.add_to(lora)
@@ -182,7 +182,7 @@ class _Extraction:
                 self.lora.add_difference(layer.name, None, bias)
                 self._carry_exactly(layer, BIAS, None, bias)
             return
-        left, values, right = truncated_svd(matrix, most)
+        left, values, right = truncated_svd(matrix, most, square)
         rank = len(values)
         if self.options.energy:
             rank = by_energy(values.tolist(), square, self.options.energy)
@@ -195,7 +195,7 @@ class _Extraction:
         if not math.isfinite(residual):
             raise ModelError(f"The change of {layer.weight} is too large for fp16.", "Extract with fp32 or bf16.")
         self.lora.add_module(layer.name, up, down, layer.shape)
-        self.tally.carry(layer.name, layer.weight, rank, square, residual, LOW_RANK)
+        self.tally.carry(layer.name, layer.weight, rank, square, residual, LOW_RANK, tuple(values.tolist()))
         if bias is not None:
             self.tally.leave(layer.bias, "biases of layers whose weight has a low rank", squared_norm(bias))
 

@@ -71,6 +71,13 @@ class Comparison:
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
 
+    def text(self, first: str, second: str) -> str:
+        """A few lines for a person; the arguments are what the files are called."""
+        lines = [f"{len(self.modules)} modules in both: distance {self.distance:.3f}, cosine {self.cosine:.3f}."]
+        for names, file in ((self.only_first, first), (self.only_second, second)):
+            lines += [f"{len(names)} modules only in {file}."] if names else []
+        return "\n".join(lines)
+
 
 def edit_lora(
     sources: Sequence[tuple[Path, float]],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lib_dsm.errors import ModelError
 from lib_dsm.extraction.about import About, write_sidecar
@@ -72,3 +72,9 @@ def bundle_embedding(embedding: Embedding, out: Path, about: About, base_hash: s
     about.add_to(lora)
     lora.save(out)
     return family
+
+
+def facts_of_bundle(out: Path, embedding: Embedding) -> dict[str, Any]:
+    """What the file holds, as plain data for the page."""
+    return {"what": "embedding", "file": str(out), "bytes": out.stat().st_size, "layers": [],
+            "words": [embedding.name], "vectors": len(embedding.vectors)}  # fmt: skip

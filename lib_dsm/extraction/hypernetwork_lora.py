@@ -44,6 +44,10 @@ Captured = Mapping[str, Sequence[torch.Tensor]]
 keys and values from: one N×W tensor for each prompt."""
 
 
+class BadFitError(ModelError):
+    """A LoRA would hold too little of the hypernetwork's effect; it can be made all the same."""
+
+
 @dataclass(frozen=True)
 class HypernetworkReport:
     """What was written.
@@ -54,6 +58,7 @@ class HypernetworkReport:
         fits: by module name, R² on captions kept apart; of an exact one 1 minus the squared relative error of the rank.
         fit: of all modules together, each counted as its number of outputs.
         lost: what has no place in the file, in words.
+        family: of the checkpoint, "SD1", "SD2" or "SDXL".
     """
 
     path: Path
@@ -61,6 +66,7 @@ class HypernetworkReport:
     fits: Mapping[str, float]
     fit: float
     lost: tuple[str, ...]
+    family: str = "SD1"
 
     def text(self) -> str:
         """A few sentences for a person."""
@@ -86,7 +92,8 @@ def extract_hypernetwork(
 
     Raises:
         InputError: a file is missing, `out` cannot be used, or nothing was captured for one that is not linear.
-        ModelError: a file is something else, the widths are not the checkpoint's, or the fit is too bad.
+        ModelError: a file is something else, or the widths are not the checkpoint's.
+        BadFitError: the fit is worse than the options want.
         StorageError: the disk does not take the file.
         Cancelled: the job was; nothing is written.
     """
@@ -121,19 +128,21 @@ def extract_hypernetwork(
     whole = sum(work.outputs.values())
     fitted = sum(work.fits[name] * work.outputs[name] for name in work.fits) / whole if whole else 1.0
     if not linear and fitted < options.least_fit and not options.force:
-        raise ModelError(
+        raise BadFitError(
             f"The LoRA would hold {fitted:.0%} of the hypernetwork's effect (R² on captions kept apart), less than "
             f"{options.least_fit:.0%}.",
             "Raise the rank, go on using the hypernetwork, or force it.",
         )
-    report = HypernetworkReport(out, linear, work.fits, fitted, tuple(work.lost))
+    report = HypernetworkReport(out, linear, work.fits, fitted, tuple(work.lost), family)
     work.lora.metadata.update(base_metadata(base.name, family, base_hash=sha256(base)))
     work.lora.metadata.update(
         dsm_extracted_from=path.name,
         dsm_fit=f"{fitted:.4f}",
         dsm_layer_fits=json.dumps({name: round(value, 4) for name, value in work.fits.items()}),
-        ss_network_dim=str(options.rank or ("" if linear else _DEFAULT_RANK)),
     )
+    downs = [tensor for name, tensor in work.lora.tensors.items() if name.endswith(".lora_down.weight")]
+    if downs:
+        work.lora.metadata["ss_network_dim"] = str(max(len(down) for down in downs))
     if about is not None:
         about.add_to(work.lora)
     work.lora.save(out)

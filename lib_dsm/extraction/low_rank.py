@@ -17,15 +17,18 @@ _NOISE = 1e-13  # of the squared norm: what is left below that is rounding
 _SEED = 0
 
 
-def truncated_svd(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def truncated_svd(
+    matrix: torch.Tensor, rank: int, square: float | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The largest `rank` singular values S of a matrix m×n with their vectors: U m×r, S r, Vᵀ r×n, float32.
 
-    r = min(rank, m, n). Exact for small matrices or ranks near the full one, else within 0.6 % of the smallest
-    possible Frobenius error even where the singular values fall slowly. The same input gives the same output.
+    r = min(rank, m, n); `square` is the matrix's `squared_norm` where it is known. Exact for small matrices or ranks
+    near the full one, else within 0.6 % of the smallest possible Frobenius error even where the singular values fall
+    slowly. The same input gives the same output.
     """
     matrix = matrix.float()
     if matrix.shape[0] > matrix.shape[1]:
-        right, values, left = truncated_svd(matrix.T, rank)
+        right, values, left = truncated_svd(matrix.T, rank, square)
         return left.T, values, right.T
     rank = min(rank, matrix.shape[0])
     width = rank + max(_MARGIN, rank // 4)
@@ -35,7 +38,7 @@ def truncated_svd(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.
         left = vectors[:, :rank].float()
         seen = left.T @ matrix
     else:
-        left, seen, squares = _iterate(matrix, rank, width)
+        left, seen, squares = _iterate(matrix, rank, width, squared_norm(matrix) if square is None else square)
     values = squares[:rank].clamp(min=0).sqrt().float()
     right = torch.where(values[:, None] > 0, seen / values.clamp(min=torch.finfo(torch.float32).tiny)[:, None], 0.0)
     return left, values, right
@@ -75,11 +78,12 @@ def residual_norm(matrix: torch.Tensor, up: torch.Tensor, down: torch.Tensor) ->
     return float(torch.linalg.norm(torch.addmm(matrix.float(), up.float(), down.float(), alpha=-1)))
 
 
-def _iterate(matrix: torch.Tensor, rank: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _iterate(
+    matrix: torch.Tensor, rank: int, width: int, whole: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Left vectors m×r, what they see of the matrix (r×n), and all `width` squared singular values, float64."""
     generator = torch.Generator().manual_seed(_SEED)
     start = torch.randn(matrix.shape[1], width, generator=generator)
-    whole = squared_norm(matrix)
     caught = 0.0
     basis = torch.linalg.qr(matrix @ start)[0]
     for turn in range(_MOST_ITERATIONS + 1):

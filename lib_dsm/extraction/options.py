@@ -79,3 +79,19 @@ class HypernetworkOptions:
     force: bool = option(False, "Write the file even if the fit is worse.")
     precision: str = option("fp16", "Numbers in the file.", choices=PRECISIONS)
     overwrite: bool = option(False, "Replace an existing file.")
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """Pictures side by side from the same noise: by the base, by what was tuned, and by the base with the LoRA."""
+
+    previews: int = option(
+        0, "Pictures to compare, each from a noise of its own; 0: none.", label="Pictures", minimum=0, maximum=32
+    )
+    preview_seed: int = option(1, "Seed of the first picture's noise.", label="Seed", minimum=0, maximum=2**32 - 64)
+    preview_steps: int = option(20, "Sampling steps.", label="Steps", minimum=1, maximum=150)
+    preview_cfg: float = option(7.0, "Guidance scale.", label="CFG scale", minimum=1.0, maximum=30.0, step=0.5)
+    preview_side: int = option(
+        0, "Pixels of a side; 0: what the checkpoint was made for.", label="Side", minimum=0, maximum=2048, step=8
+    )
+    preview_clip_skip: int = option(1, "CLIP skip of the pictures.", label="CLIP skip", minimum=1, maximum=12)

@@ -14,7 +14,8 @@ LOW_RANK, WHOLE, NORM, BIAS = "low rank", "whole", "norm", "bias"
 class CarriedModule:
     """A changed layer in the LoRA; `error` is ‖Δ − Δ'‖ / ‖Δ‖, Frobenius, of the numbers as stored.
 
-    `kind` is "low rank" or, at `rank` 0, "whole", "norm" or "bias". `norm` is ‖Δ‖.
+    `kind` is "low rank" or, at `rank` 0, "whole", "norm" or "bias". `norm` is ‖Δ‖, `values` the singular values of Δ
+    that were found, the largest first.
     """
 
     name: str
@@ -23,6 +24,7 @@ class CarriedModule:
     error: float
     norm: float = 0.0
     kind: str = LOW_RANK
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class ExtractionReport:
     """What became of every change.
 
     `error` is the relative Frobenius error over all changed layers in the file; `total_error` counts what was left out
-    of the U-Net and the text encoders as lost too. `words` are those of the vocabulary that are bundled.
+    of the U-Net and the text encoders as lost too. `words` are those of the vocabulary that are bundled, `bytes` is the
+    size of the tensors, `family` that of the checkpoints.
     """
 
     path: Path
@@ -51,6 +54,7 @@ class ExtractionReport:
     words: tuple[str, ...] = ()
     note: str = ""
     bytes: int = 0
+    family: str = "SD1"
 
     def text(self) -> str:
         """A few sentences for a person."""
@@ -81,10 +85,12 @@ class Tally:
     lost_square: float = 0.0  # ‖residual‖² of it
     left_square: float = 0.0  # ‖Δ‖² of what is not in the file
 
-    def carry(self, name: str, key: str, rank: int, square: float, residual: float, kind: str) -> None:
+    def carry(
+        self, name: str, key: str, rank: int, square: float, residual: float, kind: str, values: tuple[float, ...] = ()
+    ) -> None:
         """Note a layer that is in the file; `residual` is the norm of what it does not hold."""
         error = residual / math.sqrt(square) if square else 0.0
-        self.modules.append(CarriedModule(name, key, rank, error, math.sqrt(square), kind))
+        self.modules.append(CarriedModule(name, key, rank, error, math.sqrt(square), kind, values))
         self.kept_square += square
         self.lost_square += residual**2
 
@@ -93,7 +99,7 @@ class Tally:
         self.left_out.append(LeftOut(key, reason, math.sqrt(square)))
         self.left_square += square if counts else 0.0
 
-    def report(self, path: Path, note: str, size: int) -> ExtractionReport:
+    def report(self, path: Path, note: str, size: int, family: str) -> ExtractionReport:
         """The report."""
         whole = self.kept_square + self.left_square
         return ExtractionReport(
@@ -106,4 +112,5 @@ class Tally:
             tuple(self.words),
             note,
             size,
+            family,
         )

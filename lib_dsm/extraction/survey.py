@@ -25,11 +25,16 @@ _OUTLOOK_RANKS = (4, 8, 16, 32, 64, 128)
 
 @dataclass(frozen=True)
 class Outlook:
-    """What one choice would give: bytes of the file, and the relative error over all layers that can be carried."""
+    """What one choice would give: bytes of the file, and the relative error over all layers that can be carried.
+
+    `rank` and `conv_rank` are 0 where they are not the same for all layers.
+    """
 
     label: str
     bytes: int
     error: float
+    rank: int = 0
+    conv_rank: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,11 @@ class Survey:
         label = f"{options.size:g} MB" if options.size else (
             f"{options.energy:.0%} of the energy" if options.energy else f"rank {options.rank}/{options.conv_rank}"
         )  # fmt: skip
-        return Outlook(label, size + self.fixed_bytes(), math.sqrt(lost / whole) if whole else 0.0)
+        fixed = not options.size and not options.energy
+        return Outlook(
+            label, size + self.fixed_bytes(), math.sqrt(lost / whole) if whole else 0.0,
+            options.rank if fixed else 0, options.conv_rank if fixed else 0,
+        )  # fmt: skip
 
     def outlooks(self, options: ExtractionOptions) -> list[Outlook]:
         """Sizes and errors for a few ranks."""
@@ -113,7 +122,10 @@ def survey(base: Path, tuned: Path, options: ExtractionOptions, job: Job | None 
         InputError, ModelError, Cancelled: as `extract_checkpoint`.
     """
     with open_pair(base, tuned, options) as pair:
-        return survey_pair(pair, options, job, 0, len(pair.layers))
+        found = survey_pair(pair, options, job, 0, len(pair.layers))
+        if job is not None:
+            job.progress(len(pair.layers), len(pair.layers))
+        return found
 
 
 def survey_pair(pair: Pair, options: ExtractionOptions, job: Job | None, done: int, total: int) -> Survey:
@@ -152,8 +164,8 @@ def layer_change(pair: Pair, layer: Layer) -> torch.Tensor | None:
 def spectrum_of(change: torch.Tensor, most: int, group: str = "") -> Spectrum:
     """The spectrum of a layer's change, at most `most` values."""
     matrix = change.flatten(1)
-    values = truncated_svd(matrix, most)[1]
     square = squared_norm(matrix)
+    values = truncated_svd(matrix, most, square)[1]
     return Spectrum(tuple(values.tolist()), square, sum(matrix.shape), group)
 
 

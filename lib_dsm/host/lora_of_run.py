@@ -10,6 +10,7 @@ from typing import Any
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.files import file_name
 from lib_dsm.host.capturing import captured_contexts
+from lib_dsm.host.kinds import kind_of
 from lib_dsm.host.protocol import Host
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import HYPERNETWORK, RunConfig
@@ -25,7 +26,8 @@ def lora_of_run(host: Host, run: Path, job: Job, name: str = "", force: bool = F
 
     Raises:
         InputError: the run has saved nothing yet, or its checkpoint is gone.
-        ModelError: a file is damaged, or a hypernetwork's fit is bad.
+        ModelError: a file is damaged.
+        BadFitError: a hypernetwork's fit is bad; the job's data say so too (`forceable`).
         StorageError: the disk does not take the file.
         Cancelled: the job was; nothing is written.
     """
@@ -35,29 +37,42 @@ def lora_of_run(host: Host, run: Path, job: Job, name: str = "", force: bool = F
     steps = folder.saved_steps()
     if not steps:
         raise InputError(f"{run.name} has no saved step yet.", "Train it until the first one is saved.")
-    saved = folder.state_file(steps[-1], f"{config.name}.safetensors")
+    # The file that every saved state of the kind has.
+    saved = folder.state_file(steps[-1], f"{config.name}{kind_of(config).published}")
     out = _free(host.folders.lora, file_name(name or f"{config.name}-lora", "LoRA's name"))
     about = _about(config, folder, steps[-1])
     if config.kind == HYPERNETWORK:
-        from lib_dsm.extraction.hypernetwork_lora import extract_hypernetwork
+        from lib_dsm.extraction.facts import of_fit
+        from lib_dsm.extraction.hypernetwork_lora import BadFitError, extract_hypernetwork
         from lib_dsm.extraction.options import HypernetworkOptions
 
         base = _checkpoint(host, config)
-        captured = captured_contexts(saved, base, Path(config.dataset), job)
-        report = extract_hypernetwork(saved, base, out, HypernetworkOptions(force=force), captured, job, about)
-        said, activation, family = report.text(), "", "SD1"
+        captions = Path(config.dataset)
+        captured = captured_contexts(host, saved, config.checkpoint, captions, job, config.clip_skip)
+        try:
+            report = extract_hypernetwork(saved, base, out, HypernetworkOptions(force=force), captured, job, about)
+        except BadFitError:
+            job.data["forceable"] = True
+            raise
+        facts, said, activation, family = of_fit(report), report.text(), "", report.family
+        source: dict[str, Any] = {"base": str(base), "hypernetwork": str(saved)}
     else:
-        from lib_dsm.extraction.embedding_lora import bundle_embedding
+        from lib_dsm.extraction.embedding_lora import bundle_embedding, facts_of_bundle
         from lib_dsm.networks.embedding import load_embedding
 
         record = folder.read_record().get("checkpoint", {})
         embedding = replace(load_embedding(saved), name=config.name)
         family = bundle_embedding(embedding, out, about, str(record.get("sha256", "")))
-        said, activation = f"{out} is ready. In a prompt: <lora:{out.stem}:1> {config.name}", config.name
+        facts, activation = facts_of_bundle(out, embedding), config.name
+        said = f"{out} holds {config.name}, {len(embedding.vectors)} vectors."
+        source = {"base": str(_checkpoint(host, config)), "word": config.name}
     write_sidecar(out, family, activation)
     host.networks_changed()
-    job.data["summary"] = said
-    job.say(said)
+    prompt = f"<lora:{out.stem}:1> {activation}".strip()
+    source |= {"clip_skip": config.clip_skip, "captions": config.dataset}
+    job.data["lora"] = {**facts, "prompt": prompt, "source": source}
+    job.data["summary"] = f"{said}\nIn a prompt: {prompt}"
+    job.say(job.data["summary"])
     return out
 
 

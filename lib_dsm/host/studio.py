@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from lib_dsm.diffusion.diffusers import DiffusersModel
     from lib_dsm.networks.safetensors_files import TensorFile
 
+    Reading = Callable[[TensorFile], Callable[[str], torch.Tensor]]
+
 MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
 MICRO = MODELS / "micro.safetensors"
 SAMPLERS = ("Euler a", "Euler", "DDIM", "DPM++ 2M")
@@ -149,11 +151,12 @@ class StudioHost:
         raise InputError(f'There is no checkpoint "{name}".', f"Give a file's path, or one of: {known}.")
 
 
-def load_model(path: Path) -> DiffusersModel:
+def load_model(path: Path, reading: Reading | None = None, described: Path | None = None) -> DiffusersModel:
     """Load a Stable Diffusion 1 or 2 checkpoint (`.safetensors` or `.ckpt`, nothing in it is executed) for training.
 
-    A yaml of the same name beside it gives other sizes than the usual ones, and what an SD2 model predicts. On an
-    NVIDIA GPU the U-Net runs in half precision.
+    A yaml of the same name beside it gives other sizes than the usual ones, and what an SD2 model predicts; with
+    `described` it is the yaml beside that checkpoint, of the same sizes. On an NVIDIA GPU the U-Net runs in half
+    precision. `reading` makes of the open file what its tensors are read with, to have some of them changed.
 
     Raises:
         ModelError: the file is no checkpoint, or one of another kind; that is found out before it is loaded.
@@ -169,9 +172,10 @@ def load_model(path: Path) -> DiffusersModel:
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     with open_tensors(path) as file:
         demand_supported(file.shapes, path.name)
-        sizes = sizes_of(path, file.shapes)
+        sizes = sizes_of(described or path, file.shapes)
+        tensors = _Tensors(file, file.read if reading is None else reading(file))
         try:
-            return DiffusersModel.from_state(_Tensors(file), sizes, tokenizer_folder(path), device, dtype)
+            return DiffusersModel.from_state(tensors, sizes, tokenizer_folder(path), device, dtype)
         except ValueError as error:
             raise ModelError(
                 f"{path.name} is not a Stable Diffusion checkpoint of the sizes its yaml says: {error}.",
@@ -182,13 +186,14 @@ def load_model(path: Path) -> DiffusersModel:
 class _Tensors(Mapping[str, "torch.Tensor"]):
     """A file's tensors as a mapping that reads each when asked for it, so that not all of them are in memory."""
 
-    def __init__(self, file: TensorFile) -> None:
+    def __init__(self, file: TensorFile, read: Callable[[str], torch.Tensor]) -> None:
         self._file = file
+        self._read = read
 
     def __getitem__(self, name: str) -> torch.Tensor:
         if name not in self._file.shapes:
             raise KeyError(name)
-        return self._file.read(name)
+        return self._read(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self._file.shapes

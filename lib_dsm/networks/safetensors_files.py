@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import torch
 
 from lib_dsm.errors import InputError, ModelError
-from lib_dsm.files import write_atomically
+from lib_dsm.files import demand_space, write_atomically
 
 _HEADER_LIMIT = 100_000_000  # the limit of the safetensors library itself
 _DTYPES = {
@@ -158,6 +158,9 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
     """Write named tensors with metadata, atomically. Equal content gives equal bytes, in whatever order it is given.
 
     (The library writes metadata in random order, so it is not used for writing.)
+
+    Raises:
+        StorageError: there is no room for it, which is found out first, or the disk does not take it.
     """
     entries: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     position = 0
@@ -172,6 +175,8 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
         position += size
     header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     header += b" " * (-len(header) % 8)
+
+    demand_space(path, 8 + len(header) + position)
 
     def write(file: BinaryIO) -> None:
         file.write(len(header).to_bytes(8, "little"))

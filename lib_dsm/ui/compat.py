@@ -24,9 +24,13 @@ def tab(label: str, name: str) -> Any:
     return gr.Tab(label, **_known(gr.Tab, id=name, elem_id=f"dsm_tab_{name}", render_children=True))
 
 
-def html(value: str = "", elem_id: str | None = None, elem_classes: Sequence[str] = ()) -> Component:
-    """Raw HTML without gradio's own frame."""
+def html(
+    value: str = "", elem_id: str | None = None, elem_classes: Sequence[str] = (), render: bool = True
+) -> Component:
+    """Raw HTML without gradio's own frame; without `render` its own `render()` puts it into the page, later."""
     values = _known(gr.HTML, elem_id=elem_id, elem_classes=list(elem_classes), padding=False, apply_default_css=False)
+    if not render:
+        values["render"] = False
     return gr.HTML(value, **values)
 
 

@@ -106,10 +106,13 @@ def test_from_pictures_to_an_embedding(open_page, pictures, tmp_path, shots):
     choose(page, "dsm_lora_embedding", "zorgle.safetensors")
     fill(page, "dsm_lora_bundle_name", "zorgle-lora")
     page.click("#dsm_lora_bundle")
-    page.wait_for_selector("#dsm_lora_panel .dsm-ok")
+    page.wait_for_selector("#dsm_lora_shown code:text('<lora:zorgle-lora:1> zorgle')")
     page.screenshot(path=shots / "walk-6-lora.png")
-    path = page.inner_text("#dsm_lora_panel .dsm-ok b").removesuffix(" is ready.")
+    shown = page.locator("#dsm_lora_shown .dsm-lora-file > div >> nth=0")
+    path = shown.locator("span").inner_text().strip() + shown.locator("b").inner_text()
     assert describe(Path(path))["embeddings"] == ["zorgle"]
+    # By the keyboard: a list in which something was typed lies over the page until the mouse closes it.
+    page.locator("#dsm_lora_kind input").last.press(" ")
     choose(page, "dsm_lora_file", path, own=True)
     page.click("#dsm_lora_inspect")
     page.wait_for_selector("#dsm_lora_facts :text('zorgle')")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,15 @@ import pytest
 from lib_dsm import options
 from lib_dsm.api.service import Service
 from lib_dsm.errors import InputError
+from lib_dsm.extraction.options import EditOptions, ExtractionOptions, HypernetworkOptions
+from lib_dsm.host.studio import MICRO
+from lib_dsm.networks.hypernetwork import Hypernetwork, facts_of, save_pt
+from lib_dsm.networks.hypernetwork_modules import Pairs, initialise
+from lib_dsm.networks.hypernetwork_structure import Structure
 from lib_dsm.tagging.options import TagOptions
 
 pytest.importorskip("gradio")
-from lib_dsm.ui import messages, tabs
+from lib_dsm.ui import lora_checkpoints, messages, tabs
 from lib_dsm.ui.studio import is_loopback, serve
 
 INTERACTIVE = {"Textbox", "Number", "Slider", "Checkbox", "Dropdown", "Radio", "Button", "File"}
@@ -46,6 +52,10 @@ def test_labels_differ_where_the_webui_saves_by_them(page):
 def test_every_option_can_be_set(page):
     ids = {block.elem_id for block in widgets(page)}
     assert {f"dsm_tag_{name}" for name in options.specs(TagOptions)} <= ids  # those of Train: test_train_tab.py
+    assert {f"dsm_lora_{name}" for name in options.specs(ExtractionOptions)} <= ids
+    left_out = {"overwrite", "energy"}  # a result has a name of its own; its size is said by rank or megabytes
+    assert {f"dsm_lora_hyper_{name}" for name in options.specs(HypernetworkOptions).keys() - left_out} <= ids
+    assert {f"dsm_lora_result_{name}" for name in options.specs(EditOptions).keys() - left_out} <= ids
 
 
 def test_a_checkpoint_that_is_gone_is_a_sentence(page):
@@ -55,6 +65,43 @@ def test_a_checkpoint_that_is_gone_is_a_sentence(page):
     values = [getattr(block, "value", None) for block in handler.inputs]
     said = handler.fn("gone.safetensors", "micro.safetensors", "new", *values[3:])
     assert "There is no checkpoint" in said and "KeyError" not in said
+
+
+def wait_for(found):
+    end = time.monotonic() + 30
+    while not found() and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+def test_a_lora_is_as_small_as_what_was_decided_by(page, monkeypatch):
+    """Numbers that belong to another way to decide are passed over."""
+    seen = []
+    monkeypatch.setattr("lib_dsm.extraction.survey.survey", lambda base, tuned, chosen, job: seen.append(chosen))
+    after = ["dsm_lora_tuned", "dsm_lora_way"]
+    look = next(fn for fn in page.fns.values() if [block.elem_id for block in fn.inputs][1:3] == after)
+    values = [getattr(block, "value", None) for block in look.inputs][3:]
+    for way in lora_checkpoints.WAYS:
+        look.fn("micro.safetensors", "micro.safetensors", way, *values)
+    wait_for(lambda: len(seen) == 3)
+    assert [(item.rank, item.energy, item.size) for item in seen] == [(64, 0, 0), (64, 0.95, 0), (64, 0, 100)]
+
+
+def test_a_hypernetworks_own_checkpoint_is_found(page, studio):
+    from lib_dsm.ui.lora_lists import AUTOMATIC, base_of
+
+    service, path = Service(studio), studio.folders.hypernetworks / "h.pt"
+    structure = Structure(widths=(80,), layers=(1.0, 2.0, 1.0))
+    pairs = Pairs.empty(structure)
+    initialise(pairs, "Normal", 0.1, 1)
+    for named in ("micro", "gone"):
+        facts = facts_of(structure, "h", 1, "Normal", checkpoint_name=named)
+        save_pt(Hypernetwork(pairs.tensors(), facts), path)
+        if named == "micro":
+            assert base_of(service, path, AUTOMATIC) == MICRO
+        else:
+            with pytest.raises(InputError, match='"gone"'):
+                base_of(service, path, None)
+            assert base_of(service, path, "micro.safetensors") == MICRO
 
 
 def test_the_token_and_paths_are_escaped(page):

@@ -561,11 +561,30 @@ def lora(path: str, inputs: str, out: str) -> dict[str, Any]:
     }
 
 
+def fitted(path: str, captions: str, name: str) -> dict[str, Any]:
+    """Make a LoRA of a hypernetwork with the model that the WebUI lends, as the LoRA tab does."""
+    from lib_dsm.extraction.hypernetwork_lora import extract_hypernetwork
+    from lib_dsm.extraction.options import HypernetworkOptions
+    from lib_dsm.host.capturing import captured_contexts
+    from lib_dsm.jobs import Job
+
+    host, job, file = WebUIHost(), Job("fitted"), Path(path)
+    info = shared.sd_model.sd_checkpoint_info
+    before = snapshot()
+    captured = captured_contexts(host, file, info.name, Path(captions), job)
+    after = snapshot()
+    out = host.folders.lora / f"{name}.safetensors"
+    options = HypernetworkOptions(precision="fp32", overwrite=True, force=True)
+    report = extract_hypernetwork(file, Path(info.filename), out, options, captured, job)
+    return {"file": str(out), "fit": report.fit, "fits": dict(report.fits), "changed": before != after}
+
+
 FUNCTIONS = {
     function.__name__: function
     for function in (
         modules,
         lora,
+        fitted,
         snapshot,
         encode,
         encode_together,

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from lib_dsm.extraction.checkpoint import extract_checkpoint
+from lib_dsm.extraction.hypernetwork_lora import extract_hypernetwork
 from lib_dsm.extraction.key_map import canonical, layers_of
-from lib_dsm.extraction.options import ExtractionOptions
-from lib_dsm.host.studio import MICRO, load_model
+from lib_dsm.extraction.options import ExtractionOptions, HypernetworkOptions
+from lib_dsm.host.capturing import captured_contexts
+from lib_dsm.host.studio import MICRO, StudioHost, load_model
+from lib_dsm.jobs import Job
+from lib_dsm.networks.hypernetwork import Hypernetwork, facts_of, save_pt
+from lib_dsm.networks.hypernetwork_modules import Pairs, initialise
+from lib_dsm.networks.hypernetwork_structure import Structure
 from lib_dsm.networks.safetensors_files import read_header
 from tests.webui.running import SECOND_CHECKPOINT
 
@@ -105,3 +112,28 @@ def test_every_key_of_an_sd2_lora_is_taken(webui, tmp_path):
     assert len(seen["modules"]) == len({key.partition(".")[0] for key in read_header(out).shapes})
     found = load_file(tmp_path / "o.st")
     assert distance(found["with"], found["without"]) > 0.01
+
+
+def test_a_hypernetwork_that_is_not_linear_is_fitted_on_the_model_that_the_webui_lends(webui, tmp_path):
+    structure = Structure(widths=(80, 64, 128), layers=(1.0, 2.0, 1.0), activation="relu")
+    pairs = Pairs.empty(structure)
+    initialise(pairs, "Normal", 0.08, 1)
+    path = tmp_path / "h.pt"
+    save_pt(Hypernetwork(pairs.tensors(), facts_of(structure, "h", 1, "Normal")), path)
+    folder = tmp_path / "captions"
+    folder.mkdir()
+    for number, text in enumerate(("1girl, red hair", "solo, blue hair, hat", "green eyes", "smile, dress", "frown")):
+        (folder / f"{number}.txt").write_text(text)
+    there = webui.inside("fitted", path=str(path), captions=str(folder), name="fitted")
+    assert not there["changed"] and 0.2 < there["fit"] < 1
+    # The studio's model, which has its modules in another order, gives every layer the same fit.
+    host = StudioHost(tmp_path / "studio")
+    captured = captured_contexts(host, path, str(MICRO), folder, Job("here"))
+    report = extract_hypernetwork(
+        path, MICRO, tmp_path / "here.safetensors", HypernetworkOptions(precision="fp32", force=True), captured
+    )
+    assert report.fits == pytest.approx(there["fits"], abs=0.03)
+    inputs(tmp_path, 80)
+    given = {"inputs": str(tmp_path / "inputs.safetensors"), "out": str(tmp_path / "o.st")}
+    seen = webui.inside("lora", path=there["file"], **given)
+    assert seen["complaints"] == [] and len(seen["modules"]) >= len(report.fits)

@@ -1,0 +1,122 @@
+"""A checkpoint with a LoRA added to its weights: what a loader makes of the two, tensor by tensor.
+
+Nothing is built and nothing is kept: a tensor is changed when it is read, so that a model can be loaded from it as from
+the checkpoint itself. The forms are those that this program writes: low rank, whole differences, norms, and GLoRA where
+it stands for a linear hypernetwork.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+
+import torch
+
+from lib_dsm.errors import ModelError
+from lib_dsm.extraction.key_map import Layer, canonical, family_of, layers_of
+from lib_dsm.extraction.lora_content import Factors, LoraContent
+from lib_dsm.networks.safetensors_files import TensorFile
+
+_WEIGHT_PARTS, _BIAS_PARTS = ("diff", "w_norm"), ("diff_b", "b_norm")
+_GLORA = frozenset({"a1.weight", "a2.weight", "b1.weight", "b2.weight", "alpha"})
+_KNOWN = frozenset({*_WEIGHT_PARTS, *_BIAS_PARTS})
+
+
+class Applied:
+    """The tensors of the open checkpoint `file` with `strength` times the change of `lora`.
+
+    Attributes:
+        unmatched: modules of the LoRA that the checkpoint has no layer for.
+    """
+
+    def __init__(self, file: TensorFile, lora: LoraContent, strength: float = 1.0) -> None:
+        """Match the names.
+
+        Raises:
+            ModelError: a module has a form that is not known here, or another shape than the checkpoint's layer.
+        """
+        self._file = file
+        self._lora = lora
+        self._strength = strength
+        shapes = {canonical(key): tuple(shape) for key, shape in file.shapes.items()}
+        layers = layers_of(shapes, family_of(shapes) or "SD1")
+        names = {layer.name for layer in layers}
+        self.unmatched = tuple(name for name in (*lora.modules, *lora.other) if name not in names)
+        if self.unmatched and len(self.unmatched) == len(lora.modules) + len(lora.other):
+            raise ModelError(
+                f"None of the LoRA's {len(self.unmatched)} modules, such as {self.unmatched[0]}, is in "
+                f"{file.path.name}.",
+                "Use it with a checkpoint of its own family.",
+            )
+        self._weights: dict[str, list[Layer]] = {}
+        self._biases: dict[str, Layer] = {}
+        for layer in layers:
+            if layer.name in lora.modules or layer.name in lora.other:
+                self._demand(layer)
+                self._weights.setdefault(layer.weight, []).append(layer)
+                if layer.bias:
+                    self._biases[layer.bias] = layer
+
+    @cached_property
+    def replacements(self) -> Mapping[str, torch.Tensor]:
+        """By name the vectors V×D of embeddings for SD1 and SD2 that the file bundles, to encode prompts with."""
+        found = {name: parts.get("string_to_param.*") for name, parts in self._lora.embeddings.items()}
+        return {name: vectors.float() for name, vectors in found.items() if vectors is not None}
+
+    def read(self, key: str) -> torch.Tensor:
+        """The tensor of a key of the file, changed where the LoRA changes it, in the file's own type."""
+        tensor = self._file.read(key)
+        name = canonical(key)
+        if name not in self._weights and name not in self._biases:
+            return tensor
+        whole = tensor.float().clone()
+        for layer in self._weights.get(name, ()):
+            rows = slice(layer.rows or 0, (layer.rows or 0) + layer.shape[0])
+            self._change(layer, whole[rows])
+        if name in self._biases:
+            for part in _BIAS_PARTS:
+                change = self._lora.other.get(self._biases[name].name, {}).get(part)
+                if change is not None:
+                    whole += self._strength * change.float()
+        return whole.to(tensor.dtype)
+
+    def _change(self, layer: Layer, weight: torch.Tensor) -> None:
+        """Add the change to a weight, or to the part of it that a loader fills."""
+        factors = self._lora.modules.get(layer.name)
+        if factors is not None:
+            weight += self._strength * (factors.up @ factors.down).reshape(weight.shape)
+            return
+        parts = self._lora.other[layer.name]
+        if "a1.weight" in parts:
+            flat = weight.flatten(1)
+            change = flat @ parts["a2.weight"].float() @ parts["a1.weight"].float()
+            change = change + parts["b2.weight"].float() @ parts["b1.weight"].float()
+            weight += self._strength * change.reshape(weight.shape)
+        for part in _WEIGHT_PARTS:
+            whole = parts.get(part)
+            if whole is None:
+                continue
+            if whole.dim() == 4 and weight.shape[1] > whole.shape[1]:  # an inpainting model's first convolution
+                weight = weight[:, : whole.shape[1]]
+            weight += self._strength * whole.float()
+
+    def _demand(self, layer: Layer) -> None:
+        factors, parts = self._lora.modules.get(layer.name), self._lora.other.get(layer.name)
+        if parts is not None and parts.keys() - _KNOWN and parts.keys() - _GLORA:
+            forms = ", ".join(sorted(parts))
+            raise ModelError(f"{layer.name} has a form ({forms}) that is not drawn here.", "Use it in the WebUI.")
+        if factors is not None and _flat(factors) != _rows_and_columns(layer):
+            raise ModelError(
+                f"{layer.name} is {'×'.join(map(str, factors.shape))} in the LoRA and "
+                f"{'×'.join(map(str, layer.shape))} in {self._file.path.name}.",
+                "Use it with a checkpoint of its own family.",
+            )
+
+
+def _flat(factors: Factors) -> tuple[int, int]:
+    return factors.up.shape[0], factors.down.shape[1]
+
+
+def _rows_and_columns(layer: Layer) -> tuple[int, int]:
+    return layer.shape[0], math.prod(layer.shape[1:])

@@ -1,0 +1,73 @@
+"""What the forms of the tab LoRA share: headings, fields that nobody saves, lists to refresh, jobs with a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from lib_dsm.api.service import Service
+from lib_dsm.jobs import Job
+from lib_dsm.ui import compat, messages
+from lib_dsm.ui.compat import Component
+from lib_dsm.ui.widgets import Form
+
+TAB = "lora"
+Work = Callable[[Job], dict[str, Any]]
+
+
+@dataclass
+class Lists:
+    """Dropdowns whose choices are files, and what finds these anew."""
+
+    components: list[Component] = field(default_factory=list)
+    choices: list[Callable[[Service], Iterable[str]]] = field(default_factory=list)
+
+    def add(
+        self, service: Service, choices: Callable[[Service], Iterable[str]], first: bool = False, **values: Any
+    ) -> Component:
+        """A dropdown of what `choices` gives, with the first of it chosen if `first`."""
+        found = list(choices(service))
+        component = unsaved(gr.Dropdown(found, value=found[0] if first and found else None, **values))
+        self.components.append(component)
+        self.choices.append(choices)
+        return component
+
+
+def unsaved(component: Component) -> Component:
+    """The component as one of the page alone: the WebUI keeps no setting of it, so its label may occur again."""
+    component.do_not_save_to_config = True
+    return component
+
+
+def step(number: int, text: str) -> None:
+    """The heading of one step of a form."""
+    compat.html(f'<h3 class="dsm-step"><b>{number}</b>{text}</h3>')
+
+
+def name_field(elem_id: str, info: str) -> Component:
+    """The field for the new file's name."""
+    return unsaved(gr.Textbox(label="Name of the LoRA", info=info, elem_id=elem_id, max_lines=1))
+
+
+def fields(form: Form, *names: str, **changes: dict[str, Any]) -> None:
+    """Options beside each other; `changes` by name are as `Form.add` takes them."""
+    with gr.Row():
+        for name in names:
+            unsaved(form.add(name, **{"min_width": 110, **changes.get(name, {})}))
+
+
+def start(service: Service, title: str, unit: str, work: Work) -> str:
+    """Start a job whose work gives the facts of its result, and the place that shows it."""
+
+    def whole(job: Job) -> None:
+        facts = work(job)
+        if facts.get("file"):
+            service.host.networks_changed()
+            facts.setdefault("prompt", f"<lora:{Path(facts['file']).stem}:1>")
+        job.data["lora"] = facts
+
+    return messages.job_place(TAB, service.host.jobs.start(title, whole, unit))
