@@ -86,8 +86,7 @@ def write_plan(
         report.aside = replaced.moved
     with writing_in(out):
         names = Names(out, [item for items in groups.values() for item in items])
-        if replaced.act is not None:
-            names.remember_aside(replaced.act)
+        names.run = replaced.run or names.run
         writer = _Writer(source, options, how, names, replaced)
         done, total = 0, sum(map(len, groups.values()))
         steps = in_parallel(writer.write, _prepared(works, writer, job))
