@@ -58,7 +58,8 @@ def write_plan(
     """Write the crops of a plan that are due; of the options, only the format and the quality matter.
 
     Names tell the origin: `name.png`, `name-left.png`; with a number where another file has the name. An item that
-    cannot be done, or would lead out of one of the folders, is reported, and the rest goes on. With `tidy`, crops that
+    cannot be done, or would lead out of one of the folders, is reported, and so is a source that has changed since its
+    frames were confirmed; the rest goes on. With `tidy`, crops that
     were written earlier of the plan's pictures and that it no longer has are moved aside with their captions, which can
     be undone in the folder's history.
 
@@ -78,7 +79,8 @@ def write_plan(
     groups = _groups(_sound(plan.due(), source, options, report))
     how = f"{options.format} {options.quality}"
     replaced = Replaced()
-    works = [_Work(source, items) for items in groups.values()]
+    stamps = {picture.source: picture.stamp for picture in plan.pictures}
+    works = [_Work(source, items, stamps.get(name, "")) for name, items in groups.items()]
     if tidy:
         keys, unknown = _keys(works, how, job)
         sources = {*(picture.source for picture in plan.pictures), *groups} - unknown
@@ -108,8 +110,9 @@ def write_plan(
 class _Work:
     """The crops of one source."""
 
-    def __init__(self, source: Path, items: list[CropItem]) -> None:
+    def __init__(self, source: Path, items: list[CropItem], stamp: str) -> None:
         self.items = items
+        self.stamp = stamp
         self.name = items[0].source
         self.path = source / self.name
         self.digest = ""
@@ -120,6 +123,10 @@ class _Work:
         try:
             if not inside(self.path, self.path.parents[len(Path(self.name).parts) - 1]).is_file():
                 raise PictureError(f"{self.path} does not exist.", "Check the path, or make the plan anew.")
+            if self.stamp and self.stamp != str(self.path.stat().st_mtime_ns):
+                raise PictureError(
+                    f"{self.path} has changed since its frames were confirmed.", "Look at it again and confirm them."
+                )
             self.digest = sha256(self.path)
             if any(item.sha256 and item.sha256 != self.digest for item in self.items):
                 raise PictureError(f"{self.path} has changed since the plan was made.", "Make the plan anew.")

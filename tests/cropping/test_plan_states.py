@@ -1,6 +1,7 @@
 """Plans with states: what is confirmed is written, what it no longer has is moved aside, all can be undone."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -277,3 +278,18 @@ def test_what_came_back_counts_as_what_it_is(tmp_path: Path) -> None:
 
 def snapshot_of_crops(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / "out").iterdir() if path.is_file()}
+
+
+def test_a_picture_exchanged_after_it_was_confirmed_is_not_cut(tmp_path: Path) -> None:
+    stamps = {}
+    for name in ("a.png", "b.png"):
+        stamps[name] = str(save(tmp_path / "in", name).stat().st_mtime_ns)
+    pictures = tuple(PlanPicture(name, "confirmed", stamp) for name, stamp in stamps.items())
+    plan = CropPlan(items=(item("a.png"), item("b.png")), pictures=pictures)
+    assert len(write(tmp_path, plan).written) == 2
+    later = int(stamps["a.png"]) + 5_000_000_000
+    os.utime(save(tmp_path / "in", "a.png", (200, 90)), ns=(later, later))
+    report = write(tmp_path, plan)
+    ((path, said),) = report.failed
+    assert path.name == "a.png" and "has changed since its frames were confirmed. Look at it again" in said
+    assert names(report.skipped) == ["b.png"] and not report.written and not report.aside
