@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from lib_dsm import options
 from lib_dsm.cli.main import main
@@ -22,6 +22,7 @@ from lib_dsm.cli.training_commands import _setting
 from lib_dsm.demo.install import CHECKPOINT, TAGGER
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import read_config
+from tests.cropping.test_cleaning import drawing
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -341,3 +342,31 @@ def test_log_lines_are_told_once():
     assert _new_lines(["a", "b", "c"], ["b", "c", "d"]) == ["d"]
     assert _new_lines(["a"], ["a"]) == []
     assert _new_lines([], ["a"]) == ["a"]
+
+
+def test_clean_sets_aside_what_is_asked_for(capsys, tmp_path):
+    drawing(1, (240, 200)).save(tmp_path / "whole.png")
+    drawing(1, (240, 200)).resize((120, 100)).save(tmp_path / "copy.png")
+    drawing(2, (240, 200)).filter(ImageFilter.GaussianBlur(9)).save(tmp_path / "soft.png")
+    drawing(3, (640, 480)).save(tmp_path / "good.png")
+    call = ["clean", str(tmp_path), "--small", "384", "--aside"]
+    assert main([*call, "duplicate,fuzzy"]) == 2
+    assert '"fuzzy" is none of duplicate, blurred' in capsys.readouterr().err
+    # whole.png is too small as well, but the only one left of two
+    made = data(capsys, *call, "duplicate,blurred", "--aside", "small")
+    assert (made["aside"], made["stay"]) == (["copy.png", "soft.png"], ["whole.png"])
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["good.png", "whole.png"]
+    assert data(capsys, "undo", tmp_path) and len(list(tmp_path.glob("*.png"))) == 4
+    assert main([*call, "small,duplicate"]) == 0
+    said = capsys.readouterr().out
+    assert "whole.png stays: a duplicate of it is set aside." in said and "3 of 4 pictures are worth a look." in said
+
+
+def test_clean_never_empties_a_folder(capsys, tmp_path):
+    for number in range(2):
+        drawing(number, (240, 200)).save(tmp_path / f"{number}.png")
+    assert main(["clean", "--aside", "small", str(tmp_path)]) == 1
+    assert f"All pictures of {tmp_path} would be set aside. Name fewer kinds" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("*.png"))) == 2
+    assert main(["clean", "--small", "16", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("Nothing is wrong with the 2 pictures.\n")

@@ -204,8 +204,9 @@ def _clean(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("folder", type=_path)
     parser.add_argument(
-        "--aside", nargs="+", default=(), choices=KINDS, metavar="KIND",
-        help=f"move pictures of these kinds aside with their captions: {', '.join(KINDS)}",
+        "--aside", action="append", type=_among(KINDS), default=[], metavar="KIND,KIND",
+        help="move pictures of these kinds aside with their captions; with commas or repeated, "
+        f"of {', '.join(KINDS)}",
     )  # fmt: skip
     parser.add_argument("--recursive", action="store_true", help="include the folders inside")
     add_flags(parser, CleanOptions)
@@ -239,6 +240,17 @@ def _percent(text: str) -> int:
     if not text.strip("% ").isdigit() or not 1 <= int(text.strip("% ")) <= 100:
         raise argparse.ArgumentTypeError(f'"{text}" is no percentage from 1 to 100')
     return int(text.strip("% "))
+
+
+def _among(known: tuple[str, ...]) -> Callable[[str], list[str]]:
+    def read(text: str) -> list[str]:
+        words = [word.strip() for word in text.split(",") if word.strip()]
+        for word in words:
+            if word not in known:
+                raise argparse.ArgumentTypeError(f'"{word}" is none of {", ".join(known)}')
+        return words
+
+    return read
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -8,7 +8,7 @@ decides.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lib_dsm.cropping.duplicates import find_duplicates
 from lib_dsm.cropping.marks import shared_marks, small
 from lib_dsm.cropping.pool import in_parallel
 from lib_dsm.dataset.captions import caption_path, read_caption
 from lib_dsm.dataset.history import Outcome, apply
 from lib_dsm.dataset.listing import list_pictures
-from lib_dsm.dataset.looks import Alike, alike, look
+from lib_dsm.dataset.looks import look
 from lib_dsm.dataset.one_sided import plain
 from lib_dsm.dataset.pictures import read_picture
 from lib_dsm.dataset.removing import removals
@@ -101,14 +102,24 @@ def find_flaws(pictures: Sequence[Path], options: CleanOptions, job: Job | None 
         if job is not None:
             job.progress(number, len(pictures), path.name)
             job.check()
-    duplicates = _duplicates(alike(looks), found.sizes, sharp)
-    copies = {flaw.path for flaw in duplicates}
+    copies = find_duplicates(looks, found.sizes, sharp, job)
     # Copies share everything, which is no mark.
     marks = shared_marks({path: small for path, small in smalls.items() if path not in copies}, found.sizes)
-    found.flaws += duplicates + _marked(pictures, marks)
+    found.flaws += _marked(pictures, marks)
+    for path, (like, share) in copies.items():
+        found.flaws.append(Flaw(path, DUPLICATE, f"{100 * share:.0f} % like {like.name}, which is kept.", like))
     order = {path: index for index, path in enumerate(pictures)}
     found.flaws.sort(key=lambda flaw: (order[flaw.path], KINDS.index(flaw.kind)))
     return found
+
+
+def to_set_aside(flaws: Sequence[Flaw], kinds: Collection[str]) -> tuple[list[Path], list[Path]]:
+    """The pictures that have flaws of these kinds, and those of them that stay all the same: a duplicate that leaves
+    leaves a picture behind, whatever is wrong with that."""
+    chosen = [flaw for flaw in flaws if flaw.kind in kinds]
+    kept = {flaw.like for flaw in chosen}
+    paths = dict.fromkeys(flaw.path for flaw in chosen)
+    return [path for path in paths if path not in kept], [path for path in paths if path in kept]
 
 
 def set_aside(folder: Path, names: Sequence[str], job: Job | None = None) -> Outcome:
@@ -217,24 +228,6 @@ def _tags(path: Path) -> list[str]:
         return read_caption(path).tags
     except InputError:
         return []  # said where captions are looked at
-
-
-def _duplicates(found: Alike, sizes: dict[Path, tuple[int, int]], sharp: dict[Path, float]) -> list[Flaw]:
-    """All but the best of each group of nearly equal pictures: the one of most pixels, then the sharpest."""
-
-    def worth(path: Path) -> tuple[int, float, str]:
-        return sizes[path][0] * sizes[path][1], sharp[path], str(path)
-
-    kept: dict[Path, tuple[Path, float]] = {}  # for each copy, a better one and how much they are alike
-    for one, other, share in found.pairs:
-        worse, better = sorted((one, other), key=worth)
-        kept.setdefault(worse, (better, share))
-    flaws = []
-    for worse, (better, share) in kept.items():
-        while better in kept:  # which is a copy, too
-            better = kept[better][0]
-        flaws.append(Flaw(worse, DUPLICATE, f"{100 * share:.0f} % like {better.name}, which is kept.", better))
-    return flaws
 
 
 def _grey(image: Image.Image) -> NDArray[np.float32]:

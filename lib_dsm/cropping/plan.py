@@ -91,7 +91,7 @@ class CropItem:
 
 @dataclass(frozen=True)
 class PlanPicture:
-    """What is decided on one source; `stamp` is its file's time of change in nanoseconds, "" where that is no matter."""
+    """What is decided on one source; `stamp` is its file's time of change in nanoseconds, or ""."""
 
     source: str = option(help="Path in the source folder")
     state: str = option(UNTOUCHED, "What is decided", choices=STATES)

@@ -87,3 +87,54 @@ def test_setting_aside_can_be_undone(tmp_path: Path) -> None:
     for bad in ("gone.png", "../x.png"):
         with pytest.raises(InputError):
             set_aside(tmp_path, [bad])
+
+
+def duplicates(folder: Path) -> dict[str, tuple[str, str]]:
+    """For each duplicate what it is like, and what is said."""
+    found = find_flaws(list_pictures(folder)[0], OPTIONS).flaws
+    return {flaw.path.name: (flaw.like.name, flaw.text) for flaw in found if flaw.like is not None}
+
+
+def test_hundreds_of_copies_are_all_found(tmp_path: Path) -> None:
+    for number in range(150):
+        drawing(number % 2, (96, 80)).save(tmp_path / f"{number:03d}.png")
+    assert len(duplicates(tmp_path)) == 148
+
+
+def test_a_copy_is_one_of_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each picture of a row is like the next; the first and the third are not alike, and both stay."""
+    edges = {"a.png": (0, 400), "b.png": (35, 435), "c.png": (70, 470)}  # 0.84 of neighbours agree, 0.7 of the ends
+    known = {}
+    for name, (first, last) in edges.items():
+        bits = np.zeros(960, np.uint8)
+        bits[first:last] = 1
+        known[name] = np.packbits(bits).tobytes() + bytes(48)
+        drawing(1, (96 - 16 * len(known), 80)).save(tmp_path / name)
+    order = iter(sorted(edges))
+    monkeypatch.setattr("lib_dsm.cropping.cleaning.look", lambda _: known[next(order)])
+    monkeypatch.setattr("lib_dsm.cropping.pool.os.cpu_count", lambda: 1)
+    found = duplicates(tmp_path)
+    assert found == {"b.png": ("a.png", "84 % like a.png, which is kept.")}
+
+
+@pytest.mark.parametrize("make", [drawing, lambda _: rocks()], ids=["drawing", "photograph"])
+def test_an_enlarged_copy_loses_to_its_original(tmp_path: Path, make) -> None:  # type: ignore[no-untyped-def]
+    original = make(1)
+    original.save(tmp_path / "original.png")
+    twice = (2 * original.width, 2 * original.height)
+    original.resize(twice, Image.Resampling.BICUBIC).save(tmp_path / "larger.png")
+    original.resize(twice).filter(ImageFilter.GaussianBlur(2)).save(tmp_path / "soft.jpg", quality=90)
+    original.resize((original.width // 2, original.height // 2)).save(tmp_path / "smaller.png")
+    assert {name: like for name, (like, _) in duplicates(tmp_path).items()} == dict.fromkeys(
+        ("larger.png", "soft.jpg", "smaller.png"), "original.png"
+    )
+
+
+def rocks() -> Image.Image:
+    """Detail of all sizes, as photographs have it."""
+    random = np.random.default_rng(4)
+    levels = np.zeros((256, 256))
+    for side in (4, 8, 16, 32, 64, 128, 256):
+        layer = Image.fromarray(random.normal(0, 40 / side**0.5, (side, side)).astype(np.float32))
+        levels += np.asarray(layer.resize((256, 256), Image.Resampling.BICUBIC))
+    return Image.fromarray(np.clip(128 + 2 * levels, 0, 255).astype(np.uint8)).convert("RGB")
