@@ -8,7 +8,7 @@ decides.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,13 +18,13 @@ from PIL import Image
 
 from lib_dsm.cropping.duplicates import find_duplicates
 from lib_dsm.cropping.marks import shared_marks, small
-from lib_dsm.cropping.pool import in_parallel
+from lib_dsm.cropping.pool import PixelBudget, in_parallel
 from lib_dsm.dataset.captions import caption_path, read_caption
 from lib_dsm.dataset.history import Outcome, apply
 from lib_dsm.dataset.listing import list_pictures
 from lib_dsm.dataset.looks import look
 from lib_dsm.dataset.one_sided import plain
-from lib_dsm.dataset.pictures import read_picture
+from lib_dsm.dataset.pictures import MAX_PIXELS, Picture, picture_size, read_picture
 from lib_dsm.dataset.removing import removals
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.files import inside
@@ -44,6 +44,7 @@ _MARKS = frozenset((
     "patreon username", "twitter username", "copyright name", "company name", "dated", "artist logo",
 ))  # fmt: skip
 
+_MOSTLY = 0.8  # of the pictures of a size; a mark on more of them may be none
 _LOOKED_AT = 512  # pixels of the longer side; blur is judged at one scale, whatever a camera's pixels are
 _ROW = 8  # pixels of a block
 _READABLE = 128  # pixels of the shorter side from which on small things can be told from writing
@@ -83,28 +84,35 @@ class Findings:
 
 
 def find_flaws(pictures: Sequence[Path], options: CleanOptions, job: Job | None = None) -> Findings:
-    """Measure all pictures; each is read once, small.
+    """Measure all pictures; each is read once, small, and again where it is nearly equal to another one or may have a
+    mark. Memory does not grow with them but by their names and 300 bytes each.
 
     Raises:
         Cancelled: the job was stopped.
     """
     found = Findings()
     looks: dict[Path, bytes] = {}
-    smalls: dict[Path, NDArray[np.uint8]] = {}
     sharp: dict[Path, float] = {}
-    for number, (path, measured) in enumerate(in_parallel(_measure, pictures), 1):
+    measure = _Measure()
+    for number, (path, measured) in enumerate(in_parallel(measure, pictures), 1):
         if isinstance(measured, DsmError):
             found.flaws.append(Flaw(path, BROKEN, measured.problem))
         else:
             found.sizes[path], looks[path], sharp[path] = measured.size, measured.look, measured.sharpness
-            smalls[path] = measured.small
             found.flaws += _of_one(path, measured, options)
         if job is not None:
             job.progress(number, len(pictures), path.name)
             job.check()
     copies = find_duplicates(looks, found.sizes, sharp, job)
+
+    def read_small(paths: Sequence[Path]) -> Iterator[NDArray[np.uint8] | None]:
+        for _, seen in in_parallel(measure.small, paths):
+            if job is not None:
+                job.check()
+            yield seen
+
     # Copies share everything, which is no mark.
-    marks = shared_marks({path: small for path, small in smalls.items() if path not in copies}, found.sizes)
+    marks = shared_marks({path: size for path, size in found.sizes.items() if path not in copies}, read_small)
     found.flaws += _marked(pictures, marks)
     for path, (like, share) in copies.items():
         found.flaws.append(Flaw(path, DUPLICATE, f"{100 * share:.0f} % like {like.name}, which is kept.", like))
@@ -180,16 +188,36 @@ class _Measured:
     look: bytes
     sharpness: float
     text: float
-    small: NDArray[np.uint8]
 
 
-def _measure(path: Path) -> _Measured | DsmError:
-    try:
-        picture = read_picture(path, max_side=_LOOKED_AT)
-    except DsmError as error:
-        return error
-    image = picture.image
-    return _Measured(picture.size, look(image), sharpness(image), text_share(image), small(image))
+class _Measure:
+    """Reads pictures small and measures them; may be called by several threads, which hold so many pixels at most."""
+
+    def __init__(self) -> None:
+        self._budget = PixelBudget(MAX_PIXELS)
+
+    def __call__(self, path: Path) -> _Measured | DsmError:
+        try:
+            picture = self._read(path)
+        except DsmError as error:
+            return error
+        image = picture.image
+        return _Measured(picture.size, look(image), sharpness(image), text_share(image))
+
+    def small(self, path: Path) -> NDArray[np.uint8] | None:
+        """What marks are looked for in; None where it cannot be read."""
+        try:
+            return small(self._read(path).image)
+        except DsmError:
+            return None
+
+    def _read(self, path: Path) -> Picture:
+        try:
+            width, height = picture_size(path)
+        except DsmError:  # it fails below as well, but for one that is so large that it is read reduced, alone
+            width, height = MAX_PIXELS, 1
+        with self._budget.holding(width * height):
+            return read_picture(path, max_side=_LOOKED_AT)
 
 
 def _of_one(path: Path, measured: _Measured, options: CleanOptions) -> list[Flaw]:
@@ -215,6 +243,8 @@ def _marked(pictures: Sequence[Path], marks: Mapping[Path, tuple[str, int, int]]
         if path in marks:
             place, bearing, count = marks[path]
             said.append(f"{bearing} of the {count} pictures of its size have the same mark, {place}.")
+            if bearing > _MOSTLY * count:
+                said.append("It is a hint: what nearly all have may be what they show.")
         tags = [tag for tag in _tags(path) if plain(tag) in _MARKS]
         if tags:
             said.append(f"Its caption has {', '.join(tags)}.")

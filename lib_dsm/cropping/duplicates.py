@@ -40,8 +40,8 @@ def find_duplicates(
             width, height = picture_size(path)
             with budget.holding(width * height):
                 return detail(read_picture(path).image)
-        except DsmError:
-            return 0.0  # gone or damaged meanwhile
+        except DsmError:  # too large to be seen whole, or damaged meanwhile
+            return math.sqrt(sizes[path][0] * sizes[path][1])
 
     details = {}
     for path, found in in_parallel(measure, candidates):

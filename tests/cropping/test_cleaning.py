@@ -1,5 +1,8 @@
 """What is found in a set whose flaws are known, and that setting aside loses nothing."""
 
+import threading
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from lib_dsm.cropping.cleaning import CleanOptions, find_flaws, set_aside, sharpness, text_share
 from lib_dsm.dataset import history
 from lib_dsm.dataset.listing import list_pictures
+from lib_dsm.dataset.pictures import Picture, read_picture
 from lib_dsm.errors import InputError
 
 OPTIONS = CleanOptions(small=100)
@@ -138,3 +142,42 @@ def rocks() -> Image.Image:
         layer = Image.fromarray(random.normal(0, 40 / side**0.5, (side, side)).astype(np.float32))
         levels += np.asarray(layer.resize((256, 256), Image.Resampling.BICUBIC))
     return Image.fromarray(np.clip(128 + 2 * levels, 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        find_flaws(pictures[:count], OPTIONS)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    pictures = [tmp_path / f"{number}.jpg" for number in range(160)]
+    for number, path in enumerate(pictures):
+        drawing(number, (320, 240)).save(path)
+    peak(2)  # what is only imported now counts for neither
+    assert peak(160) - peak(60) < 100 * 10_000  # a picture of 320 pixels a side has over 70,000
+
+
+def test_large_pictures_are_not_read_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [tmp_path / f"{number}.png" for number in range(8)]
+    for number, path in enumerate(pictures):
+        drawing(number, (300, 200)).save(path)
+    lock, now, most = threading.Lock(), 0, 0
+
+    def read(path: Path, **how: int) -> Picture:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.01)
+        picture = read_picture(path, **how)
+        with lock:
+            now -= 1
+        return picture
+
+    monkeypatch.setattr("lib_dsm.cropping.cleaning.read_picture", read)
+    monkeypatch.setattr("lib_dsm.cropping.cleaning.MAX_PIXELS", 130_000)
+    monkeypatch.setattr("lib_dsm.cropping.pool.os.cpu_count", lambda: 8)
+    assert len(find_flaws(pictures, OPTIONS).sizes) == 8
+    assert most == 2
