@@ -46,6 +46,7 @@ _MARKS = frozenset((
 
 _MOSTLY = 0.8  # of the pictures of a size; a mark on more of them may be none
 _LOOKED_AT = 512  # pixels of the longer side; blur is judged at one scale, whatever a camera's pixels are
+_FAINT = 8.0  # levels of contrast that can be noise
 _ROW = 8  # pixels of a block
 _READABLE = 128  # pixels of the shorter side from which on small things can be told from writing
 _EDGE = 60.0  # levels across a pixel that are as hard as printed letters have them
@@ -59,7 +60,11 @@ class CleanOptions:
     small: int = option(384, "Shorter side in pixels below which a picture is too small", minimum=1, maximum=8192)
     long: float = option(3.0, "How many times longer than wide is extreme", minimum=1.1, maximum=100)
     sharpness: float = option(
-        10.0, "Levels a pixel by which its hardest edges change, below which it is blurred", minimum=0, maximum=255
+        6.0,
+        "A picture is blurred if even its hardest edges change by less than this much of its contrast in a pixel, in "
+        "percent",
+        minimum=0,
+        maximum=100,
     )
     text: float = option(0.15, "Share that looks like writing from which on it is mostly text", minimum=0.01, maximum=1)
 
@@ -144,20 +149,26 @@ def set_aside(folder: Path, names: Sequence[str], job: Job | None = None) -> Out
         if not path.is_file():
             raise InputError(f"There is no picture {name} in {folder}.", "Look at the list again.")
         leaving.setdefault(caption_path(path), []).append(path)
-    owners = Counter(map(caption_path, list_pictures(folder)[0]))
+    owners = Counter(map(caption_path, list_pictures(folder, recursive=True)[0]))
     count = sum(map(len, leaving.values()))
     moves = removals(leaving, owners, folder)
     return apply(folder, f"set {count} picture{'s' * (count != 1)} aside", [], job, moves)
 
 
 def sharpness(image: Image.Image) -> float:
-    """How hard the hardest edges of an RGB picture are: levels of brightness a pixel, the 99.5th percentile, 0 to 255.
+    """How hard the hardest edges of an RGB picture are: the 99.5th percentile of how much brightness changes in a
+    pixel, in percent of the picture's contrast, 0 to 100.
 
-    Only the hardest count, so that a sharp figure before a soft ground, or a drawing's plain areas, are not blurred.
+    Only the hardest count, so that a sharp figure before a soft ground, or a drawing's plain areas, are not blurred;
+    and by the picture's own contrast, so that a pale drawing is as sharp as one in black ink. At 512 pixels a
+    side sharp photographs have 15 to 70 and drawings 70 to 100, and both 3 to 9 once blurred by 6 pixels.
     """
     grey = _grey(image)
     steps = np.maximum(np.abs(np.diff(grey, axis=1))[:-1], np.abs(np.diff(grey, axis=0))[:, :-1])
-    return float(np.percentile(steps, 99.5)) if steps.size else 0.0
+    if not steps.size:
+        return 0.0
+    dark, bright = np.percentile(grey, (0.5, 99.5))
+    return min(100.0, 100 * float(np.percentile(steps, 99.5)) / max(float(bright - dark), _FAINT))
 
 
 def text_share(image: Image.Image) -> float:
@@ -225,7 +236,9 @@ def _of_one(path: Path, measured: _Measured, options: CleanOptions) -> list[Flaw
     flaws = []
     longer = max(measured.size) / min(measured.size)
     if measured.sharpness < options.sharpness:
-        flaws.append(Flaw(path, BLURRED, f"Its hardest edges change by {measured.sharpness:.0f} levels a pixel."))
+        flaws.append(
+            Flaw(path, BLURRED, f"Its hardest edges change by {measured.sharpness:.1f} % of its contrast in a pixel.")
+        )
     if min(measured.size) < options.small:
         flaws.append(Flaw(path, SMALL, f"It has {width}×{height} pixels."))
     if longer >= options.long:

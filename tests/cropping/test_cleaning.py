@@ -181,3 +181,25 @@ def test_large_pictures_are_not_read_all_at_once(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("lib_dsm.cropping.pool.os.cpu_count", lambda: 8)
     assert len(find_flaws(pictures, OPTIONS).sizes) == 8
     assert most == 2
+
+
+def test_pale_is_not_blurred(tmp_path: Path) -> None:
+    """Each in full and in pale colours: the same is said of both."""
+    for number in range(6):
+        soft = drawing(number, (480, 400)).filter(ImageFilter.GaussianBlur(9))
+        for name, picture, paler in (("sharp", drawing(number, (480, 400)), 16), ("soft", soft, 2)):
+            picture.save(tmp_path / f"{name}-{number}.png")
+            picture.point([230 + level // paler - 64 // paler for level in range(256)] * 3).save(
+                tmp_path / f"{name}-pale-{number}.png"
+            )
+    blurred = {name for name, kinds in flaws(tmp_path).items() if "blurred" in kinds}
+    assert blurred == {f"{name}-{number}.png" for name in ("soft", "soft-pale") for number in range(6)}
+
+
+def test_a_caption_of_two_stays_in_folders_inside(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("b.png", "b.jpg"):
+        drawing(1).save(tmp_path / "sub" / name)
+    (tmp_path / "sub/b.txt").write_text("of both")
+    set_aside(tmp_path, ["sub/b.png"])
+    assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == ["b.jpg", "b.txt"]
