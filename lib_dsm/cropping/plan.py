@@ -11,7 +11,6 @@ from lib_dsm.cropping.boxes import (
     Size,
     center_box,
     elongation,
-    inside_box,
     output_size,
     padded_box,
     split_boxes,
@@ -68,7 +67,7 @@ class CropOptions:
 
 @dataclass(frozen=True)
 class CropItem:
-    """One finished picture to be: a box of a source, or with mode "keep" the source's file as it is.
+    """One finished picture to be: a box of a source, or with mode "keep" the source's file as it is, in its own format.
 
     `source` is the path in the source folder, with `/`. `box` is (left, top, right, bottom) in the upright source, and
     is padded with `color` where it reaches beyond it. `width` and `height` are the finished size in pixels. `part`
@@ -228,11 +227,9 @@ def make_item(
     shape = shape or (options.width, options.height)
     own = box[2] - box[0], box[3] - box[1]
     width, height = output_size(box, shape, options.enlarge) if options.shrink and mode != "keep" else own
-    # A picture that is as wanted already keeps its file: nothing is lost by saving it once more.
-    needs_nothing = own == size and inside_box(box, size) and (width, height) == size
     return CropItem(
         source=name,
-        mode="keep" if needs_nothing else mode,
+        mode=mode,
         box=box,
         width=width,
         height=height,

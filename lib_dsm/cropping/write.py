@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lib_dsm.cropping.aside import Replaced, move_aside
 from lib_dsm.cropping.colors import TRANSPARENT
+from lib_dsm.cropping.kept import kept_where_it_can_be
 from lib_dsm.cropping.names import Names, key_of
 from lib_dsm.cropping.plan import CropItem, CropOptions, CropPlan, check_item, shown
 from lib_dsm.cropping.pool import PixelBudget, in_parallel
@@ -55,7 +56,8 @@ def crop_folder(source: Path, out: Path, options: CropOptions, job: Job | None =
 def write_plan(
     plan: CropPlan, source: Path, out: Path, options: CropOptions, job: Job | None = None, tidy: bool = False
 ) -> CropReport:
-    """Write the crops of a plan that are due; of the options, only the format and the quality matter.
+    """Write the crops of a plan that are due; of the options, only the format and the quality matter. What is as wanted
+    already, format included, keeps its file.
 
     Names tell the origin: `name.png`, `name-left.png`; with a number where another file has the name. An item that
     cannot be done, or would lead out of one of the folders, is reported, and so is a source that has changed since its
@@ -80,7 +82,7 @@ def write_plan(
     how = f"{options.format} {options.quality}"
     replaced = Replaced()
     stamps = {picture.source: picture.stamp for picture in plan.pictures}
-    works = [_Work(source, items, stamps.get(name, "")) for name, items in groups.items()]
+    works = [_Work(source, items, options.format, stamps.get(name, "")) for name, items in groups.items()]
     if tidy:
         keys, unknown = _keys(works, how, job)
         sources = {*(picture.source for picture in plan.pictures), *groups} - unknown
@@ -110,8 +112,9 @@ def write_plan(
 class _Work:
     """The crops of one source."""
 
-    def __init__(self, source: Path, items: list[CropItem], stamp: str) -> None:
+    def __init__(self, source: Path, items: list[CropItem], file_format: str, stamp: str) -> None:
         self.items = items
+        self.format = file_format
         self.stamp = stamp
         self.name = items[0].source
         self.path = source / self.name
@@ -119,7 +122,7 @@ class _Work:
         self.error: DsmError | None = None
 
     def look(self) -> None:
-        """Find out what the source's content is."""
+        """Find out what the source's content is, and what of it can be kept."""
         try:
             if not inside(self.path, self.path.parents[len(Path(self.name).parts) - 1]).is_file():
                 raise PictureError(f"{self.path} does not exist.", "Check the path, or make the plan anew.")
@@ -130,6 +133,7 @@ class _Work:
             self.digest = sha256(self.path)
             if any(item.sha256 and item.sha256 != self.digest for item in self.items):
                 raise PictureError(f"{self.path} has changed since the plan was made.", "Make the plan anew.")
+            self.items = [kept_where_it_can_be(item, self.path, self.format) for item in self.items]
         except DsmError as error:
             self.error = error
         except OSError as error:
