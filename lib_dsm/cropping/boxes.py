@@ -54,8 +54,3 @@ def output_size(box: Box, shape: Size, enlarge: bool) -> Size:
     """The pixels of the finished crop: the shape's, or the box's own where it has fewer and may not be enlarged."""
     own = box[2] - box[0], box[3] - box[1]
     return shape if enlarge or (own[0] >= shape[0] and own[1] >= shape[1]) else own
-
-
-def inside_box(box: Box, size: Size) -> bool:
-    """Whether a box lies in a picture."""
-    return box[0] >= 0 and box[1] >= 0 and box[2] <= size[0] and box[3] <= size[1]

@@ -23,7 +23,7 @@ from lib_dsm.dataset.captions import caption_path, read_caption
 from lib_dsm.dataset.history import Outcome, apply
 from lib_dsm.dataset.listing import list_pictures
 from lib_dsm.dataset.looks import look
-from lib_dsm.dataset.one_sided import plain
+from lib_dsm.dataset.one_sided import MARKS, plain
 from lib_dsm.dataset.pictures import MAX_PIXELS, Picture, picture_size, read_picture
 from lib_dsm.dataset.removing import removals
 from lib_dsm.errors import DsmError, InputError
@@ -39,10 +39,6 @@ TOLD = {
     TEXT: "mostly text", BROKEN: "unreadable",
 }  # fmt: skip
 """What each kind is called."""
-_MARKS = frozenset((
-    "watermark", "sample watermark", "web address", "artist name", "signature", "logo", "patreon logo",
-    "patreon username", "twitter username", "copyright name", "company name", "dated", "artist logo",
-))  # fmt: skip
 
 _MOSTLY = 0.8  # of the pictures of a size; a mark on more of them may be none
 _LOOKED_AT = 512  # pixels of the longer side; blur is judged at one scale, whatever a camera's pixels are
@@ -258,7 +254,7 @@ def _marked(pictures: Sequence[Path], marks: Mapping[Path, tuple[str, int, int]]
             said.append(f"{bearing} of the {count} pictures of its size have the same mark, {place}.")
             if bearing > _MOSTLY * count:
                 said.append("It is a hint: what nearly all have may be what they show.")
-        tags = [tag for tag in _tags(path) if plain(tag) in _MARKS]
+        tags = [tag for tag in _tags(path) if plain(tag) in MARKS]
         if tags:
             said.append(f"Its caption has {', '.join(tags)}.")
         if said:

@@ -4,13 +4,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lib_dsm.cropping.boxes import center_box, elongation, inside_box, output_size, padded_box, split_boxes
+from lib_dsm.cropping.boxes import center_box, elongation, output_size, padded_box, split_boxes
 from lib_dsm.cropping.colors import edge_color, parse_color
 from lib_dsm.errors import InputError
 
 SIDE = st.integers(1, 3000)
 SIZES = st.tuples(SIDE, SIDE)
 SHAPES = st.sampled_from([(512, 512), (512, 768), (960, 512), (64, 1024)])
+
+
+def inside_box(box: tuple[int, int, int, int], size: tuple[int, int]) -> bool:
+    return box[0] >= 0 and box[1] >= 0 and box[2] <= size[0] and box[3] <= size[1]
 
 
 @given(SIZES, SHAPES)
