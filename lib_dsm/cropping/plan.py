@@ -64,6 +64,11 @@ class CropOptions:
     )
     recursive: bool = option(False, "Include the folders inside")
 
+    @property
+    def exact(self) -> bool:
+        """Whether a padded picture may get some more ground to be of width × height."""
+        return self.shrink and not self.enlarge
+
 
 @dataclass(frozen=True)
 class CropItem:
@@ -196,7 +201,7 @@ def plan_picture(name: str, size: tuple[int, int], options: CropOptions, digest:
     if mode == "keep":
         boxes = {"": (0, 0, *size)}
     elif mode == "pad":
-        boxes = {"": padded_box(size, shape)}
+        boxes = {"": padded_box(size, shape, options.exact)}
     elif mode == "split":
         boxes = split_boxes(size, shape)
     elif mode == "bucket":

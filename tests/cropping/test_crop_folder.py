@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageDraw
 
-from lib_dsm.cropping.plan import CropOptions, CropPlan, plan_picture
+from lib_dsm.cropping.plan import CropItem, CropOptions, CropPlan, plan_picture
 from lib_dsm.cropping.propose import plan_crops
 from lib_dsm.cropping.write import CropReport, crop_folder, write_plan
 from lib_dsm.dataset.captions import read_caption
@@ -372,3 +372,29 @@ def test_odd_kinds_become_plain_srgb(tmp_path: Path, name: str) -> None:
         assert image.mode == "RGB" and image.size == (32, 32) and image.format == "PNG"
         assert image.info.get("icc_profile") is None and not getattr(image, "is_animated", False)
     assert np.abs(pixels(report.written[0])[0, 0] - np.asarray(read_picture(path).image)[0, 0]).max() <= 1
+
+
+def test_small_pictures_are_padded_to_the_size_where_little_is_missing(tmp_path: Path) -> None:
+    save(tmp_path / "in", "near.png", (30, 18))
+    save(tmp_path / "in", "tiny.png", (8, 6))
+    report = crop(tmp_path, mode="pad", color="#ff00ff")
+    near = pixels(report.written[0])
+    assert near.shape == (32, 32, 3) and np.array_equal(near[7:25, 1:31], np.asarray(stripes(30, 18)))
+    assert (near[:7] == (255, 0, 255)).all() and (near[:, 31] == (255, 0, 255)).all()
+    assert pixels(report.written[1]).shape == (8, 8, 3)
+    loose = crop_folder(tmp_path / "in", tmp_path / "loose", CropOptions(width=32, height=32, mode="pad", shrink=False))
+    assert pixels(loose.written[0]).shape == (30, 30, 3)
+
+
+def test_a_frame_that_is_nearly_of_the_shape_is_cut_and_not_squashed(tmp_path: Path) -> None:
+    """A circle stays one."""
+    (tmp_path / "in").mkdir()
+    image = Image.new("RGB", (1060, 1000), "white")
+    ImageDraw.Draw(image).ellipse((130, 100, 930, 900), fill="black")
+    image.save(tmp_path / "in" / "a.png")
+    for name, box in (("inside", (0, 0, 1060, 1000)), ("padded", (-530, -450, 1590, 1550))):
+        plan = CropPlan(items=(CropItem(source="a.png", mode="free", box=box, width=500, height=500, part=name),))
+        report = write_plan(plan, tmp_path / "in", tmp_path / "out", CropOptions())
+        dark = np.argwhere(pixels(report.written[0])[..., 0] < 128)
+        high, wide = dark.max(axis=0) - dark.min(axis=0)
+        assert abs(high - wide) <= 1 and high > 150
