@@ -370,3 +370,38 @@ def test_clean_never_empties_a_folder(capsys, tmp_path):
     assert len(list(tmp_path.glob("*.png"))) == 2
     assert main(["clean", "--small", "16", str(tmp_path)]) == 0
     assert capsys.readouterr().out.endswith("Nothing is wrong with the 2 pictures.\n")
+
+
+@pytest.mark.parametrize("how", [["--mode", "center"], ["--mode", "auto", "--plan", "{plan}"]])
+def test_a_detector_that_is_not_needed_is_not_fetched(capsys, folder, tmp_path, monkeypatch, how):
+    def fetch(*_):
+        raise AssertionError("fetched")
+
+    monkeypatch.setattr("lib_dsm.cropping.known_detectors.fetch_detector", fetch)
+    plan = tmp_path / "plan.json"
+    call = ["crop", str(folder), "--out", str(tmp_path / "out"), "--size", "64x64"]
+    assert main([*call, "--save-plan", str(plan), "--detector", "yunet"]) == 0
+    assert "The detector yunet is not used: mode center looks for nothing." in capsys.readouterr().out
+    assert main([*call, *(word.format(plan=plan) for word in how), "--detector", "yunet"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("The detector yunet is not used: ") == 1 and "3 written" in said
+    assert main([*call, "--mode", "auto", "--detector", "yunet"]) == 1
+    assert "AssertionError: fetched" in capsys.readouterr().err
+
+
+def test_taking_crops_back_needs_no_pictures(capsys, folder, tmp_path):
+    out = tmp_path / "out"
+    assert main(["crop", "--out", str(out)]) == 1
+    assert "There is no folder of pictures to crop. Name it" in capsys.readouterr().err
+    assert len(data(capsys, "crop", folder, "--out", out)["written"]) == 3
+    assert main(["crop", "--out", str(out), "--undo"]) == 0
+    assert capsys.readouterr().out == "take back 3 crops: 6 files moved.\n" and not list(out.glob("*.png"))
+
+
+def test_help_says_what_happens(capsys):
+    assert main(["crop", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "center keeps the middle" in said and "of others the middle is kept" in said
+    assert "the studio's folder with detectors" in said and "middle out" not in said
+    assert main(["clean", "--help"]) == 0
+    assert "with commas or repeated, of duplicate, blurred" in " ".join(capsys.readouterr().out.split())

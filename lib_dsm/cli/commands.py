@@ -104,16 +104,25 @@ def crop(arguments: argparse.Namespace) -> Result:
     """Crop a folder."""
     from lib_dsm.cropping.aside import take_back
     from lib_dsm.cropping.draft import left_unreviewed
-    from lib_dsm.cropping.plan import CropOptions, CropPlan
+    from lib_dsm.cropping.plan import LOOKING, CropOptions, CropPlan
     from lib_dsm.cropping.propose import plan_crops
     from lib_dsm.cropping.write import write_plan
 
     if arguments.undo:
         outcome = take_back(arguments.out)
         data = {"title": outcome.title, "moved": names_of(outcome.moved)}
-        return Result(data, f"{outcome.title}: {len(outcome.moved)} files moved.")
+        count = len(outcome.moved)
+        return Result(data, f"{outcome.title}: {count} file{'s' * (count != 1)} moved.")
+    if arguments.folder is None:
+        raise InputError("There is no folder of pictures to crop.", "Name it: crop FOLDER --out FOLDER.")
     size = dict(zip(("width", "height"), arguments.size, strict=True)) if arguments.size else {}
-    chosen = _with_detector(read_flags(arguments, CropOptions, **size), arguments.data)
+    chosen = read_flags(arguments, CropOptions, **size)
+    more = []
+    if chosen.detector and (arguments.plan or chosen.mode not in LOOKING):
+        why = "the plan has the frames" if arguments.plan else f"mode {chosen.mode} looks for nothing"
+        more.append(f"The detector {chosen.detector} is not used: {why}.")
+    else:
+        chosen = _with_detector(chosen, arguments.data)
     if arguments.plan:
         plan = CropPlan.load(arguments.plan)
         plan = plan.confirmed() if arguments.accept_all else plan
@@ -127,7 +136,7 @@ def crop(arguments: argparse.Namespace) -> Result:
         failed = [(arguments.folder / note.source, note.text) for note in plan.notes]
         return Result(
             {"plan": str(arguments.save_plan), "crops": len(plan.items), "failed": data_of(failed)},
-            "\n".join([*lines_of(failed), f"{len(plan.items)} crops are planned in {arguments.save_plan}."]),
+            "\n".join([*lines_of(failed), *more, f"{len(plan.items)} crops are planned in {arguments.save_plan}."]),
         )
     report = run_job(
         "Cropping",
@@ -136,7 +145,7 @@ def crop(arguments: argparse.Namespace) -> Result:
     )
     unreviewed = left_unreviewed(plan)
     result = batch_result(report, "written", "were there", aside=names_of(report.aside), unreviewed=unreviewed)
-    more = [f"{len(report.aside)} were moved aside."] if report.aside else []
+    more += [f"{len(report.aside)} were moved aside."] if report.aside else []
     more += [f"{unreviewed} pictures are not confirmed; --accept-all writes them."] if unreviewed else []
     return Result(result.data, "\n".join([result.text, *more]), result.code)
 

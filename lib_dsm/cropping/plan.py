@@ -37,7 +37,7 @@ class CropOptions:
 
     mode: str = option(
         "center",
-        "center cuts the middle out, pad adds ground at the sides, split cuts both ends of a long picture, subject "
+        "center keeps the middle, pad adds ground at the sides, split makes two of the ends of a long picture, subject "
         "finds what it shows, portrait its head and its whole, people each of several, bucket the nearest training "
         "size, auto the best of these, keep copies",
         choices=MODES,
@@ -47,7 +47,7 @@ class CropOptions:
     shrink: bool = option(True, "Shrink to width × height; otherwise they only give the proportions")
     enlarge: bool = option(False, "Enlarge pictures that have fewer pixels")
     split_from: float = option(
-        1.5, "Split pictures at least this many times longer than wanted; cut out the middle of others", minimum=1.05
+        1.5, "Split pictures at least this many times longer than wanted; of others the middle is kept", minimum=1.05
     )
     bucket_step: int = option(64, "Training sizes are multiples of this", choices=(8, 16, 32, 64))
     color: str = option(
@@ -59,8 +59,8 @@ class CropOptions:
     quality: int = option(95, "Quality of JPEG and WebP", minimum=1, maximum=100)
     detector: str = option(
         "",
-        "Finds faces or heads: yunet (photographs), anime-head (drawings), or an ONNX file of either's layout; none "
-        "without",
+        "Finds faces or heads: yunet (photographs), anime-head (drawings), or an ONNX file of either's layout; "
+        "without one, figures and what catches the eye are looked for",
     )
     recursive: bool = option(False, "Include the folders inside")
 
