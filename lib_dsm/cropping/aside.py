@@ -70,26 +70,29 @@ def take_back(out: Path, job: Job | None = None) -> Outcome:
     names = Names(out)
     placed = [(made, path) for made, path in _present(names) if made.run]
     coming = {run: moves for run in names.aside if (moves := _coming_back(names, run))}
-    run = max((*(made.run for made, _ in placed), *coming), default=0)
+    begun = [run for run, done in names.back.items() if not done]
+    run = max((*(made.run for made, _ in placed), *coming, *begun), default=0)
     if not run:
         raise InputError(f"There are no crops to take back in {out}.", "They may have been changed or moved since.")
     paths = list(dict.fromkeys(path for made, path in placed if made.run == run))
     count = len(paths)
     title = f"take back {count} crop{'s' * (count != 1)}" if paths else "bring crops back that were moved aside"
+    if run not in names.back:  # else its crops were brought back in the history, and nothing of them comes back twice
+        names.remember_back(run, done=False)
     outcome = history.apply(out, title, [], job, _moves(out, paths))
     # They come back as an act of their own, for acts in between would have to be undone with it otherwise.
     with writing_in(out):
         for aside, place in _coming_back(names, run):  # asked anew: their places may be free only now
             aside.rename(place)
             outcome.moved.append(place)
-        names.remember_back(run)
+        names.remember_back(run, done=True)
     return outcome
 
 
 def _coming_back(names: Names, run: int) -> list[tuple[Path, Path]]:
     """What a run moved aside and is still there, and where it came from, if that is free now."""
     found = []
-    for move in names.aside.get(run, ()) if run not in names.back else ():
+    for move in names.aside.get(run, ()) if not names.back.get(run) else ():
         try:
             aside, place = names.out / move.to, names.out / move.path
             inside(aside, names.out)

@@ -8,7 +8,7 @@ The record is `.dsm/crops.jsonl` of the folder they lie in, a line each, only ev
     {"run": 3, "back": true}
 
 `key` is the work that made a file, `caption` the SHA-256 of the caption that it was given, `aside` which files the run
-was about to move aside and where to, `back` that the run was taken back.
+was about to move aside and where to, `back` that the run was taken back, or with false that this was begun.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Names:
         self._named: dict[str, dict[str, str]] = {}  # by name: the keys of its works with their pixels, the last last
         self.captions: dict[str, str] = {}
         self.aside: dict[int, tuple[Move, ...]] = {}
-        self.back: set[int] = set()
+        self.back: dict[int, bool] = {}
         for line in self._record.read_bytes().split(b"\n") if self._record.is_file() else ():
             try:
                 self._read(json.loads(line))
@@ -74,7 +74,7 @@ class Names:
         elif "aside" in entry:
             self.aside[int(entry["run"])] = tuple(Move(str(path), str(to)) for path, to in entry["aside"])
         elif "back" in entry:
-            self.back.add(int(entry["run"]))
+            self.back[int(entry["run"])] = bool(entry["back"])
 
     def _made(self, made: Made) -> None:
         self._known[made.key] = made
@@ -161,10 +161,10 @@ class Names:
         self.aside[self.run] = tuple(moves)
         self._add({"run": self.run, "aside": [[move.path, move.to] for move in self.aside[self.run]]})
 
-    def remember_back(self, run: int) -> None:
-        """Record that a run was taken back, after it was."""
-        self.back.add(run)
-        self._add({"run": run, "back": True})
+    def remember_back(self, run: int, done: bool) -> None:
+        """Record that a run is taken back, before and after it is."""
+        self.back[run] = done
+        self._add({"run": run, "back": done})
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.out).as_posix()

@@ -251,6 +251,25 @@ def test_what_was_moved_aside_comes_back_after_a_kill(tmp_path: Path, monkeypatc
     assert snapshot_of_crops(tmp_path) == before
 
 
+def test_taking_back_after_a_kill_takes_back_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run whose crops were moved when the program was killed is completed; the one before stays."""
+    save(tmp_path / "in", "a.png")
+    save(tmp_path / "in", "b.png")
+    write(tmp_path, confirmed(item("a.png")))
+    write(tmp_path, confirmed(item("a.png"), item("b.png")))
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("lib_dsm.cropping.aside.writing_in", kill)
+        take_back(tmp_path / "out")
+    take_back(tmp_path / "out")
+    assert list(snapshot_of_crops(tmp_path)) == ["a.png"]
+    take_back(tmp_path / "out")
+    assert snapshot_of_crops(tmp_path) == {}
+
+
 def test_a_name_is_no_proof_of_the_pixels(tmp_path: Path) -> None:
     save(tmp_path / "in", "a.png")
 
