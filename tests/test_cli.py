@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from lib_dsm import options
 from lib_dsm.cli.main import main
@@ -25,6 +25,7 @@ from lib_dsm.networks.hypernetwork import Hypernetwork, facts_of, save_pt
 from lib_dsm.networks.hypernetwork_modules import Pairs, initialise
 from lib_dsm.networks.hypernetwork_structure import Structure
 from lib_dsm.training.config import read_config
+from tests.cropping.test_cleaning import drawing
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -369,3 +370,66 @@ def test_log_lines_are_told_once():
     assert _new_lines(["a", "b", "c"], ["b", "c", "d"]) == ["d"]
     assert _new_lines(["a"], ["a"]) == []
     assert _new_lines([], ["a"]) == ["a"]
+
+
+def test_clean_sets_aside_what_is_asked_for(capsys, tmp_path):
+    drawing(1, (240, 200)).save(tmp_path / "whole.png")
+    drawing(1, (240, 200)).resize((120, 100)).save(tmp_path / "copy.png")
+    drawing(2, (240, 200)).filter(ImageFilter.GaussianBlur(9)).save(tmp_path / "soft.png")
+    drawing(3, (640, 480)).save(tmp_path / "good.png")
+    call = ["clean", str(tmp_path), "--small", "384", "--aside"]
+    assert main([*call, "duplicate,fuzzy"]) == 2
+    assert '"fuzzy" is none of duplicate, blurred' in capsys.readouterr().err
+    # whole.png is too small as well, but the only one left of two
+    made = data(capsys, *call, "duplicate,blurred", "--aside", "small")
+    assert (made["aside"], made["stay"]) == (["copy.png", "soft.png"], ["whole.png"])
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["good.png", "whole.png"]
+    assert data(capsys, "undo", tmp_path) and len(list(tmp_path.glob("*.png"))) == 4
+    assert main([*call, "small,duplicate"]) == 0
+    said = capsys.readouterr().out
+    assert "whole.png stays: a duplicate of it is set aside." in said and "3 of 4 pictures are worth a look." in said
+
+
+def test_clean_never_empties_a_folder(capsys, tmp_path):
+    for number in range(2):
+        drawing(number, (240, 200)).save(tmp_path / f"{number}.png")
+    assert main(["clean", "--aside", "small", str(tmp_path)]) == 1
+    assert f"All pictures of {tmp_path} would be set aside. Name fewer kinds" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("*.png"))) == 2
+    assert main(["clean", "--small", "16", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("Nothing is wrong with the 2 pictures.\n")
+
+
+@pytest.mark.parametrize("how", [["--mode", "center"], ["--mode", "auto", "--plan", "{plan}"]])
+def test_a_detector_that_is_not_needed_is_not_fetched(capsys, folder, tmp_path, monkeypatch, how):
+    def fetch(*_):
+        raise AssertionError("fetched")
+
+    monkeypatch.setattr("lib_dsm.cropping.known_detectors.fetch_detector", fetch)
+    plan = tmp_path / "plan.json"
+    call = ["crop", str(folder), "--out", str(tmp_path / "out"), "--size", "64x64"]
+    assert main([*call, "--save-plan", str(plan), "--detector", "yunet"]) == 0
+    assert "The detector yunet is not used: mode center looks for nothing." in capsys.readouterr().out
+    assert main([*call, *(word.format(plan=plan) for word in how), "--detector", "yunet"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("The detector yunet is not used: ") == 1 and "3 written" in said
+    assert main([*call, "--mode", "auto", "--detector", "yunet"]) == 1
+    assert "AssertionError: fetched" in capsys.readouterr().err
+
+
+def test_taking_crops_back_needs_no_pictures(capsys, folder, tmp_path):
+    out = tmp_path / "out"
+    assert main(["crop", "--out", str(out)]) == 1
+    assert "There is no folder of pictures to crop. Name it" in capsys.readouterr().err
+    assert len(data(capsys, "crop", folder, "--out", out)["written"]) == 3
+    assert main(["crop", "--out", str(out), "--undo"]) == 0
+    assert capsys.readouterr().out == "take back 3 crops: 6 files moved.\n" and not list(out.glob("*.png"))
+
+
+def test_help_says_what_happens(capsys):
+    assert main(["crop", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "center keeps the middle" in said and "of others the middle is kept" in said
+    assert "the studio's folder with detectors" in said and "middle out" not in said
+    assert main(["clean", "--help"]) == 0
+    assert "with commas or repeated, of duplicate, blurred" in " ".join(capsys.readouterr().out.split())

@@ -12,6 +12,7 @@ from lib_dsm.cli.flags import read_flags
 from lib_dsm.cli.main import Result, logging_to
 from lib_dsm.cli.progress import run_job
 from lib_dsm.cli.telling import batch_result, data_of, lines_of, names_of
+from lib_dsm.errors import InputError
 
 if TYPE_CHECKING:
     from lib_dsm.cropping.plan import CropOptions
@@ -69,7 +70,7 @@ def new(arguments: argparse.Namespace) -> Result:
 
 def clean(arguments: argparse.Namespace) -> Result:
     """What a set had better be without; what is asked for is moved aside."""
-    from lib_dsm.cropping.cleaning import TOLD, CleanOptions, find_flaws, set_aside
+    from lib_dsm.cropping.cleaning import TOLD, CleanOptions, find_flaws, set_aside, to_set_aside
     from lib_dsm.dataset.acts import REMOVED
     from lib_dsm.dataset.listing import require_pictures
 
@@ -78,30 +79,50 @@ def clean(arguments: argparse.Namespace) -> Result:
     chosen = read_flags(arguments, CleanOptions)
     flaws = run_job("Looking", "pictures", lambda job: find_flaws(pictures, chosen, job)).flaws
     names = {flaw.path: flaw.path.relative_to(folder).as_posix() for flaw in flaws}
-    leaving = list(dict.fromkeys(names[flaw.path] for flaw in flaws if flaw.kind in arguments.aside))
+    kinds = {kind for chosen in arguments.aside for kind in chosen}
+    leaving, staying = ([names[path] for path in paths] for paths in to_set_aside(flaws, kinds))
+    if len(leaving) == len(pictures):
+        raise InputError(f"All pictures of {folder} would be set aside.", "Name fewer kinds, or other limits.")
     lines = [f"{names[flaw.path]}: {TOLD[flaw.kind]}. {flaw.text}" for flaw in flaws]
-    lines.append(f"{len(names)} of {len(pictures)} pictures are worth a look.")
+    lines += [f"{name} stays: a duplicate of it is set aside." for name in staying]
+    lines.append(_worth_a_look(len(names), len(pictures)))
     moved = set_aside(folder, leaving) if leaving else None
     if moved is not None:
-        lines.append(f"{len(leaving)} were set aside in {folder / REMOVED}; the command undo brings them back.")
+        verb = "was" if len(leaving) == 1 else "were"
+        lines.append(f"{len(leaving)} {verb} set aside in {folder / REMOVED}; the command undo brings them back.")
     found = [{"picture": names[flaw.path], "kind": flaw.kind, "text": flaw.text} for flaw in flaws]
-    return Result({"pictures": len(pictures), "flaws": found, "aside": leaving}, "\n".join(lines))
+    return Result({"pictures": len(pictures), "flaws": found, "aside": leaving, "stay": staying}, "\n".join(lines))
+
+
+def _worth_a_look(flawed: int, count: int) -> str:
+    if not flawed:
+        return "Nothing is wrong with the picture." if count == 1 else f"Nothing is wrong with the {count} pictures."
+    return f"{flawed} of {count} picture{'s' * (count != 1)} {'is' if flawed == 1 else 'are'} worth a look."
 
 
 def crop(arguments: argparse.Namespace) -> Result:
     """Crop a folder."""
     from lib_dsm.cropping.aside import take_back
     from lib_dsm.cropping.draft import left_unreviewed
-    from lib_dsm.cropping.plan import CropOptions, CropPlan
+    from lib_dsm.cropping.plan import LOOKING, CropOptions, CropPlan
     from lib_dsm.cropping.propose import plan_crops
     from lib_dsm.cropping.write import write_plan
 
     if arguments.undo:
         outcome = take_back(arguments.out)
         data = {"title": outcome.title, "moved": names_of(outcome.moved)}
-        return Result(data, f"{outcome.title}: {len(outcome.moved)} files moved.")
+        count = len(outcome.moved)
+        return Result(data, f"{outcome.title}: {count} file{'s' * (count != 1)} moved.")
+    if arguments.folder is None:
+        raise InputError("There is no folder of pictures to crop.", "Name it: crop FOLDER --out FOLDER.")
     size = dict(zip(("width", "height"), arguments.size, strict=True)) if arguments.size else {}
-    chosen = _with_detector(read_flags(arguments, CropOptions, **size), arguments.data)
+    chosen = read_flags(arguments, CropOptions, **size)
+    more = []
+    if chosen.detector and (arguments.plan or chosen.mode not in LOOKING):
+        why = "the plan has the frames" if arguments.plan else f"mode {chosen.mode} looks for nothing"
+        more.append(f"The detector {chosen.detector} is not used: {why}.")
+    else:
+        chosen = _with_detector(chosen, arguments.data)
     if arguments.plan:
         plan = CropPlan.load(arguments.plan)
         plan = plan.confirmed() if arguments.accept_all else plan
@@ -115,7 +136,7 @@ def crop(arguments: argparse.Namespace) -> Result:
         failed = [(arguments.folder / note.source, note.text) for note in plan.notes]
         return Result(
             {"plan": str(arguments.save_plan), "crops": len(plan.items), "failed": data_of(failed)},
-            "\n".join([*lines_of(failed), f"{len(plan.items)} crops are planned in {arguments.save_plan}."]),
+            "\n".join([*lines_of(failed), *more, f"{len(plan.items)} crops are planned in {arguments.save_plan}."]),
         )
     report = run_job(
         "Cropping",
@@ -124,7 +145,7 @@ def crop(arguments: argparse.Namespace) -> Result:
     )
     unreviewed = left_unreviewed(plan)
     result = batch_result(report, "written", "were there", aside=names_of(report.aside), unreviewed=unreviewed)
-    more = [f"{len(report.aside)} were moved aside."] if report.aside else []
+    more += [f"{len(report.aside)} were moved aside."] if report.aside else []
     more += [f"{unreviewed} pictures are not confirmed; --accept-all writes them."] if unreviewed else []
     return Result(result.data, "\n".join([result.text, *more]), result.code)
 

@@ -125,10 +125,8 @@ def _listening(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--password", help="what user dsm must give; needed where others can reach the address")
 
 
-def _data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", type=_path, default=STUDIO, help="the studio's folder with checkpoints, embeddings and runs (studio)"
-    )
+def _data(parser: argparse.ArgumentParser, holds: str = "checkpoints, embeddings and runs") -> None:
+    parser.add_argument("--data", type=_path, default=STUDIO, help=f"the studio's folder with {holds} (studio)")
 
 
 def _new(parser: argparse.ArgumentParser) -> None:
@@ -185,7 +183,7 @@ def _crop(parser: argparse.ArgumentParser) -> None:
     from lib_dsm.cli.flags import add_flags
     from lib_dsm.cropping.plan import CropOptions
 
-    parser.add_argument("folder", type=_path)
+    parser.add_argument("folder", type=_path, nargs="?", help="the pictures; not needed to --undo")
     parser.add_argument("--out", type=_path, required=True, help="folder for the crops")
     parser.add_argument("--size", metavar="WxH", type=_size, help="width and height in one")
     parser.add_argument("--plan", type=_path, metavar="FILE", help="do as this plan says")
@@ -193,7 +191,7 @@ def _crop(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accept-all", action="store_true", help="write what nobody confirmed, too")
     parser.add_argument("--tidy", action="store_true", help="move crops aside that the plan no longer has")
     parser.add_argument("--undo", action="store_true", help="take back what the last run wrote, and do nothing else")
-    _data(parser)
+    _data(parser, "detectors, where one that is given by name is fetched to")
     add_flags(parser, CropOptions)
     _ready(parser, "commands.crop")
 
@@ -204,8 +202,9 @@ def _clean(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("folder", type=_path)
     parser.add_argument(
-        "--aside", nargs="+", default=(), choices=KINDS, metavar="KIND",
-        help=f"move pictures of these kinds aside with their captions: {', '.join(KINDS)}",
+        "--aside", action="append", type=_among(KINDS), default=[], metavar="KIND,KIND",
+        help="move pictures of these kinds aside with their captions; with commas or repeated, "
+        f"of {', '.join(KINDS)}",
     )  # fmt: skip
     parser.add_argument("--recursive", action="store_true", help="include the folders inside")
     add_flags(parser, CleanOptions)
@@ -239,6 +238,17 @@ def _percent(text: str) -> int:
     if not text.strip("% ").isdigit() or not 1 <= int(text.strip("% ")) <= 100:
         raise argparse.ArgumentTypeError(f'"{text}" is no percentage from 1 to 100')
     return int(text.strip("% "))
+
+
+def _among(known: tuple[str, ...]) -> Callable[[str], list[str]]:
+    def read(text: str) -> list[str]:
+        words = [word.strip() for word in text.split(",") if word.strip()]
+        for word in words:
+            if word not in known:
+                raise argparse.ArgumentTypeError(f'"{word}" is none of {", ".join(known)}')
+        return words
+
+    return read
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -357,9 +367,9 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "tag": ("write captions with a tagger, or look at one picture", _tag),
     "tags": ("count the tags of the captions", _tags),
     "prune": ("edit the tags of many captions", _prune),
-    "undo": ("take the last edit of the captions back", _undo),
+    "undo": ("take the last edit of the captions back, or bring pictures back that were set aside", _undo),
     "redo": ("do the edit undone last once more", _folder_act("caption_commands.redo")),
-    "history": ("the edits of a folder's captions", _history),
+    "history": ("the edits of a folder's captions, and which pictures were set aside", _history),
     "metadata": ("the captions as kohya's metadata JSON, out or in", _metadata),
     "clean": ("find duplicates, blurred, small, marked pictures, and set them aside", _clean),
     "crop": ("crop pictures into another folder", _crop),

@@ -14,17 +14,17 @@ from lib_dsm.dataset.history import Outcome
 from lib_dsm.dataset.locks import writing_in
 from lib_dsm.dataset.removing import removal
 from lib_dsm.errors import InputError
-from lib_dsm.files import sha256
+from lib_dsm.files import inside, sha256
 from lib_dsm.jobs import Job
 
 
 @dataclass
 class Replaced:
-    """What was moved aside: where the crops were, the act by which, and the captions that somebody had worked on, by
-    the source and the part of their crops."""
+    """What was moved aside: in which run, where the crops were, and the captions that somebody had worked on, by the
+    source and the part of their crops."""
 
+    run: int = 0
     moved: list[Path] = field(default_factory=list)
-    act: int | None = None
     captions: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
 
@@ -32,7 +32,7 @@ def move_aside(out: Path, keys: set[str], sources: set[str], job: Job | None = N
     """Move the crops of these sources aside that were written by other work than `keys`, with their captions.
 
     What was changed since it was written, such as by a picture editor, stays. The act can be undone in the folder's
-    history.
+    history, and is taken back with the run.
 
     Raises:
         BusyError, StorageError: as `history.apply`.
@@ -42,7 +42,7 @@ def move_aside(out: Path, keys: set[str], sources: set[str], job: Job | None = N
     wanted = {path for made, path in present if made.key in keys}
     placed = [(made, path) for made, path in present if made.source in sources and path not in wanted]
     placed = list({path: (made, path) for made, path in placed}.values())
-    replaced = Replaced([path for _, path in placed])
+    replaced = Replaced(names.run if placed else 0, [path for _, path in placed])
     for made, path in placed:
         caption = caption_path(path)
         if caption.is_file():
@@ -52,37 +52,56 @@ def move_aside(out: Path, keys: set[str], sources: set[str], job: Job | None = N
     if placed:
         count = len(placed)
         title = f"move {count} crop{'s' * (count != 1)} aside that the plan no longer has"
-        replaced.act = history.apply(out, title, [], job, _moves(out, [path for _, path in placed])).act
+        moves = _moves(out, [path for _, path in placed])
+        names.remember_aside(moves)  # first, so that what is moved when the program is killed comes back, too
+        history.apply(out, title, [], job, moves)
     return replaced
 
 
 def take_back(out: Path, job: Job | None = None) -> Outcome:
-    """Take back the last run that still has crops there: they are moved aside, and what it had moved aside comes back.
+    """Take back the last run of which there is something: its crops that are there are moved aside, and what it had
+    moved aside comes back. Cut off, it is completed the next time.
 
     Raises:
         InputError: there is nothing to take back.
         BusyError, StorageError: as `history.apply`.
     """
+    history.recover(out)
     names = Names(out)
     placed = [(made, path) for made, path in _present(names) if made.run]
-    if not placed:
+    coming = {run: moves for run in names.aside if (moves := _coming_back(names, run))}
+    begun = [run for run, done in names.back.items() if not done]
+    run = max((*(made.run for made, _ in placed), *coming, *begun), default=0)
+    if not run:
         raise InputError(f"There are no crops to take back in {out}.", "They may have been changed or moved since.")
-    run = max(made.run for made, _ in placed)
     paths = list(dict.fromkeys(path for made, path in placed if made.run == run))
     count = len(paths)
-    title = f"take back {count} crop{'s' * (count != 1)}"
+    title = f"take back {count} crop{'s' * (count != 1)}" if paths else "bring crops back that were moved aside"
+    if run not in names.back:  # else its crops were brought back in the history, and nothing of them comes back twice
+        names.remember_back(run, done=False)
     outcome = history.apply(out, title, [], job, _moves(out, paths))
-    back = names.aside.get(run)
-    if back is not None:
-        act = history.read_act(out, back)
-        # They come back as an act of their own, for acts in between would have to be undone with it otherwise.
-        moves = [(out / move.to, out / move.path) for move in act.moves if act.state == "done"]
-        with writing_in(out):
-            for aside, place in moves:
-                if aside.is_file() and not place.exists():
-                    aside.rename(place)
-                    outcome.moved.append(place)
+    # They come back as an act of their own, for acts in between would have to be undone with it otherwise.
+    with writing_in(out):
+        for aside, place in _coming_back(names, run):  # asked anew: their places may be free only now
+            aside.rename(place)
+            outcome.moved.append(place)
+        names.remember_back(run, done=True)
     return outcome
+
+
+def _coming_back(names: Names, run: int) -> list[tuple[Path, Path]]:
+    """What a run moved aside and is still there, and where it came from, if that is free now."""
+    found = []
+    for move in names.aside.get(run, ()) if not names.back.get(run) else ():
+        try:
+            aside, place = names.out / move.to, names.out / move.path
+            inside(aside, names.out)
+            inside(place, names.out)
+        except (InputError, ValueError):  # the record may come from anywhere
+            continue
+        if aside.is_file() and not place.exists():
+            found.append((aside, place))
+    return found
 
 
 def _present(names: Names) -> list[tuple[Made, Path]]:

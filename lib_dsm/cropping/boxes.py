@@ -6,6 +6,8 @@ may reach beyond the picture: what lies outside is to be padded.
 
 from __future__ import annotations
 
+_FILLED = 0.8
+
 Size = tuple[int, int]
 Box = tuple[int, int, int, int]
 
@@ -21,15 +23,29 @@ def center_box(size: Size, shape: Size) -> Box:
     return left, top, left + width, top + height
 
 
-def padded_box(size: Size, shape: Size) -> Box:
-    """The smallest box of the shape's proportions around a whole picture, which lies in its middle."""
+def padded_box(size: Size, shape: Size, exact: bool = False) -> Box:
+    """The smallest box of the shape's proportions around a whole picture, which lies in its middle.
+
+    With `exact` a picture that nearly fills the shape, by 80 % of its width or height, gets the shape's own pixels: a
+    little more ground makes it exact without enlarging. A smaller one would be mostly ground.
+    """
     width, height = size
-    if width * shape[1] > height * shape[0]:
+    if exact and width <= shape[0] and height <= shape[1] and max(width / shape[0], height / shape[1]) >= _FILLED:
+        width, height = shape
+    elif width * shape[1] > height * shape[0]:
         height = max(height, round(width * shape[1] / shape[0]))
     else:
         width = max(width, round(height * shape[0] / shape[1]))
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     return left, top, left + width, top + height
+
+
+def fitted(box: Box, size: Size) -> tuple[float, float, float, float]:
+    """The largest part of a box that has the proportions of a size, in the box's middle: cut and not squashed."""
+    left, top, right, bottom = box
+    scale = max(size[0] / (right - left), size[1] / (bottom - top))
+    across, down = (right - left - size[0] / scale) / 2, (bottom - top - size[1] / scale) / 2
+    return left + across, top + down, right - across, bottom - down
 
 
 def split_boxes(size: Size, shape: Size) -> dict[str, Box]:
@@ -54,8 +70,3 @@ def output_size(box: Box, shape: Size, enlarge: bool) -> Size:
     """The pixels of the finished crop: the shape's, or the box's own where it has fewer and may not be enlarged."""
     own = box[2] - box[0], box[3] - box[1]
     return shape if enlarge or (own[0] >= shape[0] and own[1] >= shape[1]) else own
-
-
-def inside_box(box: Box, size: Size) -> bool:
-    """Whether a box lies in a picture."""
-    return box[0] >= 0 and box[1] >= 0 and box[2] <= size[0] and box[3] <= size[1]

@@ -4,10 +4,11 @@ The record is `.dsm/crops.jsonl` of the folder they lie in, a line each, only ev
 
     {"key": "…", "name": "a-left.png", "source": "a.jpg", "part": "left", "sha256": "…", "run": 3}
     {"name": "a-left.png", "caption": "…"}
-    {"run": 3, "aside": 12}
+    {"run": 3, "aside": [["b.png", ".dsm/removed/b.png"]]}
+    {"run": 3, "back": true}
 
-`key` is the work that made a file, `caption` the SHA-256 of the caption that it was given, `aside` the number of the
-act in the folder's history by which the run moved crops aside.
+`key` is the work that made a file, `caption` the SHA-256 of the caption that it was given, `aside` which files the run
+was about to move aside and where to, `back` that the run was taken back, or with false that this was begun.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lib_dsm.cropping.plan import CropItem
+from lib_dsm.dataset.acts import Move
 from lib_dsm.dataset.locks import METADATA_FOLDER
 from lib_dsm.errors import InputError, StorageError
-from lib_dsm.files import inside
+from lib_dsm.files import inside, sha256
 
 _STEM_LIMIT_BYTES = 200  # leaves room for the part, a number and the ending under the 255 that file systems take
 _NOT_PIXELS = ("drop", "why")  # what of an item makes no difference to its pixels
@@ -46,41 +48,62 @@ class Names:
     """Which finished crops exist from the same work, and which names are free. Safe to ask from several threads."""
 
     def __init__(self, out: Path, items: Iterable[CropItem] = ()) -> None:
-        self._out = out
+        self.out = out
         self._record = out / METADATA_FOLDER / "crops.jsonl"
         self._lock = threading.Lock()
         self._known: dict[str, Made] = {}
+        self._named: dict[str, dict[str, str]] = {}  # by name: the keys of its works with their pixels, the last last
         self.captions: dict[str, str] = {}
-        self.aside: dict[int, int] = {}
+        self.aside: dict[int, tuple[Move, ...]] = {}
+        self.back: dict[int, bool] = {}
         for line in self._record.read_bytes().split(b"\n") if self._record.is_file() else ():
             try:
                 self._read(json.loads(line))
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue  # a line that a crash cut off; its crop was not written
-        self.run = 1 + max((made.run for made in self._known.values()), default=0)
+        self.run = 1 + max((*(made.run for made in self._known.values()), *self.aside), default=0)
         self._stems = _stems(items)
         self._taken: dict[Path, set[str]] = {}
 
     def _read(self, entry: dict[str, Any]) -> None:
         if "key" in entry:
             texts = {key: str(entry.get(key, "")) for key in ("key", "name", "source", "part", "sha256")}
-            made = Made(**texts, run=int(entry.get("run", 0)))
-            self._known[made.key] = made
+            self._made(Made(**texts, run=int(entry.get("run", 0))))
         elif "caption" in entry:
             self.captions[str(entry["name"])] = str(entry["caption"])
         elif "aside" in entry:
-            self.aside[int(entry["run"])] = int(entry["aside"])
+            self.aside[int(entry["run"])] = tuple(Move(str(path), str(to)) for path, to in entry["aside"])
+        elif "back" in entry:
+            self.back[int(entry["run"])] = bool(entry["back"])
+
+    def _made(self, made: Made) -> None:
+        self._known[made.key] = made
+        works = self._named.setdefault(made.name, {})
+        works.pop(made.key, None)
+        works[made.key] = made.sha256
 
     def of(self, key: str) -> Path | None:
-        """The finished crop of this work, if it is there."""
+        """The finished crop of this work, if it is there.
+
+        Where several works had its name one after the other it is the one whose pixels are there, and the last one's
+        where somebody has changed them since.
+        """
         made = self._known.get(key)
-        return self.place(made) if made is not None else None
+        path = self.place(made) if made is not None else None
+        if made is None or path is None:
+            return None
+        works = self._named[made.name]
+        if len(works) > 1:
+            digest = sha256(path)
+            if made.sha256 != digest and (digest in works.values() or key != list(works)[-1]):
+                return None
+        return path
 
     def place(self, made: Made) -> Path | None:
         """Where a crop is, if it still is there and in the folder."""
         try:
-            path = self._out / made.name
-            inside(path, self._out)
+            path = self.out / made.name
+            inside(path, self.out)
         except (InputError, ValueError):  # the record, or what lies there now, may come from anywhere
             return None
         return path if path.is_file() else None
@@ -95,8 +118,8 @@ class Names:
         Raises:
             InputError: a link in the folder leads out of it.
         """
-        folder = self._out / PurePosixPath(item.source).parent
-        inside(folder, self._out)
+        folder = self.out / PurePosixPath(item.source).parent
+        inside(folder, self.out)
         taken = self._taken_in(folder)
         wanted = self._wanted(item)
         stem, number = wanted, 1
@@ -104,7 +127,7 @@ class Names:
             number += 1
             stem = f"{wanted}-{number}"
         path = folder / (stem + suffix)
-        inside(path, self._out)
+        inside(path, self.out)
         taken.add(stem.casefold())
         return path
 
@@ -121,7 +144,7 @@ class Names:
         digest = hashlib.sha256(content).hexdigest()
         made = Made(key, self._name(path), item.source, item.part, digest, self.run)
         self._add(dataclasses.asdict(made))
-        self._known[key] = made
+        self._made(made)
 
     def remember_caption(self, path: Path, content: bytes) -> None:
         """Record which caption a crop was given."""
@@ -133,13 +156,18 @@ class Names:
         """Whether this is the caption that a crop was given."""
         return hashlib.sha256(caption).hexdigest() == self.captions.get(self._name(path))
 
-    def remember_aside(self, act: int) -> None:
-        """Record by which act of the folder's history this run moved crops aside."""
-        self.aside[self.run] = act
-        self._add({"run": self.run, "aside": act})
+    def remember_aside(self, moves: Iterable[Move]) -> None:
+        """Record what this run moves aside, before it does."""
+        self.aside[self.run] = tuple(moves)
+        self._add({"run": self.run, "aside": [[move.path, move.to] for move in self.aside[self.run]]})
+
+    def remember_back(self, run: int, done: bool) -> None:
+        """Record that a run is taken back, before and after it is."""
+        self.back[run] = done
+        self._add({"run": run, "back": done})
 
     def _name(self, path: Path) -> str:
-        return path.relative_to(self._out).as_posix()
+        return path.relative_to(self.out).as_posix()
 
     def _wanted(self, item: CropItem) -> str:
         return self._stems[item.source] + (f"-{item.part}" if item.part else "")

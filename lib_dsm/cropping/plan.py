@@ -11,7 +11,6 @@ from lib_dsm.cropping.boxes import (
     Size,
     center_box,
     elongation,
-    inside_box,
     output_size,
     padded_box,
     split_boxes,
@@ -38,7 +37,7 @@ class CropOptions:
 
     mode: str = option(
         "center",
-        "center cuts the middle out, pad adds ground at the sides, split cuts both ends of a long picture, subject "
+        "center keeps the middle, pad adds ground at the sides, split makes two of the ends of a long picture, subject "
         "finds what it shows, portrait its head and its whole, people each of several, bucket the nearest training "
         "size, auto the best of these, keep copies",
         choices=MODES,
@@ -48,7 +47,7 @@ class CropOptions:
     shrink: bool = option(True, "Shrink to width × height; otherwise they only give the proportions")
     enlarge: bool = option(False, "Enlarge pictures that have fewer pixels")
     split_from: float = option(
-        1.5, "Split pictures at least this many times longer than wanted; cut out the middle of others", minimum=1.05
+        1.5, "Split pictures at least this many times longer than wanted; of others the middle is kept", minimum=1.05
     )
     bucket_step: int = option(64, "Training sizes are multiples of this", choices=(8, 16, 32, 64))
     color: str = option(
@@ -60,15 +59,20 @@ class CropOptions:
     quality: int = option(95, "Quality of JPEG and WebP", minimum=1, maximum=100)
     detector: str = option(
         "",
-        "Finds faces or heads: yunet (photographs), anime-head (drawings), or an ONNX file of either's layout; none "
-        "without",
+        "Finds faces or heads: yunet (photographs), anime-head (drawings), or an ONNX file of either's layout; "
+        "without one, figures and what catches the eye are looked for",
     )
     recursive: bool = option(False, "Include the folders inside")
+
+    @property
+    def exact(self) -> bool:
+        """Whether a padded picture may get some more ground to be of width × height."""
+        return self.shrink and not self.enlarge
 
 
 @dataclass(frozen=True)
 class CropItem:
-    """One finished picture to be: a box of a source, or with mode "keep" the source's file as it is.
+    """One finished picture to be: a box of a source, or with mode "keep" the source's file as it is, in its own format.
 
     `source` is the path in the source folder, with `/`. `box` is (left, top, right, bottom) in the upright source, and
     is padded with `color` where it reaches beyond it. `width` and `height` are the finished size in pixels. `part`
@@ -91,7 +95,7 @@ class CropItem:
 
 @dataclass(frozen=True)
 class PlanPicture:
-    """What is decided on one source; `stamp` is a text that changes when its file does."""
+    """What is decided on one source; `stamp` is its file's time of change in nanoseconds, or ""."""
 
     source: str = option(help="Path in the source folder")
     state: str = option(UNTOUCHED, "What is decided", choices=STATES)
@@ -197,7 +201,7 @@ def plan_picture(name: str, size: tuple[int, int], options: CropOptions, digest:
     if mode == "keep":
         boxes = {"": (0, 0, *size)}
     elif mode == "pad":
-        boxes = {"": padded_box(size, shape)}
+        boxes = {"": padded_box(size, shape, options.exact)}
     elif mode == "split":
         boxes = split_boxes(size, shape)
     elif mode == "bucket":
@@ -228,11 +232,9 @@ def make_item(
     shape = shape or (options.width, options.height)
     own = box[2] - box[0], box[3] - box[1]
     width, height = output_size(box, shape, options.enlarge) if options.shrink and mode != "keep" else own
-    # A picture that is as wanted already keeps its file: nothing is lost by saving it once more.
-    needs_nothing = own == size and inside_box(box, size) and (width, height) == size
     return CropItem(
         source=name,
-        mode="keep" if needs_nothing else mode,
+        mode=mode,
         box=box,
         width=width,
         height=height,

@@ -153,7 +153,7 @@ def _automatic(scene: Scene, options: CropOptions) -> _Frames:
     if longer <= _SQUARE:
         return {"": ("center", center_box(size, shape), "nearly of the shape")}
     if _blends(scene, shape):
-        return {"": ("pad", padded_box(size, shape), "plain border: padded, nothing is lost")}
+        return {"": ("pad", padded_box(size, shape, options.exact), "plain border: padded, nothing is lost")}
     subject, _ = _subject(scene, shape)
     most = center_box(size, shape)
     fits = (

@@ -9,11 +9,13 @@ from typing import Any
 
 from PIL import Image
 
-from lib_dsm.cropping.boxes import Box, Size
+from lib_dsm.cropping.boxes import Box, Size, fitted
 from lib_dsm.cropping.colors import BLUR, TRANSPARENT, blurred, edge_color, parse_color
 from lib_dsm.cropping.plan import CropItem, CropOptions, check_item
 from lib_dsm.dataset.pictures import MAX_PIXELS, Picture
 from lib_dsm.errors import InputError
+
+_Region = tuple[float, float, float, float]  # left, top, right, bottom
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 _PNG_BY_RUNS = 3  # zlib's Z_RLE: files as small as by the usual way, in about a quarter of the time
@@ -36,16 +38,20 @@ def needed_side(items: Iterable[CropItem], size: Size) -> int | None:
 def render(picture: Picture, item: CropItem) -> Image.Image:
     """The item's crop of a picture that was read unflattened: RGB, or RGBA where it has transparency or gets some.
 
-    The picture may have been read smaller than it is, see `needed_side`. It is scaled before it is padded. Notes on the
-    padding are added to the picture's.
+    The picture may have been read smaller than it is, see `needed_side`. It is scaled before it is padded. What a box
+    has beyond the finished crop's proportions is cut off at both sides, not squashed. Notes on the padding are added to
+    the picture's.
 
     Raises:
         InputError: the box does not touch the picture, or the finished crop would have too many pixels.
     """
     box = check_item(item)
     source, (width, height) = picture.image, picture.size
-    seen = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
-    if seen[0] >= seen[2] or seen[1] >= seen[3]:
+    for frame in (fitted(box, (item.width, item.height)), box):  # the box itself where the picture is only at its end
+        seen = max(frame[0], 0), max(frame[1], 0), min(frame[2], width), min(frame[3], height)
+        if seen[0] < seen[2] and seen[1] < seen[3]:
+            break
+    else:
         raise InputError(f"The box {list(box)} lies outside {item.source}, which is {picture.size}.", "Move it.")
     if item.width * item.height > MAX_PIXELS:
         raise InputError(
@@ -55,15 +61,17 @@ def render(picture: Picture, item: CropItem) -> Image.Image:
     if picture.alpha is not None:
         source = Image.merge("RGBA", (*source.split(), picture.alpha))
 
-    place = _scaled(seen, box, item)
+    place = _scaled(seen, frame, item)
     size = place[2] - place[0], place[3] - place[1]
-    if source.size == picture.size and size == (seen[2] - seen[0], seen[3] - seen[1]):
-        result = source.crop(seen)
+    whole = round(seen[0]), round(seen[1]), round(seen[2]), round(seen[3])
+    if source.size == picture.size and size == (whole[2] - whole[0], whole[3] - whole[1]):
+        result = source.crop(whole)
     else:
         across, down = source.width / width, source.height / height
-        region = seen[0] * across, seen[1] * down, seen[2] * across, seen[3] * down
+        right, bottom = min(seen[2] * across, source.width), min(seen[3] * down, source.height)
+        region = seen[0] * across, seen[1] * down, right, bottom
         result = source.resize(size, Image.Resampling.LANCZOS, box=region, reducing_gap=_GAP)
-    if seen != box:
+    if size != (item.width, item.height):
         result = _padded(picture, item, box, result, place[:2])
     return result.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if item.flip else result
 
@@ -90,13 +98,13 @@ def encode(image: Image.Image, options: CropOptions) -> bytes:
     return target.getvalue()
 
 
-def _scaled(seen: Box, box: Box, item: CropItem) -> Box:
-    """Where the seen part of the box lies in the finished crop; at least one pixel."""
-    across, down = item.width / (box[2] - box[0]), item.height / (box[3] - box[1])
-    left = min(round((seen[0] - box[0]) * across), item.width - 1)
-    top = min(round((seen[1] - box[1]) * down), item.height - 1)
-    right = max(left + 1, round((seen[2] - box[0]) * across))
-    bottom = max(top + 1, round((seen[3] - box[1]) * down))
+def _scaled(seen: _Region, frame: _Region, item: CropItem) -> Box:
+    """Where the seen part of the frame lies in the finished crop; at least one pixel."""
+    across, down = item.width / (frame[2] - frame[0]), item.height / (frame[3] - frame[1])
+    left = min(round((seen[0] - frame[0]) * across), item.width - 1)
+    top = min(round((seen[1] - frame[1]) * down), item.height - 1)
+    right = max(left + 1, round((seen[2] - frame[0]) * across))
+    bottom = max(top + 1, round((seen[3] - frame[1]) * down))
     return left, top, right, bottom
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lib_dsm.cropping.aside import Replaced, move_aside
 from lib_dsm.cropping.colors import TRANSPARENT
+from lib_dsm.cropping.kept import kept_where_it_can_be
 from lib_dsm.cropping.names import Names, key_of
 from lib_dsm.cropping.plan import CropItem, CropOptions, CropPlan, check_item, shown
 from lib_dsm.cropping.pool import PixelBudget, in_parallel
@@ -55,10 +56,12 @@ def crop_folder(source: Path, out: Path, options: CropOptions, job: Job | None =
 def write_plan(
     plan: CropPlan, source: Path, out: Path, options: CropOptions, job: Job | None = None, tidy: bool = False
 ) -> CropReport:
-    """Write the crops of a plan that are due; of the options, only the format and the quality matter.
+    """Write the crops of a plan that are due; of the options, only the format and the quality matter. What is as wanted
+    already, format included, keeps its file.
 
     Names tell the origin: `name.png`, `name-left.png`; with a number where another file has the name. An item that
-    cannot be done, or would lead out of one of the folders, is reported, and the rest goes on. With `tidy`, crops that
+    cannot be done, or would lead out of one of the folders, is reported, and so is a source that has changed since its
+    frames were confirmed; the rest goes on. With `tidy`, crops that
     were written earlier of the plan's pictures and that it no longer has are moved aside with their captions, which can
     be undone in the folder's history.
 
@@ -78,7 +81,8 @@ def write_plan(
     groups = _groups(_sound(plan.due(), source, options, report))
     how = f"{options.format} {options.quality}"
     replaced = Replaced()
-    works = [_Work(source, items) for items in groups.values()]
+    stamps = {picture.source: picture.stamp for picture in plan.pictures}
+    works = [_Work(source, items, options.format, stamps.get(name, "")) for name, items in groups.items()]
     if tidy:
         keys, unknown = _keys(works, how, job)
         sources = {*(picture.source for picture in plan.pictures), *groups} - unknown
@@ -86,8 +90,7 @@ def write_plan(
         report.aside = replaced.moved
     with writing_in(out):
         names = Names(out, [item for items in groups.values() for item in items])
-        if replaced.act is not None:
-            names.remember_aside(replaced.act)
+        names.run = replaced.run or names.run
         writer = _Writer(source, options, how, names, replaced)
         done, total = 0, sum(map(len, groups.values()))
         steps = in_parallel(writer.write, _prepared(works, writer, job))
@@ -109,21 +112,28 @@ def write_plan(
 class _Work:
     """The crops of one source."""
 
-    def __init__(self, source: Path, items: list[CropItem]) -> None:
+    def __init__(self, source: Path, items: list[CropItem], file_format: str, stamp: str) -> None:
         self.items = items
+        self.format = file_format
+        self.stamp = stamp
         self.name = items[0].source
         self.path = source / self.name
         self.digest = ""
         self.error: DsmError | None = None
 
     def look(self) -> None:
-        """Find out what the source's content is."""
+        """Find out what the source's content is, and what of it can be kept."""
         try:
             if not inside(self.path, self.path.parents[len(Path(self.name).parts) - 1]).is_file():
                 raise PictureError(f"{self.path} does not exist.", "Check the path, or make the plan anew.")
+            if self.stamp and self.stamp != str(self.path.stat().st_mtime_ns):
+                raise PictureError(
+                    f"{self.path} has changed since its frames were confirmed.", "Look at it again and confirm them."
+                )
             self.digest = sha256(self.path)
             if any(item.sha256 and item.sha256 != self.digest for item in self.items):
                 raise PictureError(f"{self.path} has changed since the plan was made.", "Make the plan anew.")
+            self.items = [kept_where_it_can_be(item, self.path, self.format) for item in self.items]
         except DsmError as error:
             self.error = error
         except OSError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,25 +90,13 @@ def alike(known: Mapping[Path, bytes]) -> Alike:
     paths = list(known)
     if len(paths) < 2:
         return Alike(0, 0, ())
-    raw = np.frombuffer(b"".join(known.values()), dtype=np.uint8).reshape(len(paths), -1)
-    edges = np.unpackbits(raw[:, : _BITS // 8], axis=1).astype(np.float32)
-    colours = np.ascontiguousarray(raw[:, _BITS // 8 :].T.astype(np.int16))
-    count = edges.sum(axis=1)
     rows: list[NDArray[np.intp]] = []
     columns: list[NDArray[np.intp]] = []
     agreeing: list[NDArray[np.float32]] = []
-    for start in range(0, len(paths), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        both = edges[part] @ edges[start:].T  # those before were compared already
-        either = count[part, None] + count[None, start:] - both
-        shares: NDArray[np.float32] = np.where(either < _PLAIN, np.float32(1.0), both / np.maximum(either, 1.0))
-        close = np.triu(shares >= ALIKE, k=1)
-        for row in np.flatnonzero(close.any(axis=1)):
-            others = np.flatnonzero(close[row])
-            others = others[_same_colours(colours[:, start + row], colours[:, start + others])]
-            rows.append(np.full(len(others), start + row))
-            columns.append(start + others)
-            agreeing.append(shares[row, others])
+    for row, others, shares in _close(known):
+        rows.append(np.full(len(others), row))
+        columns.append(others)
+        agreeing.append(shares)
     if not rows:
         return Alike(0, 0, ())
     first, second, share = np.concatenate(rows), np.concatenate(columns), np.concatenate(agreeing)
@@ -117,6 +105,51 @@ def alike(known: Mapping[Path, bytes]) -> Alike:
     paired = np.zeros(len(paths), dtype=np.bool_)
     paired[first] = paired[second] = True
     return Alike(int(paired.sum()), len(share), pairs)
+
+
+def paired(known: Mapping[Path, bytes]) -> list[Path]:
+    """All pictures that look nearly equal to another one, in order."""
+    found = np.zeros(len(known), dtype=np.bool_)
+    for row, others, _ in _close(known):
+        found[row] = True
+        found[others] = True
+    return [path for path, near in zip(known, found, strict=True) if near]
+
+
+def copies(known: Mapping[Path, bytes]) -> dict[Path, tuple[Path, float]]:
+    """The pictures that look nearly equal to one that comes before them and is no such copy itself: the most alike one
+    of these, and the share of the edges of the two that agree."""
+    paths = list(known)
+    kept = np.full(len(paths), -1)  # for each picture the one that it is a copy of
+    agreeing = np.zeros(len(paths), dtype=np.float32)
+    for row, others, shares in _close(known):
+        if kept[row] >= 0:
+            continue
+        nearer = shares > agreeing[others]
+        kept[others[nearer]] = row
+        agreeing[others[nearer]] = shares[nearer]
+    return {paths[index]: (paths[kept[index]], float(agreeing[index])) for index in np.flatnonzero(kept >= 0)}
+
+
+def _close(known: Mapping[Path, bytes]) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.float32]]]:
+    """For each picture that has some: those after it that look nearly equal, and how much; by their numbers."""
+    if not known:
+        return
+    raw = np.frombuffer(b"".join(known.values()), dtype=np.uint8).reshape(len(known), -1)
+    edges = np.unpackbits(raw[:, : _BITS // 8], axis=1).astype(np.float32)
+    colours = np.ascontiguousarray(raw[:, _BITS // 8 :].T.astype(np.int16))
+    count = edges.sum(axis=1)
+    for start in range(0, len(known), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        both = edges[part] @ edges[start:].T  # those before were compared already
+        either = count[part, None] + count[None, start:] - both
+        shares: NDArray[np.float32] = np.where(either < _PLAIN, np.float32(1.0), both / np.maximum(either, 1.0))
+        close = np.triu(shares >= ALIKE, k=1)
+        for row in np.flatnonzero(close.any(axis=1)):
+            others = np.flatnonzero(close[row])
+            others = others[_same_colours(colours[:, start + row], colours[:, start + others])]
+            if len(others):
+                yield int(start + row), start + others, shares[row, others]
 
 
 def _same_colours(one: NDArray[np.int16], others: NDArray[np.int16]) -> NDArray[np.bool_]:

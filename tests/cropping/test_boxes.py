@@ -4,13 +4,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lib_dsm.cropping.boxes import center_box, elongation, inside_box, output_size, padded_box, split_boxes
+from lib_dsm.cropping.boxes import Size, center_box, elongation, fitted, output_size, padded_box, split_boxes
 from lib_dsm.cropping.colors import edge_color, parse_color
 from lib_dsm.errors import InputError
 
 SIDE = st.integers(1, 3000)
 SIZES = st.tuples(SIDE, SIDE)
 SHAPES = st.sampled_from([(512, 512), (512, 768), (960, 512), (64, 1024)])
+
+
+def inside_box(box: tuple[int, int, int, int], size: tuple[int, int]) -> bool:
+    return box[0] >= 0 and box[1] >= 0 and box[2] <= size[0] and box[3] <= size[1]
 
 
 @given(SIZES, SHAPES)
@@ -68,3 +72,29 @@ def test_the_edge_that_is_padded_gives_the_colour() -> None:
     image = Image.fromarray(pixels)
     assert edge_color(image, (True, False, True, False)) == (10, 200, 30)
     assert edge_color(image, (False, True, False, True)) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "shape", "padded"),
+    [
+        ((500, 300), (512, 512), (512, 512)), ((480, 512), (512, 512), (512, 512)),
+        ((500, 700), (512, 768), (512, 768)),
+        ((64, 96), (512, 512), (96, 96)), ((400, 300), (512, 512), (400, 400)), ((600, 300), (512, 512), (600, 600)),
+        ((410, 100), (512, 512), (512, 512)), ((512, 512), (512, 512), (512, 512)),
+    ],
+)  # fmt: skip
+def test_what_nearly_fills_the_shape_is_padded_to_its_pixels(size: Size, shape: Size, padded: Size) -> None:
+    box = padded_box(size, shape, exact=True)
+    assert (box[2] - box[0], box[3] - box[1]) == padded
+    assert abs(-box[0] - (box[2] - size[0])) <= 1 and abs(-box[1] - (box[3] - size[1])) <= 1
+
+
+@given(SIZES, SHAPES, st.integers(-500, 500), st.integers(-500, 500))
+def test_fitting_cuts_one_direction_only(size: Size, shape: Size, left: int, top: int) -> None:
+    box = (left, top, left + size[0], top + size[1])
+    fit = fitted(box, shape)
+    wide, high = fit[2] - fit[0], fit[3] - fit[1]
+    assert wide * shape[1] == pytest.approx(high * shape[0])
+    assert wide == pytest.approx(size[0]) or high == pytest.approx(size[1])
+    assert fit[0] - box[0] == pytest.approx(box[2] - fit[2]) and fit[1] - box[1] == pytest.approx(box[3] - fit[3])
+    assert fit[0] >= box[0] - 1e-6 and fit[1] >= box[1] - 1e-6

@@ -1,5 +1,8 @@
 """What is found in a set whose flaws are known, and that setting aside loses nothing."""
 
+import threading
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from lib_dsm.cropping.cleaning import CleanOptions, find_flaws, set_aside, sharpness, text_share
 from lib_dsm.dataset import history
 from lib_dsm.dataset.listing import list_pictures
+from lib_dsm.dataset.pictures import Picture, read_picture
 from lib_dsm.errors import InputError
 
 OPTIONS = CleanOptions(small=100)
@@ -87,3 +91,115 @@ def test_setting_aside_can_be_undone(tmp_path: Path) -> None:
     for bad in ("gone.png", "../x.png"):
         with pytest.raises(InputError):
             set_aside(tmp_path, [bad])
+
+
+def duplicates(folder: Path) -> dict[str, tuple[str, str]]:
+    """For each duplicate what it is like, and what is said."""
+    found = find_flaws(list_pictures(folder)[0], OPTIONS).flaws
+    return {flaw.path.name: (flaw.like.name, flaw.text) for flaw in found if flaw.like is not None}
+
+
+def test_hundreds_of_copies_are_all_found(tmp_path: Path) -> None:
+    for number in range(150):
+        drawing(number % 2, (96, 80)).save(tmp_path / f"{number:03d}.png")
+    assert len(duplicates(tmp_path)) == 148
+
+
+def test_a_copy_is_one_of_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each picture of a row is like the next; the first and the third are not alike, and both stay."""
+    edges = {"a.png": (0, 400), "b.png": (35, 435), "c.png": (70, 470)}  # 0.84 of neighbours agree, 0.7 of the ends
+    known = {}
+    for name, (first, last) in edges.items():
+        bits = np.zeros(960, np.uint8)
+        bits[first:last] = 1
+        known[name] = np.packbits(bits).tobytes() + bytes(48)
+        drawing(1, (96 - 16 * len(known), 80)).save(tmp_path / name)
+    order = iter(sorted(edges))
+    monkeypatch.setattr("lib_dsm.cropping.cleaning.look", lambda _: known[next(order)])
+    monkeypatch.setattr("lib_dsm.cropping.pool.os.cpu_count", lambda: 1)
+    found = duplicates(tmp_path)
+    assert found == {"b.png": ("a.png", "84 % like a.png, which is kept.")}
+
+
+@pytest.mark.parametrize("make", [drawing, lambda _: rocks()], ids=["drawing", "photograph"])
+def test_an_enlarged_copy_loses_to_its_original(tmp_path: Path, make) -> None:  # type: ignore[no-untyped-def]
+    original = make(1)
+    original.save(tmp_path / "original.png")
+    twice = (2 * original.width, 2 * original.height)
+    original.resize(twice, Image.Resampling.BICUBIC).save(tmp_path / "larger.png")
+    original.resize(twice).filter(ImageFilter.GaussianBlur(2)).save(tmp_path / "soft.jpg", quality=90)
+    original.resize((original.width // 2, original.height // 2)).save(tmp_path / "smaller.png")
+    assert {name: like for name, (like, _) in duplicates(tmp_path).items()} == dict.fromkeys(
+        ("larger.png", "soft.jpg", "smaller.png"), "original.png"
+    )
+
+
+def rocks() -> Image.Image:
+    """Detail of all sizes, as photographs have it."""
+    random = np.random.default_rng(4)
+    levels = np.zeros((256, 256))
+    for side in (4, 8, 16, 32, 64, 128, 256):
+        layer = Image.fromarray(random.normal(0, 40 / side**0.5, (side, side)).astype(np.float32))
+        levels += np.asarray(layer.resize((256, 256), Image.Resampling.BICUBIC))
+    return Image.fromarray(np.clip(128 + 2 * levels, 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        find_flaws(pictures[:count], OPTIONS)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    pictures = [tmp_path / f"{number}.jpg" for number in range(160)]
+    for number, path in enumerate(pictures):
+        drawing(number, (320, 240)).save(path)
+    peak(2)  # what is only imported now counts for neither
+    assert peak(160) - peak(60) < 100 * 10_000  # a picture of 320 pixels a side has over 70,000
+
+
+def test_large_pictures_are_not_read_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [tmp_path / f"{number}.png" for number in range(8)]
+    for number, path in enumerate(pictures):
+        drawing(number, (300, 200)).save(path)
+    lock, now, most = threading.Lock(), 0, 0
+
+    def read(path: Path, **how: int) -> Picture:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.01)
+        picture = read_picture(path, **how)
+        with lock:
+            now -= 1
+        return picture
+
+    monkeypatch.setattr("lib_dsm.cropping.cleaning.read_picture", read)
+    monkeypatch.setattr("lib_dsm.cropping.cleaning.MAX_PIXELS", 130_000)
+    monkeypatch.setattr("lib_dsm.cropping.pool.os.cpu_count", lambda: 8)
+    assert len(find_flaws(pictures, OPTIONS).sizes) == 8
+    assert most == 2
+
+
+def test_pale_is_not_blurred(tmp_path: Path) -> None:
+    """Each in full and in pale colours: the same is said of both."""
+    for number in range(6):
+        soft = drawing(number, (480, 400)).filter(ImageFilter.GaussianBlur(9))
+        for name, picture, paler in (("sharp", drawing(number, (480, 400)), 16), ("soft", soft, 2)):
+            picture.save(tmp_path / f"{name}-{number}.png")
+            picture.point([100 + level // paler for level in range(256)] * 3).save(
+                tmp_path / f"{name}-pale-{number}.png"
+            )
+    blurred = {name for name, kinds in flaws(tmp_path).items() if "blurred" in kinds}
+    assert blurred == {f"{name}-{number}.png" for name in ("soft", "soft-pale") for number in range(6)}
+
+
+def test_a_caption_of_two_stays_in_folders_inside(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("b.png", "b.jpg"):
+        drawing(1).save(tmp_path / "sub" / name)
+    (tmp_path / "sub/b.txt").write_text("of both")
+    set_aside(tmp_path, ["sub/b.png"])
+    assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == ["b.jpg", "b.txt"]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms, ImageDraw
 
-from lib_dsm.cropping.plan import CropOptions, CropPlan, plan_picture
+from lib_dsm.cropping.plan import CropItem, CropOptions, CropPlan, plan_picture
 from lib_dsm.cropping.propose import plan_crops
 from lib_dsm.cropping.write import CropReport, crop_folder, write_plan
 from lib_dsm.dataset.captions import read_caption
@@ -100,11 +100,11 @@ def test_pad_automatically(tmp_path: Path) -> None:
 
 def test_small_pictures_are_not_enlarged_and_fitting_ones_are_kept_whole(tmp_path: Path) -> None:
     save(tmp_path / "in", "small.png", (20, 10))
-    kept = save(tmp_path / "in", "fits.jpg", (32, 32), "tags")
+    kept = save(tmp_path / "in", "fits.png", (32, 32), "tags")
     save(tmp_path / "in", "smaller square.png", (8, 8))
     report = crop(tmp_path)
-    assert names(report.written) == ["fits.jpg", "small.png", "smaller square.png"]
-    assert (tmp_path / "out/fits.jpg").read_bytes() == kept.read_bytes()
+    assert names(report.written) == ["fits.png", "small.png", "smaller square.png"]
+    assert (tmp_path / "out/fits.png").read_bytes() == kept.read_bytes()
     assert pixels(tmp_path / "out/small.png").shape == (10, 10, 3)
     assert pixels(crop(tmp_path, enlarge=True).written[-1]).shape == (32, 32, 3)
 
@@ -310,6 +310,10 @@ def test_bad_plans_are_refused(tmp_path: Path, change: dict[str, object]) -> Non
         CropPlan.load(tmp_path / "plan.json")
 
 
+def profile(space: str) -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
+
+
 MODES = st.sampled_from(["center", "pad", "split", "keep"])
 SIZES = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
 
@@ -322,7 +326,35 @@ def test_planned_sizes(size: tuple[int, int], mode: str, shrink: bool) -> None:
         assert item.width <= own[0] and item.height <= own[1]
         if shrink and mode != "keep" and own[0] >= 512 and own[1] >= 768:
             assert (item.width, item.height) == (512, 768)
-        assert (item.mode == "keep") == (box == (0, 0, *size) and (item.width, item.height) == size)
+        assert item.mode == mode or (mode, item.mode) == ("split", "center")
+
+
+def test_what_fits_is_kept_only_where_its_file_is_as_wanted(tmp_path: Path) -> None:
+    """Each is of exactly the size that is wanted; only one is what would be written."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    image = stripes(48, 32)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    image.save(folder / "plain.png", compress_level=1)
+    image.save(folder / "named.png", icc_profile=profile("sRGB"), compress_level=1)
+    image.save(folder / "other.jpg", quality=95)
+    stripes(32, 48).save(folder / "turned.png", exif=turned)
+    image.save(folder / "xyz.png", icc_profile=profile("XYZ"))
+    image.convert("P", palette=Image.Palette.ADAPTIVE).save(folder / "palette.png")
+    Image.fromarray(np.full((32, 48), 32896, np.uint16)).save(folder / "deep.png")
+    image.save(folder / "moving.png", save_all=True, append_images=[image.rotate(180)])
+    originals = {path.name: path.read_bytes() for path in folder.iterdir()}
+    report = crop_folder(folder, tmp_path / "keep", CropOptions(mode="keep"))
+    assert {path.name: path.read_bytes() for path in report.written} == originals
+    report = crop_folder(folder, tmp_path / "center", CropOptions(width=48, height=32))
+    assert not report.failed and len(report.written) == len(originals) == 8
+    kept = {path.name for path in report.written if path.read_bytes() == originals.get(path.name)}
+    assert kept == {"plain.png", "named.png"}
+    for path in (tmp_path / "center").glob("*.png"):
+        with Image.open(path) as written:
+            assert (written.format, written.mode, written.size) == ("PNG", "RGB", (48, 32))
+    assert (tmp_path / "center/other.png").is_file()
 
 
 @pytest.mark.parametrize("name", ["cmyk.jpg", "deep.png", "moving.gif"])
@@ -340,3 +372,29 @@ def test_odd_kinds_become_plain_srgb(tmp_path: Path, name: str) -> None:
         assert image.mode == "RGB" and image.size == (32, 32) and image.format == "PNG"
         assert image.info.get("icc_profile") is None and not getattr(image, "is_animated", False)
     assert np.abs(pixels(report.written[0])[0, 0] - np.asarray(read_picture(path).image)[0, 0]).max() <= 1
+
+
+def test_small_pictures_are_padded_to_the_size_where_little_is_missing(tmp_path: Path) -> None:
+    save(tmp_path / "in", "near.png", (30, 18))
+    save(tmp_path / "in", "tiny.png", (8, 6))
+    report = crop(tmp_path, mode="pad", color="#ff00ff")
+    near = pixels(report.written[0])
+    assert near.shape == (32, 32, 3) and np.array_equal(near[7:25, 1:31], np.asarray(stripes(30, 18)))
+    assert (near[:7] == (255, 0, 255)).all() and (near[:, 31] == (255, 0, 255)).all()
+    assert pixels(report.written[1]).shape == (8, 8, 3)
+    loose = crop_folder(tmp_path / "in", tmp_path / "loose", CropOptions(width=32, height=32, mode="pad", shrink=False))
+    assert pixels(loose.written[0]).shape == (30, 30, 3)
+
+
+def test_a_frame_that_is_nearly_of_the_shape_is_cut_and_not_squashed(tmp_path: Path) -> None:
+    """A circle stays one."""
+    (tmp_path / "in").mkdir()
+    image = Image.new("RGB", (1060, 1000), "white")
+    ImageDraw.Draw(image).ellipse((130, 100, 930, 900), fill="black")
+    image.save(tmp_path / "in" / "a.png")
+    for name, box in (("inside", (0, 0, 1060, 1000)), ("padded", (-530, -450, 1590, 1550))):
+        plan = CropPlan(items=(CropItem(source="a.png", mode="free", box=box, width=500, height=500, part=name),))
+        report = write_plan(plan, tmp_path / "in", tmp_path / "out", CropOptions())
+        dark = np.argwhere(pixels(report.written[0])[..., 0] < 128)
+        high, wide = dark.max(axis=0) - dark.min(axis=0)
+        assert abs(high - wide) <= 1 and high > 150

@@ -59,6 +59,86 @@ def test_what_the_pictures_are_about_is_no_mark(tmp_path: Path) -> None:
     assert found(tmp_path) == {}
 
 
+def sprite(seed: int, shift: int = 0, hat: str = "#301818") -> Image.Image:
+    """A figure on its own ground in its own colours, with one hat and one pair of shoes."""
+    random = np.random.default_rng(seed)
+    image = Image.new("RGB", (480, 640), colour(random, 120))
+    draw = ImageDraw.Draw(image)
+    x, y = random.integers(-shift, shift + 1, 2).tolist()
+
+    def at(left: int, top: int, right: int, bottom: int) -> tuple[int, int, int, int]:
+        return left + x, top + y, right + x, bottom + y
+
+    draw.ellipse(at(200, 130, 280, 210), fill=colour(random, 180))
+    for box in ((190, 210, 290, 420), (200, 420, 235, 560), (250, 420, 285, 560)):
+        draw.rectangle(at(*box), fill=colour(random))
+    draw.ellipse(at(170, 60, 310, 140), fill=hat)
+    draw.rectangle(at(150, 120, 330, 140), fill=hat)
+    for left in (180, 250):
+        draw.rectangle(at(left, 560, left + 55, 590), fill="#101040")
+    return image
+
+
+def bust(seed: int) -> Image.Image:
+    """Head and shoulders with one badge."""
+    random = np.random.default_rng(seed)
+    image = Image.new("RGB", (480, 480), colour(random, 100))
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((160, 60, 320, 260), fill=colour(random, 150))
+    draw.rectangle((90, 280, 390, 480), fill=colour(random))
+    draw.regular_polygon((335, 428, 28), 5, fill="gold", outline="black")
+    draw.ellipse((326, 420, 342, 436), fill="red")
+    return image
+
+
+def mount(seed: int) -> Image.Image:
+    image = Image.new("RGB", (SIZE[0] + 80, SIZE[1] + 80), "white")
+    image.paste(photograph(seed), (40, 40))
+    return image
+
+
+def novel(seed: int) -> Image.Image:
+    """A scene over which what is said stands in a box, with the name of who says it."""
+    random = np.random.default_rng(seed)
+    image = photograph(seed)
+    draw = ImageDraw.Draw(image)
+    draw.rounded_rectangle((30, 370, 610, 465), 12, fill="#141440", outline="white", width=3)
+    draw.rounded_rectangle((30, 340, 150, 368), 6, fill="#401414", outline="white", width=2)
+    font = ImageFont.load_default(18)
+    draw.text((45, 344), str(random.choice(["Ann", "Bob", "Cleo"])), "white", font)
+    for row in range(3):
+        draw.text((50, 385 + 24 * row), " ".join(random.choice(WORDS, 9)), "white", font)
+    return image
+
+
+WORDS = ["the", "long", "night", "was", "over", "at", "last"]
+
+
+def colour(random: np.random.Generator, low: int = 0) -> tuple[int, ...]:
+    return tuple(random.integers(low, 255, 3).tolist())
+
+
+ABOUT = {
+    "hat and shoes": sprite, "moved": lambda seed: sprite(seed, 6), "badge": bust, "mount": mount, "text box": novel,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", ABOUT.values(), ids=ABOUT)
+def test_what_characters_and_their_pages_share_is_no_mark(tmp_path: Path, make) -> None:  # type: ignore[no-untyped-def]
+    for number in range(16):
+        make(number).save(tmp_path / f"{number:02d}.jpg", quality=92)
+    assert found(tmp_path) == {}
+    for number in range(16):
+        picture = make(number)
+        place = (picture.width - 300, 70) if make is mount else (picture.width - 240, 8)
+        marked(picture, place, 200).save(tmp_path / f"{number:02d}.jpg", quality=92)
+    told = found(tmp_path)
+    assert len(told) == 16 and set(told.values()) == {
+        "16 of the 16 pictures of its size have the same mark, top right. It is a hint: what nearly all have may be "
+        "what they show."
+    }
+
+
 def test_few_pictures_or_pictures_of_many_sizes_share_nothing(tmp_path: Path) -> None:
     for number in range(7):
         marked(photograph(number), (430, 420), 255).save(tmp_path / f"{number}.png")

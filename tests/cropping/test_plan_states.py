@@ -1,6 +1,7 @@
 """Plans with states: what is confirmed is written, what it no longer has is moved aside, all can be undone."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -215,3 +216,115 @@ def test_a_record_from_before_is_understood(tmp_path: Path) -> None:
     assert names(write(tmp_path, confirmed(item("a.png"))).skipped) == ["a.png"]
     assert not write(tmp_path, CropPlan(pictures=(PlanPicture("a.png"),))).aside
     assert snapshot(tmp_path / "out") == before
+
+
+def test_a_run_that_only_moved_aside_is_taken_back(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        save(tmp_path / "in", name)
+    plan = confirmed(item("a.png"), item("b.png"))
+    write(tmp_path, plan)
+    before = snapshot_of_crops(tmp_path)
+    skipped = replace(plan, pictures=(PlanPicture("a.png", "confirmed"), PlanPicture("b.png", "skipped")))
+    report = write(tmp_path, skipped)
+    assert names(report.aside) == ["b.png"] and not report.written
+    assert names(take_back(tmp_path / "out").moved) == ["b.png"]
+    assert snapshot_of_crops(tmp_path) == before
+    assert len(take_back(tmp_path / "out").moved) == 2 and not snapshot_of_crops(tmp_path)
+
+
+def test_a_run_number_is_used_once(tmp_path: Path) -> None:
+    """A run that only moved something aside has a number of its own, also where the next one writes."""
+    for name in ("a.png", "b.png"):
+        save(tmp_path / "in", name)
+    plan = confirmed(item("a.png"), item("b.png"))
+    write(tmp_path, plan)
+    write(tmp_path, replace(plan, pictures=(PlanPicture("a.png", "confirmed"), PlanPicture("b.png", "skipped"))))
+    write(tmp_path, confirmed(item("a.png"), item("a.png", (50, 0, 100, 50), part="2")))
+    assert names(take_back(tmp_path / "out").moved) == ["a-2.png"] and len(snapshot_of_crops(tmp_path)) == 1
+    assert names(take_back(tmp_path / "out").moved) == ["b.png"] and len(snapshot_of_crops(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("killed", ["between moving aside and writing", "between the halves of taking back"])
+def test_what_was_moved_aside_comes_back_after_a_kill(tmp_path: Path, monkeypatch, killed: str) -> None:  # type: ignore[no-untyped-def]
+    save(tmp_path / "in", "a.png")
+    write(tmp_path, confirmed(item("a.png")))
+    before = snapshot_of_crops(tmp_path)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        if killed == "between moving aside and writing":
+            patched.setattr("lib_dsm.cropping.write.writing_in", kill)
+        write(tmp_path, confirmed(item("a.png", (10, 0, 60, 50))))
+        patched.setattr("lib_dsm.cropping.aside.writing_in", kill)
+        take_back(tmp_path / "out")
+    assert snapshot_of_crops(tmp_path) == {}
+    take_back(tmp_path / "out")
+    assert snapshot_of_crops(tmp_path) == before
+
+
+def test_taking_back_after_a_kill_takes_back_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run whose crops were moved when the program was killed is completed; the one before stays."""
+    save(tmp_path / "in", "a.png")
+    save(tmp_path / "in", "b.png")
+    write(tmp_path, confirmed(item("a.png")))
+    write(tmp_path, confirmed(item("a.png"), item("b.png")))
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("lib_dsm.cropping.aside.writing_in", kill)
+        take_back(tmp_path / "out")
+    take_back(tmp_path / "out")
+    assert list(snapshot_of_crops(tmp_path)) == ["a.png"]
+    take_back(tmp_path / "out")
+    assert snapshot_of_crops(tmp_path) == {}
+
+
+def test_a_name_is_no_proof_of_the_pixels(tmp_path: Path) -> None:
+    save(tmp_path / "in", "a.png")
+
+    def crop_as(mode: str) -> CropReport:
+        options = replace(OPTIONS, mode=mode)
+        return write_plan(plan_crops(tmp_path / "in", options), tmp_path / "in", tmp_path / "out", options)
+
+    crop_as("center")
+    take_back(tmp_path / "out")
+    padded = pixels(crop_as("pad").written[0])
+    report = crop_as("center")
+    assert names(report.written) == ["a-2.png"] and not report.skipped
+    assert np.array_equal(pixels(tmp_path / "out/a.png"), padded)
+    assert names(crop_as("pad").skipped) == ["a.png"] and names(crop_as("center").skipped) == ["a-2.png"]
+
+
+def test_what_came_back_counts_as_what_it_is(tmp_path: Path) -> None:
+    save(tmp_path / "in", "a.png")
+    first, second = confirmed(item("a.png")), confirmed(item("a.png", (10, 0, 60, 50)))
+    write(tmp_path, first)
+    write(tmp_path, second)
+    take_back(tmp_path / "out")
+    assert names(write(tmp_path, first).skipped) == ["a.png"]
+
+
+def snapshot_of_crops(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "out").iterdir() if path.is_file()}
+
+
+def test_a_picture_exchanged_after_it_was_confirmed_is_not_cut(tmp_path: Path) -> None:
+    stamps = {}
+    for name in ("a.png", "b.png"):
+        stamps[name] = str(save(tmp_path / "in", name).stat().st_mtime_ns)
+    pictures = tuple(PlanPicture(name, "confirmed", stamp) for name, stamp in stamps.items())
+    plan = CropPlan(items=(item("a.png"), item("b.png")), pictures=pictures)
+    assert len(write(tmp_path, plan).written) == 2
+    later = int(stamps["a.png"]) + 5_000_000_000
+    os.utime(save(tmp_path / "in", "a.png", (200, 90)), ns=(later, later))
+    report = write(tmp_path, plan)
+    ((path, said),) = report.failed
+    assert path.name == "a.png" and "has changed since its frames were confirmed. Look at it again" in said
+    assert names(report.skipped) == ["b.png"] and not report.written and not report.aside

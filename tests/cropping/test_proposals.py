@@ -50,13 +50,17 @@ def test_the_figure_on_a_plain_ground(tmp_path: Path) -> None:
     assert frames(tmp_path, speck, "subject")[0].box == item.box
 
 
-def test_what_catches_the_eye(tmp_path: Path) -> None:
-    where = (230, 70, 300, 140)
-    picture = figure(noise((400, 200)), where, "red")
-    (item,) = frames(tmp_path, picture, "subject")
-    assert item.box[0] <= 240 and item.box[2] >= 290 and item.box[2] - item.box[0] < 200 and "eye" in item.why
-    (item,) = frames(tmp_path, noise((400, 200)), "subject")
-    assert item.box[3] - item.box[1] <= 200 and item.box[0] >= 0 and item.box[2] <= 400
+@pytest.mark.parametrize("where", [(230, 70, 300, 140), (40, 20, 110, 90), (300, 110, 370, 180)])
+def test_what_catches_the_eye(tmp_path: Path, where: Box) -> None:
+    (item,) = frames(tmp_path, figure(noise((400, 200)), where, "red"), "subject")
+    inner = (where[0] + 10, where[1] + 10, where[2] - 10, where[3] - 10)
+    assert holds(item, inner) and item.box[2] - item.box[0] < 120 and "eye" in item.why
+    assert item.box[0] >= 0 and item.box[1] >= 0 and item.box[2] <= 400 and item.box[3] <= 200
+
+
+def test_where_nothing_stands_out_the_middle_is_taken(tmp_path: Path) -> None:
+    (item,) = frames(tmp_path, Image.new("RGB", (400, 200), "teal"), "subject")
+    assert item.box == (100, 0, 300, 200) and "the middle" in item.why
 
 
 def test_one_frame_for_each_person(tmp_path: Path) -> None:
@@ -92,7 +96,8 @@ def test_automatic_as_the_guides_have_it(tmp_path: Path) -> None:
     (square,) = frames(tmp_path, noise((200, 200)), "auto")
     assert square.mode == "center" and square.box == (0, 0, 200, 200)
     (bucket,) = frames(tmp_path, noise((260, 130)), "bucket", width=128, height=128)
-    assert (bucket.width, bucket.height) == (192, 64) or bucket.width * bucket.height <= 128 * 128
+    # Twice as long as high, as the picture is: 192 × 64 has more pixels, but would cut a third of it away.
+    assert (bucket.mode, bucket.width, bucket.height, bucket.box) == ("bucket", 128, 64, (0, 0, 260, 130))
 
 
 def test_a_proposal_writes_nothing(tmp_path: Path) -> None:
