@@ -6,7 +6,7 @@
     const MODES = [
         ["auto", "Automatic", "pad where the ground blends, both sides of what is long, else what the picture shows"],
         ["subject", "Subject", "what the picture shows"], ["portrait", "Portrait + body", "head and shoulders, and all of one figure"],
-        ["people", "People", "one frame for each person"], ["center", "Centre", "cut the middle out"],
+        ["people", "People", "one frame for each person"], ["center", "Centre", "keep the middle, cut the rest away"],
         ["pad", "Pad", "keep the whole picture, add ground at the sides"], ["split", "Split", "long pictures become two"],
         ["bucket", "Bucket", "the middle, in the nearest training size"], ["keep", "As they are", "copy without cropping"],
     ];
