@@ -67,6 +67,18 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value that a JSON text is.
+
+    Raises:
+        ValueError: it is none, or is nested deeper than can be followed.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
@@ -74,7 +86,7 @@ def read_json(path: Path) -> Any:
         InputError: there is no such file, or it is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_json(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.", "Check the path.") from error
     except ValueError as error:

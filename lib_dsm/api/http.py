@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from lib_dsm.api.security import Gate
 from lib_dsm.api.service import ConflictError, ForbiddenError, MissingError, Service
 from lib_dsm.errors import BusyError, DsmError, GuardError, StorageError
+from lib_dsm.files import parse_json
 
 logger = logging.getLogger("dsm.api")
 BODY_LIMIT = 8 * 2**20
@@ -184,7 +184,7 @@ async def _body(request: Request) -> dict[str, Any]:
     if not content:
         return {}
     try:
-        body = json.loads(bytes(content))
+        body = parse_json(bytes(content))
     except ValueError:
         raise DsmError("The call's body is not JSON.", "Send an object as JSON.") from None
     if not isinstance(body, dict):

@@ -170,7 +170,8 @@ def test_odd_safetensors_headers(place, header):
 
 @examples(60)
 @given(
-    st.lists(st.tuples(_NAMES, st.lists(st.integers(0, 5), max_size=4), st.sampled_from(["F32", "F16", "U8", "I64"])), max_size=4),
+    st.lists(st.tuples(_NAMES, st.lists(st.integers(0, 5), max_size=4), st.sampled_from(["F32", "F16", "U8", "I64"])),
+             max_size=4),
     st.dictionaries(st.sampled_from(["hypernetwork", "lora_adapter_metadata", "step", "ss_base_model_version"]),
                     st.one_of(odd_json().map(json.dumps), odd_text())),
 )  # fmt: skip
@@ -265,7 +266,7 @@ def test_spoiled_structures_of_valid_archives(place):
 _OPCODES = [opcode.code.encode("latin-1") for opcode in pickletools.opcodes]
 _PIECES = st.one_of(
     st.sampled_from(_OPCODES),
-    st.sampled_from([b"}", b"]", b")", b"(", b"K\x01", b"X\x01\0\0\0*", b"\x85", b"\x86", b"R", b"b", b"s", b"u", b"e"]),
+    st.sampled_from([b"}", b"]", b")", b"(", b"K\x01", b"X\x01\0\0\0*", b"\x85", b"\x86", b"R", b"b", b"s", b"u"]),
     st.sampled_from([
         b"ccollections\nOrderedDict\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n",
         b"ctorch.nn.modules.container\nParameterDict\n", b"cbuiltins\nset\n", b"ctorch\nSize\n",

@@ -109,4 +109,4 @@ def test_a_png_that_is_read_in_bands(place, data):
         refused_or_fine(lambda: open_huge(path, 8))
     except Exception as error:
         # `read_picture` is its only caller and names what Pillow raises; only these are Pillow's.
-        assert isinstance(error, (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError)), repr(error)  # noqa: PT017
+        assert isinstance(error, (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError)), repr(error)
