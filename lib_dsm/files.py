@@ -169,7 +169,12 @@ def inside(path: Path, folder: Path) -> Path:
     Raises:
         InputError: it leads out of `folder`.
     """
-    resolved, root = path.resolve(), folder.resolve()
+    root = folder.resolve()
+    try:
+        resolved = path.resolve()
+        os.fsencode(resolved)
+    except (OSError, ValueError, RuntimeError):
+        raise InputError(f"{str(path)!r} is no path.", "Check it.") from None
     if resolved != root and root not in resolved.parents:
         raise InputError(f"{path} lies outside {folder}.", "Open the folder it lies in first.")
     return resolved
