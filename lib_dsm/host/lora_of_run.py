@@ -35,7 +35,7 @@ def lora_of_run(host: Host, run: Path, job: Job, name: str = "", force: bool = F
     steps = folder.saved_steps()
     if not steps:
         raise InputError(f"{run.name} has no saved step yet.", "Train it until the first one is saved.")
-    saved = folder.state_file(steps[-1], f"{config.name}.safetensors")
+    saved = _saved(folder, steps[-1], config.name)
     out = _free(host.folders.lora, file_name(name or f"{config.name}-lora", "LoRA's name"))
     about = _about(config, folder, steps[-1])
     if config.kind == HYPERNETWORK:
@@ -59,6 +59,12 @@ def lora_of_run(host: Host, run: Path, job: Job, name: str = "", force: bool = F
     job.data["summary"] = said
     job.say(said)
     return out
+
+
+def _saved(folder: RunFolder, step: int, name: str) -> Path:
+    """The network as it was saved; of a hypernetwork there is only the `.pt`."""
+    files = [folder.state_file(step, f"{name}{suffix}") for suffix in (".safetensors", ".pt")]
+    return next((file for file in files if file.is_file()), files[0])
 
 
 def _checkpoint(host: Host, config: RunConfig) -> Path:
