@@ -220,5 +220,5 @@ def _text(value: Any) -> str:
 def _number(value: Any) -> int | None:
     try:
         return None if value is None else int(value)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # torch has its own for several numbers
         return None

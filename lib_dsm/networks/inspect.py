@@ -147,7 +147,7 @@ def _describe_tensors(shapes: Shapes, dtypes: Iterable[torch.dtype], metadata: d
     layout, modules = _other_lora(shapes)
     if layout:
         return {"kind": "lora", "layout": layout, "modules": modules, "embeddings": [], **shared}
-    if {"clip_l", "clip_g"} <= shapes.keys():
+    if all(len(shapes.get(name, ())) == 2 for name in ("clip_l", "clip_g")):
         vectors, width = shapes["clip_l"][0], shapes["clip_l"][-1] + shapes["clip_g"][-1]
         return {"kind": "embedding", "vectors": vectors, "width": width, "family": "SDXL", "metadata": metadata}
     if len(shapes) == 1 and len(shape := next(iter(shapes.values()))) in (1, 2):
