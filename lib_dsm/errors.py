@@ -14,9 +14,14 @@ class DsmError(Exception):
     """
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        self.problem = problem
-        self.remedy = remedy
-        super().__init__(f"{problem} {remedy}".strip())
+        self.problem = _shown(problem)
+        self.remedy = _shown(remedy)
+        super().__init__(f"{self.problem} {self.remedy}".strip())
+
+
+def _shown(text: str) -> str:
+    """Text that every face can print: names may hold halves of characters, which nothing can encode."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 class InputError(DsmError):

@@ -85,6 +85,18 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value that a JSON text is.
+
+    Raises:
+        ValueError: it is none, or is nested deeper than can be followed.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
@@ -92,7 +104,7 @@ def read_json(path: Path) -> Any:
         InputError: there is no such file, or it is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_json(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.", "Check the path.") from error
     except ValueError as error:
@@ -175,7 +187,12 @@ def inside(path: Path, folder: Path) -> Path:
     Raises:
         InputError: it leads out of `folder`.
     """
-    resolved, root = path.resolve(), folder.resolve()
+    root = folder.resolve()
+    try:
+        resolved = path.resolve()
+        os.fsencode(resolved)
+    except (OSError, ValueError, RuntimeError):
+        raise InputError(f"{str(path)!r} is no path.", "Check it.") from None
     if resolved != root and root not in resolved.parents:
         raise InputError(f"{path} lies outside {folder}.", "Open the folder it lies in first.")
     return resolved

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +26,7 @@ from lib_dsm.api import (
     tune_routes,
 )
 from lib_dsm.api.http import Route, endpoint
+from lib_dsm.api.parameters import parameters
 from lib_dsm.api.security import Gate
 from lib_dsm.api.service import Service
 
@@ -38,15 +41,22 @@ def routes() -> list[Route]:
     """All routes, the list of them included."""
 
     def schema(service: Service, call: Any) -> Any:
-        """The list of all routes."""
-        return {
-            "prefix": PREFIX,
-            "routes": [{"method": route.method, "path": route.path, "summary": route.summary} for route in found],
-        }
+        """The list of all routes, with what each reads from the address's query or from the JSON body."""
+        return {"prefix": PREFIX, "routes": [_described(route) for route in found]}
 
     found = [route for module in _MODULES for route in module.ROUTES]
     found.append(Route("GET", "schema", schema))
     return found
+
+
+def _described(route: Route) -> dict[str, Any]:
+    return {
+        "method": route.method,
+        "path": route.path,
+        "summary": route.summary,
+        "help": inspect.cleandoc(route.handler.__doc__ or ""),
+        "parameters": [dataclasses.asdict(parameter) for parameter in parameters(route.handler)],
+    }
 
 
 def mount(app: Any, service: Service, token: str, credentials: Mapping[str, str] | None = None) -> None:

@@ -25,7 +25,6 @@ from lib_dsm.cropping.tags import impossible_tags
 from lib_dsm.cropping.write import CropReport, write_plan
 from lib_dsm.dataset import history
 from lib_dsm.dataset.acts import REMOVED
-from lib_dsm.dataset.captions import read_caption
 from lib_dsm.dataset.listing import list_pictures, require_pictures
 from lib_dsm.dataset.one_sided import not_mirrored
 from lib_dsm.dataset.pictures import Picture, picture_size, read_picture
@@ -209,7 +208,7 @@ def judge(service: Service, call: Call) -> Any:
     those that a mirrored copy would contradict."""
     source = _project(service, call).source_folder()
     path = inside(source / call.text("name"), source)
-    size, tags = picture_size(path), read_caption(path).tags
+    size, tags = picture_size(path), service.caption(path).tags
     boxes = [options.from_json(CropItem, value, "frame") for value in call.objects("items")]
     drop = [impossible_tags(tags, _box(item), size, item.part) for item in boxes]
     return {"tags": tags, "drop": drop, "mirrored": not_mirrored(tags)}

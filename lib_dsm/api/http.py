@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -16,10 +17,14 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from lib_dsm.api.security import Gate
 from lib_dsm.api.service import ConflictError, ForbiddenError, MissingError, Service
 from lib_dsm.errors import BusyError, DsmError, GuardError, StorageError
+from lib_dsm.files import parse_json
 
 logger = logging.getLogger("dsm.api")
 BODY_LIMIT = 8 * 2**20
 _PICTURE_HEADERS = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
+
+_WRONG_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES)
+"""How systems say that the caller's path is at fault."""
 
 _STATUS: tuple[tuple[type[DsmError], int], ...] = (
     (ForbiddenError, 403),
@@ -156,6 +161,14 @@ def endpoint(route: Route, service: Service, gate: Gate) -> Callable[[Request], 
         except DsmError as error:
             status = next(code for kind, code in _STATUS if isinstance(error, kind))
             return refusal(status, error.problem, error.remedy)
+        except OSError as error:
+            if error.errno not in _WRONG_NAME:
+                logger.exception("%s %s failed", route.method, route.path)
+                return refusal(507, f"The disk refused: {error.strerror or error}.", "See the log.")
+            name = str(error.filename or "")[-80:].encode("utf-8", "replace").decode("utf-8")
+            return refusal(
+                400, f'"…{name}" cannot be used: {error.strerror}.', "Give the path of a file that is there."
+            )
         except Exception as error:
             logger.exception("%s %s failed", route.method, route.path)
             return refusal(500, f"Something unexpected went wrong: {type(error).__name__}: {error}.", "See the log.")
@@ -173,6 +186,16 @@ def refusal(status: int, problem: str, remedy: str) -> JSONResponse:
     return JSONResponse({"error": {"problem": problem, "remedy": remedy}}, status_code=status)
 
 
+def _is_text(content: bytearray, body: dict[str, Any]) -> bool:
+    """Whether its texts can be paths, names and files: JSON can escape what no file system and no encoding takes."""
+    if b"\\u" not in content:
+        return True
+    try:
+        return "\\u0000" not in json.dumps(body, ensure_ascii=False).encode("utf-8").decode("utf-8")
+    except (UnicodeEncodeError, RecursionError):
+        return False
+
+
 async def _body(request: Request) -> dict[str, Any]:
     if request.method == "GET":
         return {}
@@ -184,9 +207,11 @@ async def _body(request: Request) -> dict[str, Any]:
     if not content:
         return {}
     try:
-        body = json.loads(bytes(content))
+        body = parse_json(bytes(content))
     except ValueError:
         raise DsmError("The call's body is not JSON.", "Send an object as JSON.") from None
     if not isinstance(body, dict):
         raise DsmError("The call's body is no object.", "Send an object as JSON.")
+    if not _is_text(content, body):
+        raise DsmError("The call's body holds a zero or half of a character.", "Send whole texts.")
     return body

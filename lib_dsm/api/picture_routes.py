@@ -13,7 +13,7 @@ from lib_dsm.api.http import Bytes, Call, Route
 from lib_dsm.api.service import ConflictError, Service
 from lib_dsm.dataset import history
 from lib_dsm.dataset.acts import Change
-from lib_dsm.dataset.captions import Caption, join_tags, read_caption, split_tags
+from lib_dsm.dataset.captions import Caption, join_tags, split_tags
 from lib_dsm.dataset.history import apply
 from lib_dsm.dataset.listing import list_pictures
 from lib_dsm.dataset.matching import tag_key
@@ -41,7 +41,7 @@ def list_page(service: Service, call: Call) -> Any:
         "page": page,
         "pages": max(1, -(-len(rows) // size)),
         "revision": revision,
-        "pictures": [describe(index.picture(row)) for row in rows[page * size : (page + 1) * size].tolist()],
+        "pictures": [describe(service, index.picture(row)) for row in rows[page * size : (page + 1) * size].tolist()],
         "notes": [f"{note.path.name}: {note.text}" for note in notes[:PAGE]],
     }
 
@@ -76,13 +76,13 @@ def thumbnail(service: Service, call: Call) -> Any:
 
 def show_caption(service: Service, call: Call) -> Any:
     """The caption of the picture `path`, with the digest that a change must name."""
-    return _describe_caption(read_caption(service.picture(call.text("path"))))
+    return _describe_caption(service.caption(service.picture(call.text("path"))))
 
 
 def change_caption(service: Service, call: Call) -> Any:
     """Give the picture `path` the `tags`; `digest` is that of the caption as it was seen, another one is a conflict."""
     picture = service.picture(call.text("path"))
-    caption = read_caption(picture)
+    caption = service.caption(picture)
     if caption.digest != call.text("digest"):
         raise ConflictError(f"The caption of {picture.name} was changed elsewhere.", "Look at it as it is now.")
     tags = [tag for text in call.texts("tags") for tag in split_tags(text)]
@@ -95,7 +95,7 @@ def change_caption(service: Service, call: Call) -> Any:
             outcome = apply(folder, f"edit {picture.name}", [change])
         if outcome.conflicts:
             raise ConflictError(f"The caption of {picture.name} was changed elsewhere.", "Look at it as it is now.")
-    return _describe_caption(read_caption(picture))
+    return _describe_caption(service.caption(picture))
 
 
 def count_tags(service: Service, call: Call) -> Any:
@@ -141,13 +141,13 @@ def watch(service: Service, call: Call) -> Any:
     return {"revision": f"{revision} {history.stamp(folder)}", "now": time.time(), "foreign": foreign[:PAGE]}
 
 
-def describe(picture: Path) -> dict[str, Any]:
+def describe(service: Service, picture: Path) -> dict[str, Any]:
     """A picture as the pages show it; what is wrong with it is its `problem`."""
     facts: dict[str, Any] = {"name": picture.name, "path": str(picture), "tags": [], "digest": "", "problem": ""}
     try:
         found = picture.stat()
         facts["stamp"] = str(found.st_mtime_ns)
-        facts.update(_describe_caption(read_caption(picture)))
+        facts.update(_describe_caption(service.caption(picture)))
         facts["width"], facts["height"] = _size(picture, found.st_mtime_ns, found.st_size)
     except (DsmError, OSError) as error:
         facts["problem"] = str(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from lib_dsm import options
 from lib_dsm.api.http import Call, Route
 from lib_dsm.api.service import Service
 from lib_dsm.errors import InputError
+from lib_dsm.files import parse_json
 from lib_dsm.training.config import EMBEDDING, KINDS, RunConfig
 from lib_dsm.training.presets import delete_preset, list_presets, save_preset
 from lib_dsm.training.settings_file import ANY_RUN, settings_in
@@ -39,7 +39,7 @@ def delete(service: Service, call: Call) -> Any:
 def read_settings(service: Service, call: Call) -> Any:
     """The settings in `text`, a RUN.json, a preset or a run's record, checked key by key; only what it names."""
     try:
-        given = json.loads(call.text("text"))
+        given = parse_json(call.text("text"))
     except ValueError as error:
         raise InputError(f"The file is not valid JSON: {error}.", "Choose a RUN.json.") from None
     given = settings_in(given, "The file")

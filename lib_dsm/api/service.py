@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 from lib_dsm.api.thumbnails import Thumbnails
+from lib_dsm.dataset.captions import Caption, caption_path, read_caption
 from lib_dsm.dataset.index_store import IndexStore
 from lib_dsm.dataset.listing import is_picture
 from lib_dsm.errors import DsmError, InputError
@@ -31,7 +32,7 @@ class Service:
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.indexes = IndexStore()
+        self.indexes = IndexStore(self.may_read)
         self.thumbnails = Thumbnails()
         self.shelf = Shelf()
         self.lives = Lives()
@@ -44,7 +45,7 @@ class Service:
         Raises:
             InputError: there is no such folder.
         """
-        if not str(folder).strip() or not folder.is_dir():
+        if not str(folder).strip() or not _exists(folder) or not folder.is_dir():
             raise InputError(f'There is no folder "{folder}".', "Check the path, or make it as a new project.")
         resolved = folder.resolve()
         with self._lock:
@@ -63,16 +64,38 @@ class Service:
             resolved = path.resolve()
         except (OSError, ValueError, RuntimeError):
             raise ForbiddenError(f'"{text}" is no path.', "Check it.") from None
+        if not path.is_absolute() or not self._is_open(resolved):
+            raise ForbiddenError(f'"{text}" lies outside of the opened folders.', "Open its folder as a project first.")
+        if not _exists(resolved):
+            raise MissingError(f'There is no "{text}".', "It may have been moved; reload the list.")
+        return resolved
+
+    def may_read(self, path: Path) -> bool:
+        """Whether a path, with links resolved, lies in an opened folder or in one of the host's."""
+        try:
+            return self._is_open(path.resolve())
+        except (OSError, ValueError, RuntimeError):
+            return False
+
+    def caption(self, picture: Path) -> Caption:
+        """The caption of a picture.
+
+        Raises:
+            ForbiddenError: it is a link that leads out of the opened folders.
+            InputError: it cannot be read, or is no text.
+        """
+        path = caption_path(picture)
+        if path.is_symlink() and not self.may_read(path):
+            raise ForbiddenError(f"{path} is a link that leads out of the opened folders.", "Copy the file there.")
+        return read_caption(picture)
+
+    def _is_open(self, resolved: Path) -> bool:
         with self._lock:
             roots = set(self._opened)
         folders = self.host.folders
         own = (folders.embeddings, folders.hypernetworks, folders.lora, folders.logs, folders.templates)
         roots |= {root.resolve() for root in own}
-        if not path.is_absolute() or not any(resolved == root or root in resolved.parents for root in roots):
-            raise ForbiddenError(f'"{text}" lies outside of the opened folders.', "Open its folder as a project first.")
-        if not resolved.exists():
-            raise MissingError(f'There is no "{text}".', "It may have been moved; reload the list.")
-        return resolved
+        return any(resolved == root or root in resolved.parents for root in roots)
 
     def picture(self, text: str) -> Path:
         """Like `path`, for a picture."""
@@ -87,3 +110,11 @@ class Service:
         if not path.is_dir():
             raise InputError(f'"{text}" is no folder.', "Name the folder that holds the pictures.")
         return path
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file or folder; one whose name no file can have is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import dataclasses
 import tempfile
@@ -175,7 +174,7 @@ def tag_one(service: Service, call: Call) -> Any:
         return _told(tag_picture(path, chosen, cache, service.shelf))
     try:
         content = base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one
         raise wrong("picture", text, "a picture's file as base64") from None
     with tempfile.TemporaryDirectory(prefix="dsm-") as folder:
         path = Path(folder) / "picture"

@@ -26,7 +26,7 @@ from lib_dsm.cropping.plan import CropItem
 from lib_dsm.dataset.acts import Move
 from lib_dsm.dataset.locks import METADATA_FOLDER
 from lib_dsm.errors import InputError, StorageError
-from lib_dsm.files import inside, sha256
+from lib_dsm.files import inside, parse_json, sha256
 
 _STEM_LIMIT_BYTES = 200  # leaves room for the part, a number and the ending under the 255 that file systems take
 _NOT_PIXELS = ("drop", "why")  # what of an item makes no difference to its pixels
@@ -58,7 +58,7 @@ class Names:
         self.back: dict[int, bool] = {}
         for line in self._record.read_bytes().split(b"\n") if self._record.is_file() else ():
             try:
-                self._read(json.loads(line))
+                self._read(parse_json(line))
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue  # a line that a crash cut off; its crop was not written
         self.run = 1 + max((*(made.run for made in self._known.values()), *self.aside), default=0)

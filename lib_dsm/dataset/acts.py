@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 from lib_dsm.dataset.listing import WRITTEN_SUFFIXES, is_picture
 from lib_dsm.dataset.locks import METADATA_FOLDER
 from lib_dsm.errors import InputError, StorageError
-from lib_dsm.files import write_atomically
+from lib_dsm.files import parse_json, write_atomically
 
 _VERSION = 1
 _TAIL_BYTES = 200
@@ -128,7 +128,7 @@ def append_lines(path: Path, lines: list[dict[str, Any]], end: int | None = None
 def read_file(path: Path) -> Act:
     try:
         lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line end was cut off by a crash
-        header, *rest = (json.loads(line) for line in lines)
+        header, *rest = (parse_json(line) for line in lines)
         if header["version"] != _VERSION:
             raise ValueError(f"its version is {header['version']}")
         changes = tuple(_change_from_json(line) for line in rest if "path" in line)
@@ -149,9 +149,9 @@ def read_summary(path: Path) -> Summary:
     """From the first and the last lines, or from the whole where those do not say it."""
     try:
         with path.open("rb") as file:
-            header = json.loads(file.readline())
+            header = parse_json(file.readline())
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-            end = json.loads(file.read().split(b"\n")[-2])
+            end = parse_json(file.read().split(b"\n")[-2])
         captions = header["captions"] if "captions" in header else end["captions"]
         return Summary(
             int(path.stem), str(header["title"]), str(header["time"]), str(end["state"]), int(captions),
@@ -179,7 +179,7 @@ def _last_state(path: Path) -> str:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         lines = file.read().split(b"\n")
     try:
-        return str(json.loads(lines[-2])["state"])
+        return str(parse_json(lines[-2])["state"])
     except (ValueError, KeyError, IndexError, TypeError):
         return read_file(path).state
 
@@ -230,7 +230,8 @@ def _caption_name(name: str) -> str:
 
 def _leads_out(name: str) -> bool:
     on_windows = os.name == "nt" and (":" in name or "\\" in name)
-    return name.startswith("/") or ".." in name.split("/") or on_windows
+    no_name = "\0" in name or name != name.encode("utf-8", "replace").decode("utf-8")  # JSON holds halves of characters
+    return name.startswith("/") or ".." in name.split("/") or on_windows or no_name
 
 
 def _bytes_to_json(content: bytes | None) -> dict[str, str] | None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from lib_dsm.dataset.locks import METADATA_FOLDER
+from lib_dsm.files import parse_json
 
 _VERSION = 1
 _NAMES = ("names", "captions", "vocabulary")
@@ -53,7 +54,7 @@ def load(folder: Path, recursive: bool) -> dict[str, Any] | None:
         if zlib.crc32(memoryview(content)[:-4]) != int.from_bytes(content[-4:], "little"):
             return None
         head = content.index(b"\n") + 1
-        header = json.loads(content[:head])
+        header = parse_json(content[:head])
         if header["version"] != _VERSION:
             return None
         blocks, at = [], head

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,9 @@ class _Entry:
 class IndexStore:
     """Indexes by folder; may be asked by several threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_read: Callable[[Path], bool] | None = None) -> None:
+        """`may_read` decides on captions that are links."""
+        self._may_read = may_read
         self._entries: OrderedDict[tuple[Path, bool], _Entry] = OrderedDict()
         self._lock = threading.Lock()
         self._foreign: dict[Path, dict[str, float]] = {}
@@ -53,7 +55,7 @@ class IndexStore:
         with entry.lock:
             began = time.monotonic()
             if now or entry.index is None or began - entry.looked > max(_LEAST, _REST * entry.took):
-                index = TagIndex.read(folder, recursive, entry.index)
+                index = TagIndex.read(folder, recursive, entry.index, self._may_read)
                 if entry.index is None or index.changed or index.names != entry.index.names:
                     entry.revision += 1
                     if entry.index is not None:

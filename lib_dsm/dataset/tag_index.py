@@ -7,6 +7,7 @@ again. Nothing here is ever written to but the cache in `.dsm`.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -63,10 +64,17 @@ class TagIndex:
     # ---- reading -----------------------------------------------------------------------------------------------------
 
     @classmethod
-    def read(cls, folder: Path, recursive: bool = False, before: TagIndex | None = None) -> TagIndex:
+    def read(
+        cls,
+        folder: Path,
+        recursive: bool = False,
+        before: TagIndex | None = None,
+        may_read: Callable[[Path], bool] | None = None,
+    ) -> TagIndex:
         """Read the captions of a folder, but those that have not changed since `before`, or since the cache in `.dsm`.
 
-        A caption that cannot be read is noted and left out. Where nothing changed, the answer is `before` itself.
+        A caption that cannot be read is noted and left out, and so is one that is a link to what `may_read` forbids.
+        Where nothing changed, the answer is `before` itself.
 
         Raises:
             InputError: there is no such folder.
@@ -87,12 +95,12 @@ class TagIndex:
             return before
         index = cls(folder, recursive)
         index.names, index._caption_names, index._stamps = names, captions, stamps
-        index._read_captions(before)
+        index._read_captions(before, may_read)
         if len(names) >= _WORTH_A_CACHE:
             index._save()
         return index
 
-    def _read_captions(self, before: TagIndex | None) -> None:
+    def _read_captions(self, before: TagIndex | None, may_read: Callable[[Path], bool] | None) -> None:
         known: dict[str, int] = {}
         if before is not None:
             self.vocabulary, self._numbers = before.vocabulary, before._numbers  # only ever grow
@@ -130,7 +138,10 @@ class TagIndex:
             kept = raw is not None
             if raw is None:
                 try:
-                    raw = read_bytes(os.path.join(root, caption_name))  # noqa: PTH118 - there may be very many
+                    place = os.path.join(root, caption_name)  # noqa: PTH118 - there may be very many
+                    if may_read is not None and os.path.islink(place) and not may_read(Path(place)):  # noqa: PTH114
+                        raise PermissionError(errno.EPERM, "it is a link that leads out of the opened folders")
+                    raw = read_bytes(place)
                 except OSError as error:
                     path = self.caption_path(row)
                     self._leave_out(row, f"The caption {path} cannot be read: {error.strerror or error}.")

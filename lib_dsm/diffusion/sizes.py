@@ -113,7 +113,9 @@ def read_sizes(config: Path, shapes: Shapes | None = None) -> Sizes:
         sizes = _sizes_from(params, config, shapes or {})
     except OSError as error:
         raise ModelError(f"{config} cannot be read: {error.strerror or error}.", "Check the file.") from error
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (
+        yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError
+    ) as error:  # fmt: skip
         raise ModelError(
             f"{config} is not the description of a Stable Diffusion 1 or 2 model: {error!r}.",
             "Put the yaml that came with the checkpoint beside it, or remove it if the checkpoint needs none.",

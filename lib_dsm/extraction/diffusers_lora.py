@@ -7,7 +7,6 @@ or `.to_q.lora_A.weight`. The scale is 1, or alpha / rank where there is an `.al
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 
 from lib_dsm.errors import ModelError
 from lib_dsm.extraction.key_map import FIXED, RESNET
+from lib_dsm.files import parse_json
 
 _PART = re.compile(
     r"^(?:base_model\.model\.)?(?P<module>.+?)(?:\.processor)?\.?(?P<old>to_(?:q|k|v|out)_lora)?"
@@ -113,7 +113,7 @@ def _ldm_name(name: str) -> str:
 def _adapter_scales(metadata: Mapping[str, str]) -> dict[str, float]:
     """alpha / rank by model, of the metadata that recent versions of diffusers write."""
     try:
-        told = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+        told = parse_json(metadata.get("lora_adapter_metadata", "{}"))
         models = {key.rpartition(".")[0] for key in told if key.endswith(".lora_alpha")}
         return {model: float(told[f"{model}.lora_alpha"]) / float(told[f"{model}.r"]) for model in models}
     except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError):

@@ -118,7 +118,7 @@ def read_lora(path: Path, text_encoder: Path | None = None) -> LoraContent:
         if is_diffusers(tensors):
             content = LoraContent(dict(_factors(diffusers_modules(path, tensors, metadata))), metadata=metadata)
         else:
-            content = _kohya(tensors, metadata)
+            content = _kohya(path, tensors, metadata)
     if not content.modules and not content.other and not content.embeddings:
         raise ModelError(f"{path} holds no LoRA.", "Choose a LoRA file, or look at it with inspect.")
     for name, factors in content.modules.items():
@@ -136,7 +136,7 @@ def factors_of(up: torch.Tensor, down: torch.Tensor, scale: float = 1.0) -> Fact
     return Factors(scale * up.float().flatten(1), down.float().flatten(1).clone(), tuple(down.shape[1:]))
 
 
-def _kohya(tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> LoraContent:
+def _kohya(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> LoraContent:
     content = LoraContent(metadata=metadata)
     parts: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
@@ -150,12 +150,21 @@ def _kohya(tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> Lor
         if _UP not in found or _DOWN not in found or found.keys() - _KNOWN_ADDITIONS:
             content.other[module] = found
             continue
-        up, down = found[_UP], found[_DOWN]
-        rank = down.shape[0]
-        scale = float(found["scale"]) if "scale" in found else (
-            float(found["alpha"]) / rank if "alpha" in found else 1.0
-        )  # fmt: skip
-        if _MID in found:  # a convolution in the middle of two 1×1 ones is one convolution with the first
-            down = torch.einsum("rskl,si->rikl", found[_MID].float(), down.float().flatten(1))
-        content.modules[module] = factors_of(up, down, scale)
+        try:
+            content.modules[module] = _low_rank(found)
+        except (RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
+            raise ModelError(f"The parts of {module} in {path} do not fit together.", "Get the file again.") from error
     return content
+
+
+def _low_rank(found: Mapping[str, torch.Tensor]) -> Factors:
+    """One module's factors; torch's own errors, or ValueError, where its parts cannot be multiplied."""
+    up, down = found[_UP], found[_DOWN]
+    rank = down.shape[0]
+    scale = float(found["scale"]) if "scale" in found else float(found["alpha"]) / rank if "alpha" in found else 1.0
+    if _MID in found:  # a convolution in the middle of two 1×1 ones is one convolution with the first
+        down = torch.einsum("rskl,si->rikl", found[_MID].float(), down.float().flatten(1))
+    factors = factors_of(up, down, scale)
+    if not rank or factors.up.shape[1] != factors.down.shape[0]:
+        raise ValueError(f"{tuple(up.shape)} by {tuple(down.shape)}")
+    return factors

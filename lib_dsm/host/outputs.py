@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from lib_dsm.errors import InputError
 from lib_dsm.files import moved_aside, read_json, sha256, write_bytes, write_json
 
 
@@ -14,7 +15,10 @@ class Outputs:
 
     def __init__(self, record: Path) -> None:
         self._record = record
-        self._written: dict[str, str] = dict(read_json(record)) if record.is_file() else {}
+        written = read_json(record) if record.is_file() else {}
+        if not isinstance(written, dict):
+            raise InputError(f"{record} is no record of files.", "Delete it; the files it named count as not ours.")
+        self._written: dict[str, str] = written
 
     def put(self, target: Path, content: bytes) -> None:
         """Write `content` to `target`; a file there that is not ours is renamed first.

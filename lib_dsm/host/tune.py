@@ -335,9 +335,12 @@ def _read(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("trials"), list):
+    trials = content.get("trials") if isinstance(content, dict) else None
+    sound = isinstance(trials, list) and all(isinstance(changes, dict) for changes in trials)
+    if not sound or not isinstance(content.get("problems", {}), dict):
         raise InputError(f"{path} is no grid.", "Move the folder away and start the grid anew.")
-    return content
+    found: dict[str, Any] = content
+    return found
 
 
 def _joined(before: Mapping[str, Any], found: Sequence[dict[str, Any]], config: RunConfig) -> list[dict[str, Any]]:

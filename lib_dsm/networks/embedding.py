@@ -34,6 +34,7 @@ PNG_KEY = "sd-ti-embedding"
 _TENSOR_KEY = "TORCHTENSOR"
 _ASTERISK_TOKEN = 265  # id of "*" in CLIP's vocabulary, as every .pt has it
 _SHORT_HASH = 10  # digits
+_MOST_PIXELS = 100_000_000  # of a picture that is decoded to see what stands behind its pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,11 +146,13 @@ def read_png(path: Path) -> dict[str, Any] | None:
 
     try:
         with Image.open(path) as picture:
-            text = getattr(picture, "text", {}).get(PNG_KEY)
+            text = picture.info.get(PNG_KEY)  # before the pixels, where all programs write it
+            if text is None and picture.width * picture.height <= _MOST_PIXELS:
+                text = getattr(picture, "text", {}).get(PNG_KEY)
         if text is None:
             return None
         content = json.loads(base64.b64decode(text, validate=True), object_hook=_decode_tensor)
-    except (OSError, ValueError, SyntaxError, TypeError, RecursionError, RuntimeError) as error:
+    except Exception as error:  # Pillow's decoders raise nearly any kind of error on broken files, and so does torch
         raise ModelError(f"The embedding in {path} is damaged: {error}.", "Get the file again.") from error
     if not isinstance(content, dict):
         raise ModelError(f"The embedding in {path} is a {type(content).__name__}.", "Choose another file.")
@@ -217,5 +220,5 @@ def _text(value: Any) -> str:
 def _number(value: Any) -> int | None:
     try:
         return None if value is None else int(value)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # torch has its own for several numbers
         return None

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from lib_dsm.errors import InputError, ModelError
+from lib_dsm.files import parse_json
 from lib_dsm.networks.hypernetwork_modules import HALVES, Pairs
 from lib_dsm.networks.hypernetwork_structure import LINEAR_UPSAMPLING, Structure, old_dropout
 from lib_dsm.networks.pickles import load_pickle, save_pickle
@@ -231,7 +232,7 @@ def is_width(key: Any) -> bool:
 def _told(metadata: Mapping[str, str], path: Path) -> tuple[tuple[int, ...], dict[str, Any]]:
     """The order of the widths and the other keys."""
     try:
-        told = json.loads(metadata.get(_METADATA, "{}"))
+        told = parse_json(metadata.get(_METADATA, "{}"))
         return tuple(int(width) for width in told.get("widths", ())), dict(told.get("facts", {}))
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"The metadata of {path} are damaged: {error}.", "Get the file again.") from error

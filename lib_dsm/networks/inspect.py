@@ -147,7 +147,7 @@ def _describe_tensors(shapes: Shapes, dtypes: Iterable[torch.dtype], metadata: d
     layout, modules = _other_lora(shapes)
     if layout:
         return {"kind": "lora", "layout": layout, "modules": modules, "embeddings": [], **shared}
-    if {"clip_l", "clip_g"} <= shapes.keys():
+    if all(len(shapes.get(name, ())) == 2 for name in ("clip_l", "clip_g")):
         vectors, width = shapes["clip_l"][0], shapes["clip_l"][-1] + shapes["clip_g"][-1]
         return {"kind": "embedding", "vectors": vectors, "width": width, "family": "SDXL", "metadata": metadata}
     if len(shapes) == 1 and len(shape := next(iter(shapes.values()))) in (1, 2):
@@ -175,14 +175,17 @@ def _count(shape: tuple[int, ...]) -> int:
 
 
 def _checkpoint(shapes: Shapes) -> dict[str, Any]:
-    context = next((shape[1] for name, shape in shapes.items() if name.endswith("attn2.to_k.weight")), None)
+    context = next(
+        (shape[1] for name, shape in shapes.items() if name.endswith("attn2.to_k.weight") and len(shape) > 1), None
+    )
     encoders = {
         "SDXL": "conditioner.embedders.",
         "SD2": "cond_stage_model.model.",
         "SD1": "cond_stage_model.transformer.",
     }
     found = [family for family, prefix in encoders.items() if any(name.startswith(prefix) for name in shapes)]
-    inputs = shapes.get(f"{_UNET}input_blocks.0.0.weight", (0, 4))[1]
+    first = shapes.get(f"{_UNET}input_blocks.0.0.weight", ())
+    inputs = first[1] if len(first) > 1 else 4
     return {
         "family": found[0] if found else FAMILIES.get(context or 0, "unknown"),
         "purpose": {4: "", 5: "depth", 8: "editing by instruction", 9: "inpainting"}.get(inputs, f"{inputs} channels"),
@@ -193,7 +196,8 @@ def _checkpoint(shapes: Shapes) -> dict[str, Any]:
 
 
 def _lora(shapes: Shapes, metadata: Mapping[str, str]) -> dict[str, Any]:
-    ranks = {shape[0] for name, shape in shapes.items() if name.endswith((".lora_down.weight", ".lora_A.weight"))}
+    downs = (".lora_down.weight", ".lora_A.weight")
+    ranks = {shape[0] for name, shape in shapes.items() if name.endswith(downs) and shape}
     modules = {_LORA_PART.sub("", name) for name in shapes if _LORA_PART.search(name)}
     methods = {_METHODS[part] for part in (name.rpartition(".")[2] for name in shapes) if part in _METHODS}
     if any(name.endswith((".diff", ".diff_b")) for name in shapes):
@@ -221,6 +225,6 @@ def _lora_family(shapes: Shapes, metadata: Mapping[str, str]) -> str:
     if told := told_family(shapes, metadata):
         return told
     for name, shape in shapes.items():
-        if name.endswith("attn2_to_k.lora_down.weight") or name.startswith("bundle_emb."):
+        if len(shape) > 1 and (name.endswith("attn2_to_k.lora_down.weight") or name.startswith("bundle_emb.")):
             return FAMILIES.get(shape[1], "unknown")
     return "unknown"

@@ -1,7 +1,8 @@
 """Reading `.pt`, `.ckpt` and `.bin` files of PyTorch without running anything that is in them.
 
 A pickle names functions and classes for its reader to call. The reader here never looks those names up: the few that
-tensors and containers need stand for harmless functions of our own, and any other name is refused. Both layouts are
+tensors and containers need stand for harmless functions of our own, and any other name is refused; what else a pickle
+could do to its reader, pickle_machine.py leaves out. Both layouts are
 read: the zip archive (PyTorch 1.6 and later) and the sequence of pickles before it, as described in PyTorch's
 "Serialization semantics" and `torch/serialization.py`.
 
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import io
 import mmap
-import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +23,10 @@ import torch
 
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.files import write_bytes
+from lib_dsm.networks.pickle_machine import ForbiddenNameError, Machine, demand_moderate
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_DETAIL_LIMIT = 200  # characters of what went wrong
 _STRUCTURE_LIMIT = 256 << 20  # bytes of a pickle without its tensors; real ones stay below a few MB
 _DTYPES = {
     "DoubleStorage": torch.float64,
@@ -61,18 +63,24 @@ def load_pickle(path: Path, mapped: list[mmap.mmap] | None = None) -> Any:
             file.seek(0)
             start = file.read(4)
             file.seek(0)
-            if start.startswith(b"PK"):
-                return _load_zip(file, path, mapped)
-            if start.startswith(b"\x80"):
-                return _load_legacy(file, path)
+            load = {b"PK": _load_zip, b"\x80": _load_legacy}.get(start[:2] if start[:1] == b"P" else start[:1])
+            if load is not None:
+                content = load(file, path, mapped)
+                demand_moderate(content, path.stat().st_size)
+                return content
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.", "Check the path.") from error
     except ModelError:
         raise
+    except ForbiddenNameError as error:
+        raise ModelError(
+            f'{path} wants to use "{error.name}" when it is opened, which is not allowed.',
+            "Use its .safetensors version; a file from an unknown source may be malicious.",
+        ) from error
     except MemoryError as error:
         raise ModelError(f"{path} does not fit into memory.", "Use its .safetensors version.") from error
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+        raise _damaged(path, f"{type(error).__name__}: {error}"[:_DETAIL_LIMIT]) from error
     raise ModelError(f"{path} is not a PyTorch file.", "Choose a .pt, .ckpt or .bin file that PyTorch wrote.")
 
 
@@ -124,7 +132,7 @@ def _load_zip(file: BinaryIO, path: Path, mappings: list[mmap.mmap] | None) -> A
         start += int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
         return _view(mapped, dtype, count, start)
 
-    return _Unpickler(io.BytesIO(structure), path, read_storage).load()
+    return Machine(io.BytesIO(structure), len(structure), read_storage, _DTYPES).load()
 
 
 def _view(mapped: mmap.mmap, dtype: torch.dtype, count: int, start: int) -> torch.Tensor:
@@ -135,7 +143,7 @@ def _view(mapped: mmap.mmap, dtype: torch.dtype, count: int, start: int) -> torc
     return torch.frombuffer(bytearray(mapped[start : start + count * dtype.itemsize]), dtype=dtype, count=count)
 
 
-def _load_legacy(file: BinaryIO, path: Path) -> Any:
+def _load_legacy(file: BinaryIO, path: Path, _: object) -> Any:
     """The layout before PyTorch 1.6: magic number, version, system, object, storage keys, then each storage's data."""
     size = path.stat().st_size
     storages: dict[str, torch.Tensor] = {}
@@ -151,7 +159,7 @@ def _load_legacy(file: BinaryIO, path: Path) -> Any:
         return storages[key]
 
     def load() -> Any:
-        return _Unpickler(file, path, read_storage).load()
+        return Machine(file, size - file.tell(), read_storage, _DTYPES).load()
 
     if load() != _LEGACY_MAGIC:
         raise ModelError(f"{path} is a pickle, but not one of PyTorch tensors.", "Choose a file that PyTorch wrote.")
@@ -159,7 +167,7 @@ def _load_legacy(file: BinaryIO, path: Path) -> Any:
     load()  # the system it was written on
     result = load()
     for key in load():
-        storage = storages[key]
+        storage = storages[str(key)]
         size_field, data = file.read(8), file.read(storage.numel() * storage.element_size())
         count = int.from_bytes(size_field, "little")
         if len(size_field) < 8 or count != storage.numel() or len(data) != count * storage.element_size():
@@ -167,64 +175,3 @@ def _load_legacy(file: BinaryIO, path: Path) -> Any:
         if count:
             storage.copy_(torch.frombuffer(bytearray(data), dtype=storage.dtype))
     return result
-
-
-class _Dict(dict[Any, Any]):
-    """Stands for OrderedDict; what torch keeps in its attributes is dropped."""
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-class _ParameterDict(dict[Any, Any]):
-    """Stands for torch.nn.ParameterDict: the tensors alone."""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.update(state["_parameters"])
-
-
-def _known_globals() -> dict[tuple[str, str], Any]:
-    # Made anew for each file: a pickle can set attributes of a function it was given.
-    def tensor(storage: torch.Tensor, offset: int, size: Any, stride: Any, *_: Any) -> torch.Tensor:
-        return storage.as_strided(tuple(size), tuple(stride), offset)
-
-    def parameter(data: Any, *_: Any) -> Any:
-        return data
-
-    return {
-        ("collections", "OrderedDict"): _Dict,
-        ("torch._utils", "_rebuild_tensor"): tensor,
-        ("torch._utils", "_rebuild_tensor_v2"): tensor,
-        ("torch._utils", "_rebuild_parameter"): parameter,
-        ("torch.nn.modules.container", "ParameterDict"): _ParameterDict,
-        ("torch", "Size"): tuple,
-        ("builtins", "set"): set,
-        ("__builtin__", "set"): set,
-    }
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: BinaryIO, path: Path, read_storage: _ReadStorage) -> None:
-        super().__init__(file, encoding="utf-8")
-        self._path = path
-        self._read_storage = read_storage
-        self._known = _known_globals()
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _DTYPES:
-            return _DTYPES[name]
-        known = self._known.get((module, name))
-        if known is None:
-            raise ModelError(
-                f'{self._path} wants to use "{module}.{name}" when it is opened, which is not allowed.',
-                "Use its .safetensors version; a file from an unknown source may be malicious.",
-            )
-        return known
-
-    def persistent_load(self, pid: Any) -> Any:
-        if pid[0] == "module":  # how the older layout names a class; `find_class` has let it pass
-            return pid[1]
-        kind, dtype, key, _location, count = pid[:5]
-        if kind != "storage" or not isinstance(dtype, torch.dtype) or any(part is not None for part in pid[5:]):
-            raise _damaged(self._path, "unknown kind of data")
-        return self._read_storage(str(key), dtype, int(count))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from lib_dsm.dataset.matching import tag_key
 from lib_dsm.errors import ModelError
+from lib_dsm.files import parse_json
 
 GENERAL, CHARACTER, RATING = "general", "character", "rating"
 OTHERS = ("copyright", "artist", "meta", "quality")
@@ -105,7 +105,7 @@ def _read_csv(path: Path, text: str) -> tuple[list[str], list[str]]:
 
 def _read_json(path: Path, text: str) -> tuple[list[str], list[str]]:
     try:
-        content: Any = json.loads(text)
+        content: Any = parse_json(text)
         mapping = content.get("dataset_info", content)
         mapping = mapping.get("tag_mapping", mapping)
         if "idx_to_tag" in mapping or "tag_to_idx" in mapping:

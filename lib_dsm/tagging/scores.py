@@ -63,6 +63,8 @@ class Scores:
         if len(content) < 2 * _COUNT_BYTES or zlib.crc32(body).to_bytes(4, "little") != checksum:
             raise InputError("Kept scores are damaged.", "The picture is looked at again.")
         count = int(np.frombuffer(body, "<u4", 1)[0])
+        if len(body) < _COUNT_BYTES + 6 * count:
+            raise InputError("Kept scores are cut short.", "The picture is looked at again.")
         places = np.frombuffer(body, "<u4", count, _COUNT_BYTES)
         levels = np.frombuffer(body, "<u2", count, _COUNT_BYTES + 4 * count)
         return cls(places.astype(np.uint32), levels.astype(np.uint16))

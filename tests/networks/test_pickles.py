@@ -123,8 +123,41 @@ def test_a_pickle_cannot_change_what_the_next_file_is_read_with(tmp_path):
     for name, structure in (("e.pt", attack), ("plain.pt", function + b".")):
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.writestr("archive/data.pkl", structure)
-    assert load_pickle(tmp_path / "e.pt").__defaults__ == (1,)
-    assert load_pickle(tmp_path / "plain.pt").__defaults__ is None
+    for name, sentence in (("e.pt", "sets attributes"), ("plain.pt", "a function, not data")):
+        with pytest.raises(ModelError, match=sentence):
+            load_pickle(tmp_path / name)
+
+
+def archived(tmp_path, structure):
+    with zipfile.ZipFile(tmp_path / "e.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", structure)
+        archive.writestr("archive/data/0", bytes(64))
+    return tmp_path / "e.pt"
+
+
+STORAGE = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x10tQ"
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\0"
+
+
+@pytest.mark.parametrize(
+    ("structure", "sentence"),
+    [
+        # A place in the memo for which the usual reader takes 34 GB.
+        (b"]r\xff\xff\xff\x7fX\xff\xff\xff\xff.", "ends before"),
+        (b"\x8e" + (2**62).to_bytes(8, "little") + b".", "ends before"),
+        (b"}" + b")" + b"\x85" * 2_000_000 + b"K\x01s.", "a key is a tuple"),
+        (b"\x8f(" + b")" + b"\x85" * 2_000_000 + b"\x90.", "a key is a tuple"),
+        (b")" + b"\x85" * 2_000_000 + b".", "too deep"),
+        (b"]q\0h\0a.", "too deep"),
+        (b")" + b"2\x86" * 40 + b"\x85.", "again and again"),
+        (TENSOR + b"\x8a\x05\0\0\0\0\x10\x85K\0\x85tR.", "larger than its data"),
+        (b"]" + (TENSOR + b"J\0\0\x10\0\x85K\0\x85tRa") * 40 + b".", "larger than the file"),
+    ],
+    ids=["memo", "length", "key", "element", "depth", "itself", "laughs", "stride", "strides"],
+)
+def test_a_few_bytes_cannot_take_much_memory_or_end_the_process(tmp_path, structure, sentence):
+    with pytest.raises(ModelError, match=sentence):
+        load_pickle(archived(tmp_path, b"\x80\x02" + structure))
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -1,0 +1,124 @@
+"""What the fuzzing has found, one small case each, so that it stays mended whatever the next run draws."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+
+import pytest
+import torch
+
+from lib_dsm import options
+from lib_dsm.dataset.acts import read_file
+from lib_dsm.diffusion.sizes import read_sizes
+from lib_dsm.errors import DsmError, InputError, ModelError
+from lib_dsm.extraction.lora_content import read_lora
+from lib_dsm.files import inside, read_json
+from lib_dsm.host.outputs import Outputs
+from lib_dsm.host.tune import read_grid
+from lib_dsm.networks.embedding import load_embedding
+from lib_dsm.networks.inspect import describe
+from lib_dsm.networks.safetensors_files import save_tensors
+from lib_dsm.tagging.scores import Scores
+from lib_dsm.training.config import RunConfig
+from tests.fuzz.mangled import deep
+from tests.fuzz.test_networks import png_with
+
+UP, DOWN, MID, ALPHA = (
+    f"lora_unet_a.{part}" for part in ("lora_up.weight", "lora_down.weight", "lora_mid.weight", "alpha")
+)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {UP: torch.ones(2, 2), DOWN: torch.tensor(1.0)},
+        {UP: torch.tensor(1.0), DOWN: torch.ones(2, 2)},
+        {UP: torch.ones(2, 3), DOWN: torch.ones(2, 2)},
+        {UP: torch.ones(2, 0), DOWN: torch.ones(0, 2), ALPHA: torch.tensor(1.0)},
+        {UP: torch.ones(2, 2), DOWN: torch.ones(2, 2), ALPHA: torch.ones(3)},
+        {UP: torch.ones(2, 2), DOWN: torch.ones(2, 2), MID: torch.tensor(1.0)},
+    ],
+    ids=["down", "up", "apart", "nothing", "alphas", "middle"],
+)
+def test_parts_of_a_lora_that_do_not_fit_together(tmp_path, tensors):
+    save_tensors(tmp_path / "lora.safetensors", tensors, {})
+    with pytest.raises(ModelError, match=r"lora_unet_a in .* do not fit together"):
+        read_lora(tmp_path / "lora.safetensors")
+
+
+@pytest.mark.parametrize(
+    "names", [("clip_l", "clip_g"), (UP, DOWN), ("model.diffusion_model.input_blocks.0.0.weight",),
+              ("model.diffusion_model.a.attn2.to_k.weight",), ("bundle_emb.x.y",), ("a_attn2_to_k.lora_down.weight",)]
+)  # fmt: skip
+def test_a_single_number_where_a_matrix_should_be_is_described(tmp_path, names):
+    save_tensors(tmp_path / "x.safetensors", {name: torch.tensor(1.0) for name in names}, {})
+    assert describe(tmp_path / "x.safetensors")["kind"]
+
+
+@pytest.mark.parametrize("number", [10**400, [[1], [2, 3]], [["x"]], None])
+def test_an_embedding_in_a_picture_of_odd_numbers(tmp_path, number):
+    content = json.dumps({"string_to_param": {"*": {"TORCHTENSOR": number}}})
+    (tmp_path / "a.png").write_bytes(png_with(base64.b64encode(content.encode()).decode()))
+    with pytest.raises(ModelError):
+        load_embedding(tmp_path / "a.png")
+
+
+def test_a_step_of_several_numbers_is_unknown(tmp_path):
+    torch.save({"string_to_param": {"*": torch.ones(1, 8)}, "step": torch.ones(3)}, tmp_path / "a.pt")
+    assert load_embedding(tmp_path / "a.pt").step is None
+
+
+def test_half_a_character_in_an_error_can_be_shown():
+    error = DsmError("It is \ud800.", "Rename \udfff.")
+    assert str(error).encode("utf-8") == b"It is ?. Rename ?."
+
+
+@pytest.mark.parametrize("content", [deep("[", "]"), deep('{"a":', "}")])
+def test_json_without_end(tmp_path, content):
+    (tmp_path / "a.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match="not valid JSON"):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.yaml").write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError):
+        read_sizes(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("changes", [{"problems": None}, {"trials": [1]}, {"trials": None}])
+def test_a_damaged_grid(tmp_path, changes):
+    config = options.to_json(RunConfig(name="a", checkpoint="b", dataset="c"))
+    (tmp_path / "grid.json").write_text(json.dumps({"config": config, "trials": [], "problems": {}, **changes}))
+    with pytest.raises(InputError, match="is no grid"):
+        read_grid(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[1]", "null", '"x"'])
+def test_a_damaged_record_of_files(tmp_path, content):
+    (tmp_path / "outputs.json").write_text(content)
+    with pytest.raises(InputError, match="no record of files"):
+        Outputs(tmp_path / "outputs.json")
+
+
+@pytest.mark.parametrize("name", ["a\0.txt", "a\ud800.txt", "../a.txt"])
+def test_a_history_with_a_name_that_no_file_has(tmp_path, name):
+    lines = [
+        {"version": 1, "title": "x", "time": "x"},
+        {"path": name, "before": None, "after": None},
+        {"state": "done"},
+    ]
+    (tmp_path / "000001.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    with pytest.raises(InputError, match="damaged"):
+        read_file(tmp_path / "000001.jsonl")
+
+
+def test_kept_scores_that_promise_more_than_there_is():
+    body = (1000).to_bytes(4, "little") + bytes(6)
+    with pytest.raises(InputError, match="cut short"):
+        Scores.from_bytes(body + zlib.crc32(body).to_bytes(4, "little"))
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_name_that_no_file_has_is_not_inside(tmp_path, name):
+    with pytest.raises(InputError, match="is no path"):
+        inside(tmp_path / name, tmp_path)
