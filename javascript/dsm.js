@@ -5,7 +5,7 @@
 window.DSM = (function () {
     const widgets = {};
     const listeners = {};
-    const state = {token: "", project: null};
+    const state = {token: "", project: null, hidden: []};
     const base = location.pathname.replace(/[^/]*$/, "") + "dsm/v1/";
 
     // ---- elements ------------------------------------------------------------------------------------------------
@@ -113,8 +113,9 @@ window.DSM = (function () {
             h("b", {}, problem), remedy ? " " + remedy : null);
     }
 
-    function empty(title, text) {
-        return h("div", {class: "dsm-empty"}, h("b", {}, title), h("span", {}, text || ""));
+    function empty(title, text, ...buttons) {
+        return h("div", {class: "dsm-empty"}, h("b", {}, title), h("span", {}, text || ""),
+            buttons.length ? h("div", {class: "dsm-empty-buttons"}, buttons) : null);
     }
 
     // A dialog over the page; resolves with true for its button, false for Escape or Cancel.
@@ -203,9 +204,12 @@ window.DSM = (function () {
 
     const TABS = ["Dataset", "Crop", "Tag", "Prune", "Train", "LoRA"];
 
+    const tabButtons = () => [...root().querySelectorAll("#dsm_tabs button[role=tab], #dsm_tabs > .tab-nav > button")];
+
+    // Where the person has hidden it, the next one is opened.
     function openTab(label) {
-        const buttons = root().querySelectorAll("#dsm_tabs button[role=tab], #dsm_tabs > .tab-nav > button");
-        const button = [...buttons].find((item) => item.textContent.trim() === label);
+        const labels = TABS.slice(TABS.indexOf(label)).filter((name) => !state.hidden.includes(name));
+        const button = tabButtons().find((item) => item.textContent.trim() === labels[0]);
         if (button) {
             button.click();
             root().querySelector("#dsm_page").scrollIntoView({block: "start"});
@@ -285,6 +289,7 @@ window.DSM = (function () {
         open: () => openProject(typedProject(), true, false),
         make: () => openProject(typedProject(), true, true),
         refresh: refreshProject,
+        use: useProject,
     };
     widgets.project = showProject;
 

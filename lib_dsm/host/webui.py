@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lib_dsm.errors import ModelError
-from lib_dsm.host import webui_progress, webui_session
+from lib_dsm.host import webui_progress, webui_session, webui_settings
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
 from lib_dsm.host.webui_preview import AUTOMATIC
 from lib_dsm.host.webui_session import WebUISession
@@ -25,23 +25,33 @@ class WebUIHost:
     name = "webui"
 
     def __init__(self) -> None:
+        self.jobs = _jobs
+
+    @property
+    def folders(self) -> Folders:
+        """See protocol.py; the settings may move some at any time."""
         from modules import paths, shared
 
+        chosen = webui_settings.settings()
         options, models, data = shared.cmd_opts, Path(paths.models_path), Path(paths.data_path)
 
         def folder(option: str, default: Path) -> Path:
             return Path(getattr(options, option, None) or default)
 
-        self.jobs = _jobs
-        self.folders = Folders(
+        def own(setting: str, default: Path) -> Path:
+            named = Path(setting.strip()).expanduser()
+            return named if setting.strip() and named.is_absolute() else default
+
+        return Folders(
             embeddings=folder("embeddings_dir", data / "embeddings"),
             hypernetworks=folder("hypernetwork_dir", models / "hypernetworks"),
             lora=folder("lora_dir", models / "Lora"),
             checkpoints=folder("ckpt_dir", models / "Stable-diffusion"),
-            logs=data / "dsm" / "runs",
+            logs=own(chosen.runs, data / "dsm" / "runs"),
             taggers=models / "taggers",
             templates=folder("textual_inversion_templates_dir", data / "textual_inversion_templates"),
             data=data / "dsm",
+            projects=own(chosen.projects, data / "dsm" / "projects"),
         )
 
     @property
@@ -109,6 +119,12 @@ class WebUIHost:
     def training_session(self, config: RunConfig, brief: bool = False) -> AbstractContextManager[WebUISession]:
         """See protocol.py. Waits for a running generation; later ones wait in the WebUI's queue until it ends."""
         return webui_session.training_session(config.checkpoint, brief)
+
+    def made_picture(self, path: Path) -> bool:
+        """See protocol.py; the WebUI's own list of what its galleries may show decides."""
+        from modules import shared, ui_tempdir
+
+        return bool(shared.demo is not None and ui_tempdir.check_tmp_file(shared.demo, str(path)))
 
     def networks_changed(self) -> None:
         """See protocol.py."""
