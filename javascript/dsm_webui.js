@@ -66,8 +66,8 @@
             if (!wanted) continue;
             const model = row.querySelector("button");
             const add = (id, sign, title, tab) => row.append(h("button", {id: `dsm_${id}_${name}`, title, class: `${model ? model.className : ""} dsm-take`, onclick: () => take(name, tab)}, sign));
-            add("take", "➕", "DSM: copy this picture into IMGS of the open project.", null);
-            add("take_tag", "🏷️", "DSM: copy this picture into IMGS of the open project and open the tab Tag.", "Tag");
+            add("take", "DSM +", "DSM: copy this picture into IMGS of the open project.", null);
+            add("take_tag", "DSM Tag", "DSM: copy this picture into IMGS of the open project and open the tab Tag.", "Tag");
         }
     }
 

@@ -11,7 +11,7 @@ from lib_dsm.demo import world
 from tests.benchmarks.tagging import write_network
 from tests.browser.conftest import WAIT, chromium, shots  # noqa: F401 - fixtures
 from tests.browser.helpers import fill, open_project
-from tests.webui.test_clicks import page, problems, tab  # noqa: F401 - fixtures
+from tests.webui.pages import page, problems, tab  # noqa: F401 - fixtures
 
 
 @pytest.fixture
