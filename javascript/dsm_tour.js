@@ -74,7 +74,7 @@
             if (!project) return noProject();
             const folder = folderAt(project, project.train);
             return !folder.pictures ? noPictures() : folder.captions ? null
-                : nothing(`None of the ${DSM.plural(folder.pictures, "picture")} in ${folder.name} has a caption, so every prompt would be the name alone. Tag them first.`, goButton("Tag"));
+                : nothing(`No picture in ${folder.name} has a caption yet, so every prompt would be the name alone. Tag them first.`, goButton("Tag"));
         },
         lora: async () => {
             const found = await get("train/runs").catch(() => ({runs: [0]}));
