@@ -5,7 +5,7 @@
 window.DSM = (function () {
     const widgets = {};
     const listeners = {};
-    const state = {token: "", project: null, hidden: []};
+    const state = {token: "", project: null, hidden: [], mounted: false};
     const base = location.pathname.replace(/[^/]*$/, "") + "dsm/v1/";
 
     // ---- elements ------------------------------------------------------------------------------------------------
@@ -50,7 +50,12 @@ window.DSM = (function () {
         }
     }
 
+    // "Reload UI" takes everything off the page until the WebUI answers again. It must not be asked anything meanwhile: a
+    // request in a certain moment of its start ends it.
+    const left = () => state.mounted && !document.getElementById("dsm_page");
+
     async function call(method, path, values) {
+        if (left()) return new Promise(() => {});
         let address = base + path;
         const options = {method, headers: {"X-DSM-Token": state.token}, cache: "no-store"};
         if (method === "GET" && values) address += "?" + new URLSearchParams(values);
@@ -232,6 +237,7 @@ window.DSM = (function () {
 
     widgets.root = (place) => {
         state.token = place.dataset.token;
+        state.mounted = Boolean(document.getElementById("dsm_page"));
         // The WebUI's own shortcuts look for buttons of a generation, which our tab has not, and fail.
         const page = root().querySelector("#dsm_page");
         page.addEventListener("keydown", (event) => {

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.browser.conftest import WAIT
+from tests.browser.chromium import WAIT
 
 TABS = ("Dataset", "Crop", "Tag", "Prune", "Train", "LoRA")
 
@@ -67,3 +67,25 @@ def choose(page, elem_id: str, value: str) -> None:
     field.fill(value)
     page.locator(f"#{elem_id} ul.options li[aria-label='{value}']").click()
     field.press("Tab")
+
+
+def reload_ui(page, webui) -> list[str]:
+    """Press the WebUI's "Reload UI" and wait until it is there again; the paths of ours that were asked for meanwhile.
+
+    A request that comes while it adds its routes ends the WebUI, also its own page's, so that none is let through.
+    """
+    starts, asked = webui.starts(), []
+
+    def hold(route) -> None:
+        asked.append(urlsplit(route.request.url).path)
+        route.abort()
+
+    page.evaluate("window.before = true")
+    page.click("footer a:has-text('Reload UI'), #footer a:has-text('Reload UI')")
+    page.wait_for_selector("h1:has-text('Reloading')")
+    page.route("**/*", hold)
+    while webui.starts() == starts:
+        page.wait_for_timeout(100)
+    page.unroute("**/*", hold)
+    page.wait_for_function("!window.before && window.DSM && DSM.state.token")
+    return [path for path in asked if path.startswith("/dsm/")]

@@ -103,6 +103,10 @@ class WebUI:
         added = self.log.read_bytes()[offset:].decode(errors="replace")
         return [line for line in added.splitlines() if _TROUBLE.match(line)]
 
+    def starts(self) -> int:
+        """How many times it has come up, "Reload UI" included."""
+        return self.log.read_text(errors="replace").count("Startup time:")
+
     def wait_for_job(self, job: str) -> dict[str, Any]:
         """The job when it has ended."""
         while (found := self.call(f"/dsm/v1/jobs/{job}"))["state"] == "running":

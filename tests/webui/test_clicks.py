@@ -7,9 +7,8 @@ from PIL import Image
 
 from lib_dsm.demo import world
 from lib_dsm.networks.embedding import load_embedding
-from tests.browser.conftest import chromium, shots  # noqa: F401 - fixtures
 from tests.browser.helpers import fill, open_project, train_settings, trained, unfold
-from tests.webui.pages import TABS, choose, page, problems, tab, top  # noqa: F401 - fixtures
+from tests.webui.pages import TABS, choose, tab, top
 
 WORD = "zorgclick"
 SMALL = {
@@ -31,7 +30,7 @@ def project(tmp_path, webui):
     webui.call("/sdapi/v1/refresh-embeddings", {})
 
 
-def test_an_embedding_is_trained_by_clicking(page, project, webui, problems, shots):  # noqa: F811
+def test_an_embedding_is_trained_by_clicking(page, project, webui, problems, shots):
     open_project(page, project)
     for label in TABS:
         tab(page, label)

@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 
 from lib_dsm.demo import world
-from tests.browser.conftest import chromium, shots  # noqa: F401 - fixtures
 from tests.browser.helpers import open_project
-from tests.webui.pages import at_our_tab, choose, page, problems, tab, top  # noqa: F401 - fixtures
+from tests.webui.pages import at_our_tab, choose, reload_ui, tab, top
 from tests.webui.running import OTHER_VAE
 
 WORD = "zorghome"
@@ -42,11 +41,11 @@ def trained(webui, tmp_path_factory):
     webui.call("/sdapi/v1/refresh-embeddings", {})
 
 
-def status(page) -> str:  # noqa: F811
+def status(page) -> str:
     return " ".join(page.inner_text("#dsm_train_status").split())
 
 
-def generated(page, problems) -> Path:  # noqa: F811
+def generated(page, problems) -> Path:
     """Press Generate on txt2img and return the file that its gallery then shows."""
     before = page.evaluate("DSM.webui.shownFile('txt2img')")
     problems.clear()  # the WebUI's own tab stumbles whenever its sizes change
@@ -60,7 +59,7 @@ def pixels(path: Path) -> bytes:
         return picture.convert("RGB").tobytes()
 
 
-def test_the_status_line_follows_the_webuis_own_dropdowns(page, webui):  # noqa: F811
+def test_the_status_line_follows_the_webuis_own_dropdowns(page, webui):
     tab(page, "Train")
     page.wait_for_function("DSM.train.ready")
     page.wait_for_selector("#dsm_train_status :text('baked into the checkpoint')")
@@ -82,7 +81,7 @@ def test_the_status_line_follows_the_webuis_own_dropdowns(page, webui):  # noqa:
     page.wait_for_selector("#dsm_train_status s", state="detached")
 
 
-def test_a_preview_is_drawn_again_by_txt2img(page, webui, trained, problems, shots):  # noqa: F811
+def test_a_preview_is_drawn_again_by_txt2img(page, webui, trained, problems, shots):
     project, job = trained
     open_project(page, project)
     tab(page, "Train")
@@ -101,7 +100,7 @@ def test_a_preview_is_drawn_again_by_txt2img(page, webui, trained, problems, sho
     assert pixels(generated(page, problems)) == pixels(Path(job["data"]["previews"][-1]["path"]))
 
 
-def test_png_info_reads_a_preview_and_sends_it_on(page, webui, trained, problems):  # noqa: F811
+def test_png_info_reads_a_preview_and_sends_it_on(page, webui, trained, problems):
     _, job = trained
     top(page, "PNG Info")
     page.set_input_files("#pnginfo_image input[type=file]", job["data"]["previews"][0]["path"])
@@ -113,7 +112,7 @@ def test_png_info_reads_a_preview_and_sends_it_on(page, webui, trained, problems
     problems.clear()  # the WebUI's own tab stumbles whenever its sizes change
 
 
-def test_a_generated_picture_goes_into_the_project_as_it_is(page, webui, trained, problems, shots):  # noqa: F811
+def test_a_generated_picture_goes_into_the_project_as_it_is(page, webui, trained, problems, shots):
     project, _ = trained
     top(page, "txt2img")
     page.click("#dsm_take_txt2img")
@@ -149,7 +148,7 @@ def test_no_file_that_was_not_generated_is_taken(webui, trained, tmp_path):
             webui.call("/dsm/v1/project/take", {"path": str(project), "picture": str(path)})
 
 
-def test_the_settings_hide_parts_and_buttons_at_once(page, webui):  # noqa: F811
+def test_the_settings_hide_parts_and_buttons_at_once(page, webui):
     page.evaluate("sessionStorage.clear(); localStorage.clear()")
     top(page, "Settings")
     page.locator("#settings > .tab-nav > button").get_by_text("DSM", exact=True).click()
@@ -171,7 +170,7 @@ def test_the_settings_hide_parts_and_buttons_at_once(page, webui):  # noqa: F811
     page.wait_for_selector("#dsm_crop_page", state="visible")
 
 
-def test_the_demo_project_is_one_click_away_and_everything_is_there_after_reload_ui(page, webui, problems):  # noqa: F811
+def test_the_demo_project_is_one_click_away_and_everything_is_there_after_reload_ui(page, webui, problems):
     page.wait_for_selector("#dsm_tour_card")
     assert page.locator("#dsm_tour_card li").count() == 6
     page.locator("#dsm_dataset_page button:has-text('demo project')").click()
@@ -184,15 +183,15 @@ def test_the_demo_project_is_one_click_away_and_everything_is_there_after_reload
     page.keyboard.press("Escape")
     page.wait_for_selector(".dsm-tour.dsm-dialog", state="detached")
 
-    page.evaluate("window.before = true")
-    page.click("footer a:has-text('Reload UI'), #footer a:has-text('Reload UI')")
-    page.wait_for_function("!window.before && window.DSM && DSM.state.token")
+    tab(page, "Crop")  # the page that asks the most
+    page.wait_for_selector("#dsm_crop_stage .dsm-frame")
+    assert reload_ui(page, webui) == []
     problems.clear()  # while the server is gone, the WebUI's page asks in vain
     page.wait_for_function("DSM.state.project && DSM.state.project.name === 'demo'")
     top(page, "DSM")
     page.wait_for_function("document.querySelectorAll('#dsm_dataset_thumbs img').length === 26")
     assert page.locator("#dsm_tour_card").count() == 0
-    assert page.locator("#dsm_take_txt2img").count() == 1
+    page.wait_for_selector("#dsm_take_txt2img", state="attached")
 
 
 def test_what_the_host_has_now_is_not_frozen_in_the_saved_defaults(webui):

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import chromium, shots  # noqa: F401 - fixtures
 from tests.browser.helpers import open_project, train_settings
 from tests.webui.pages import at_our_tab, tab
 from tests.webui.running import OTHER_VAE
@@ -135,7 +134,7 @@ def test_a_run_that_is_ended_leaves_the_same_picture(webui, run, external_vae, e
     assert {**webui.inside("snapshot"), "embeddings": []} == {**before, "embeddings": []}
 
 
-def test_a_run_goes_on_without_the_browser_that_started_it(webui, run, character, chromium):  # noqa: F811
+def test_a_run_goes_on_without_the_browser_that_started_it(webui, run, character, chromium):
     picture = webui.txt2img()
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()

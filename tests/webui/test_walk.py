@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 
 from lib_dsm.demo.install import TAGGER
-from tests.browser.conftest import chromium, shots  # noqa: F401 - fixtures
 from tests.browser.helpers import ended, fill, forget_ended, train_settings, trained
-from tests.webui.pages import choose, page, problems, tab, top  # noqa: F401 - fixtures
+from tests.webui.pages import choose, reload_ui, tab, top
 
 WORD, AGAIN, STYLE = "zorgwalk", "zorgagain", "stylewalk"
 SMALL = {
@@ -36,7 +35,7 @@ def tidy(webui):
     webui.call("/sdapi/v1/refresh-loras", {})
 
 
-def start(page, **settings) -> None:  # noqa: F811
+def start(page, **settings) -> None:
     """Fill the form and press Start."""
     tab(page, "Train")
     train_settings(page, **{**SMALL, "previews": [PREVIEW], **settings})
@@ -44,7 +43,7 @@ def start(page, **settings) -> None:  # noqa: F811
     page.click("#dsm_train_start")
 
 
-def drawn_by_txt2img(page, problems, word: str) -> bytes:  # noqa: F811
+def drawn_by_txt2img(page, problems, word: str) -> bytes:
     """Send the newest preview to txt2img, press Generate, and return what is drawn."""
     page.locator("#dsm_previews .dsm-preview").last.click()
     preview = page.evaluate("[...document.querySelectorAll('#dsm_previews .dsm-preview img')].at(-1).dataset.path")
@@ -59,7 +58,7 @@ def drawn_by_txt2img(page, problems, word: str) -> bytes:  # noqa: F811
         return drawn.convert("RGB").tobytes()
 
 
-def test_the_whole_way_and_again_after_reload_ui(page, webui, tidy, problems, shots):  # noqa: F811
+def test_the_whole_way_and_again_after_reload_ui(page, webui, tidy, problems, shots):
     checkpoint = webui.checkpoint.name
 
     def shot(name: str) -> None:
@@ -138,9 +137,8 @@ def test_the_whole_way_and_again_after_reload_ui(page, webui, tidy, problems, sh
     assert webui.txt2img(prompt=f"solo, {WORD}", **settings) != with_word
 
     # Reload UI, and again.
-    page.evaluate("window.before = true")
-    page.click("footer a:has-text('Reload UI'), #footer a:has-text('Reload UI')")
-    page.wait_for_function("!window.before && window.DSM && DSM.state.token && DSM.state.project")
+    assert reload_ui(page, webui) == []
+    page.wait_for_function("DSM.state.project")
     problems.clear()  # while the server is gone, the WebUI's page asks in vain
     top(page, "DSM")
     tab(page, "Prune")
