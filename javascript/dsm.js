@@ -5,7 +5,7 @@
 window.DSM = (function () {
     const widgets = {};
     const listeners = {};
-    const state = {token: "", project: null};
+    const state = {token: "", project: null, hidden: [], mounted: false};
     const base = location.pathname.replace(/[^/]*$/, "") + "dsm/v1/";
 
     // ---- elements ------------------------------------------------------------------------------------------------
@@ -50,7 +50,12 @@ window.DSM = (function () {
         }
     }
 
+    // "Reload UI" takes everything off the page until the WebUI answers again. It must not be asked anything meanwhile: a
+    // request in a certain moment of its start ends it.
+    const left = () => state.mounted && !document.getElementById("dsm_page");
+
     async function call(method, path, values) {
+        if (left()) return new Promise(() => {});
         let address = base + path;
         const options = {method, headers: {"X-DSM-Token": state.token}, cache: "no-store"};
         if (method === "GET" && values) address += "?" + new URLSearchParams(values);
@@ -113,8 +118,9 @@ window.DSM = (function () {
             h("b", {}, problem), remedy ? [" ", remedy] : null);
     }
 
-    function empty(title, text) {
-        return h("div", {class: "dsm-empty"}, h("b", {}, title), h("span", {}, text || ""));
+    function empty(title, text, ...buttons) {
+        return h("div", {class: "dsm-empty"}, h("b", {}, title), h("span", {}, text || ""),
+            buttons.length ? h("div", {class: "dsm-empty-buttons"}, buttons) : null);
     }
 
     // A dialog over the page; resolves with true for its button, false for Escape or Cancel.
@@ -203,9 +209,12 @@ window.DSM = (function () {
 
     const TABS = ["Dataset", "Crop", "Tag", "Prune", "Train", "LoRA"];
 
+    const tabButtons = () => [...root().querySelectorAll("#dsm_tabs button[role=tab], #dsm_tabs > .tab-nav > button")];
+
+    // Where the person has hidden it, the next one is opened.
     function openTab(label) {
-        const buttons = root().querySelectorAll("#dsm_tabs button[role=tab], #dsm_tabs > .tab-nav > button");
-        const button = [...buttons].find((item) => item.textContent.trim() === label);
+        const labels = TABS.slice(TABS.indexOf(label)).filter((name) => !state.hidden.includes(name));
+        const button = tabButtons().find((item) => item.textContent.trim() === labels[0]);
         if (button) {
             button.click();
             root().querySelector("#dsm_page").scrollIntoView({block: "start"});
@@ -228,6 +237,7 @@ window.DSM = (function () {
 
     widgets.root = (place) => {
         state.token = place.dataset.token;
+        state.mounted = Boolean(document.getElementById("dsm_page"));
         // The WebUI's own shortcuts look for buttons of a generation, which our tab has not, and fail.
         const page = root().querySelector("#dsm_page");
         page.addEventListener("keydown", (event) => {
@@ -285,6 +295,7 @@ window.DSM = (function () {
         open: () => openProject(typedProject(), true, false),
         make: () => openProject(typedProject(), true, true),
         refresh: refreshProject,
+        use: useProject,
     };
     widgets.project = showProject;
 

@@ -485,7 +485,7 @@
             const picture = current();
             if (!picture) {
                 stage.draw(null);
-                facts.replaceChildren(empty("Nothing to crop", "Add pictures on the tab Dataset."));
+                facts.replaceChildren(empty("Nothing to crop", "Add pictures on the tab Dataset.", h("button", {class: "dsm-button dsm-small", onclick: () => DSM.openTab("Dataset")}, "Go to Dataset")));
                 return;
             }
             let kept = null;
@@ -670,7 +670,7 @@
             waiting.clear();
             return load();
         }
-        place.append(empty("No project is open", "Open one at the top of the page."));
+        place.append(DSM.tour.noProject());
         DSM.on("project", () => { [pictures, at, frame] = [[], 0, 0]; begin(); });
         DSM.on("changed", begin);
         begin();

@@ -75,7 +75,7 @@
             drawPictures(0);
         }
 
-        place.append(empty("No project is open", "Open one at the top of the page."));
+        place.append(DSM.tour.noProject());
         DSM.on("project", (project) => { current = null; draw(project); });
         DSM.on("changed", draw);
         draw(DSM.state.project);

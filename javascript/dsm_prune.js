@@ -591,7 +591,7 @@
         });
 
         // ---- beginning ---------------------------------------------------------------------------------------------
-        place.append(empty("No project is open", "Open one at the top of the page."));
+        place.append(DSM.tour.noProject());
         DSM.on("project", () => { filters.clear(); selected.clear(); chosen.clear(); query.value = ""; currentPath = null; load(true); });
         DSM.on("changed", () => load());
         setInterval(watch, WATCH);

@@ -21,8 +21,14 @@
         const toggle = button("Compare", () => { other = other === null ? opposite() : null; draw(); }, {id: "dsm_compare_toggle"});
         const use = button("Use this one", () => { close(); acts.use(step); });
         const go = button("Continue from here…", () => { close(); acts.go(step); });
+        // Inside the WebUI alone; its own tab draws with the step that is in use.
+        const send = DSM.webui ? button("→ txt2img", async () => {
+            const [sent, path] = [step, here().get(step).path];
+            close();
+            if (await DSM.webui.sendToTxt2img(path) && sent !== run.published) DSM.toast(`txt2img draws with ${run.published === null ? "what is in use, if anything" : `step ${run.published}, which is in use`}; “Use step ${sent}” changes that.`);
+        }, {id: "dsm_send_txt2img", title: "Put this picture's prompt and settings into the tab txt2img"}) : null;
         const overlay = h("div", {class: "dsm-overlay dsm-compare", tabindex: "-1", role: "dialog", "aria-modal": "true", "aria-label": "Preview"},
-            h("div", {class: "dsm-compare-head"}, prompt, toggle, use, go, button("Close", () => close(), {"aria-label": "Close"})), stage, strip,
+            h("div", {class: "dsm-compare-head"}, prompt, toggle, ...[send].filter(Boolean), use, go, button("Close", () => close(), {"aria-label": "Close"})), stage, strip,
             h("div", {class: "dsm-compare-keys"}, h("kbd", {}, "←"), h("kbd", {}, "→"), "step", h("kbd", {}, "↑"), h("kbd", {}, "↓"), "prompt", h("kbd", {}, "C"), "compare",
                 h("kbd", {}, "Shift"), h("kbd", {}, "←"), h("kbd", {}, "→"), "the other step", h("kbd", {}, "A"), h("kbd", {}, "D"), "slider", h("kbd", {}, "Esc"), "close"));
 

@@ -130,6 +130,7 @@
         setInterval(update, 5000);
         new IntersectionObserver(update).observe(place);
         DSM.on("train-form", draw);
+        DSM.on("host-changed", update);
         update();
     };
 })();

@@ -11,11 +11,18 @@ def _tabs():
     return webui.tabs()
 
 
+def _settings():
+    from lib_dsm.ui import webui
+
+    webui.settings()
+
+
 def _mount(_demo, app):
     from lib_dsm.ui import webui
 
     webui.mount(app)
 
 
+script_callbacks.on_ui_settings(_settings)
 script_callbacks.on_ui_tabs(_tabs)
 script_callbacks.on_app_started(_mount)

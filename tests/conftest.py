@@ -18,7 +18,7 @@ settings.load_profile("dsm")
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-pytest_plugins = ["tests.micro"]
+pytest_plugins = ["tests.micro", "tests.browser.chromium"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -60,6 +60,17 @@ def resume(service: Service, call: Call) -> Any:
     return start_job(service, replace(config, max_steps=steps, learning_rate=rate, override=override), resume=True)
 
 
+def show_parameters(service: Service, call: Call) -> Any:
+    """What the preview `path` was made with, as the WebUI reads it: prompt, negative prompt and a line of settings."""
+    from lib_dsm.host.infotext import read_infotext
+
+    path = service.picture(call.text("path"))
+    text = read_infotext(path)
+    if not text:
+        raise InputError(f"{path.name} does not hold what it was made with.", "Previews of newer runs do.")
+    return {"parameters": text}
+
+
 def use(service: Service, call: Call) -> Any:
     """Publish what the run `run` had learned at `step` under its name; answers with the job's id."""
     from lib_dsm.host.steps import use_step
@@ -137,6 +148,7 @@ def _brief(folder: Path, job: Job | None) -> dict[str, Any]:
 ROUTES = (
     Route("GET", "train/runs", list_runs),
     Route("GET", "train/run", show_run),
+    Route("GET", "train/parameters", show_parameters),
     Route("POST", "train/resume", resume),
     Route("POST", "train/use", use),
     Route("POST", "train/continue", go_on),

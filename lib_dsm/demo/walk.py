@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from lib_dsm.demo import world
 from lib_dsm.demo.install import CHECKPOINT, TAGGER
-from lib_dsm.files import read_json, sha256, write_bytes, write_json
+from lib_dsm.demo.pictures import CHARACTER, draw_pictures
+from lib_dsm.files import read_json, sha256, write_json
 from lib_dsm.host.studio import StudioHost
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import PreviewRequest, RunConfig
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from lib_dsm.dataset.project import Project
 
 NAME = "zorgle"
-CHARACTER = 40  # ends in 0: held out from training (world.py)
-PICTURES = 24
-SHEETS = 2  # long pictures with the character twice, to be split
 STEPS = 300
 LEARNING_RATE = "0.1:200, 0.02"
 _BATCH = 4
@@ -63,7 +60,7 @@ def walk(out: Path, steps: int = STEPS, new_job: NewJob = Job) -> Walk:
     """
     host = StudioHost(out / "studio")
     character = world.character_of(CHARACTER)
-    project = _pictures(out, character, new_job)
+    project = _pictures(out, new_job)
     pruned = _captions(project, new_job)
     config = run_config(project, steps)
     _train(host, config, new_job)
@@ -99,7 +96,7 @@ def run_config(project: Project, steps: int) -> RunConfig:
     )
 
 
-def _pictures(out: Path, character: world.Character, new_job: NewJob) -> Project:
+def _pictures(out: Path, new_job: NewJob) -> Project:
     from lib_dsm.cropping.plan import CropOptions, plan_picture
     from lib_dsm.cropping.propose import plan_crops
     from lib_dsm.cropping.write import write_plan
@@ -107,27 +104,6 @@ def _pictures(out: Path, character: world.Character, new_job: NewJob) -> Project
     from lib_dsm.dataset.project import create_project
 
     project = create_project(out / "project")
-
-    def draw(job: Job) -> None:
-        import io
-
-        from PIL import Image
-
-        for index in range(PICTURES + SHEETS):
-            job.check()
-            job.progress(index + 1, PICTURES + SHEETS)
-            rng = random.Random(f"{CHARACTER}/{index}")
-            count = 1 if index < PICTURES else 2
-            target = project.imgs / (f"{index + 1:02d}.png" if count == 1 else f"sheet {index + 1:02d}.png")
-            if target.exists():
-                continue
-            size = rng.choice(world.SIZES) if count == 1 else world.SIZES[0]
-            sheet = Image.new("RGB", (size[0] * count, size[1]))
-            for column in range(count):
-                sheet.paste(world.render(world.vary(character, rng), *size, rng), (column * size[0], 0))
-            content = io.BytesIO()
-            sheet.save(content, "PNG")
-            write_bytes(target, content.getvalue())
 
     def crop(job: Job) -> None:
         keep = CropOptions(mode="keep")
@@ -138,7 +114,7 @@ def _pictures(out: Path, character: world.Character, new_job: NewJob) -> Project
             items += plan_picture(sheet.name, picture_size(sheet), split)
         write_plan(replace(plan, items=tuple(items)), project.imgs, project.dataset_imgs, keep, job)
 
-    new_job("Drawing a character that was held out", "pictures").run(draw)
+    new_job("Drawing a character that was held out", "pictures").run(lambda job: draw_pictures(project, job))
     new_job("Cropping: long pictures are split in two", "pictures").run(crop)
     return project
 

@@ -6,6 +6,7 @@ that generation will see. The WebUI's `modules` are imported inside functions: t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from lib_dsm.diffusion.recompute import Recomputation
 Forwards = Mapping[type, Callable[..., Any]]
 _CHECKPOINT_FLAGS = ("use_checkpoint", "checkpoint")  # of ldm's ResBlock and BasicTransformerBlock
 _HYPERTILE_PARAMETERS = "__webui_hypertile_params"
+_READ_OPTIONS = ("modules.sd_hijack_clip", "modules.processing", "modules_forge.forge_clip")  # the last is reForge's
 _MISSING = object()
 
 
@@ -116,7 +118,7 @@ class LdmModel:
 
         An embedding of the same name in the WebUI's folder is hidden meanwhile; CLIP skip is `clip_skip`.
         """
-        from modules import sd_hijack, shared
+        from modules import sd_hijack
 
         hijack = sd_hijack.model_hijack
         database = hijack.embedding_db
@@ -124,7 +126,7 @@ class LdmModel:
             database, [(self.tokenize(name), self._embedding(name, vec)) for name, vec in replacements.items()]
         )
         try:
-            with pinned(shared.opts.data, {"CLIP_stop_at_last_layers": clip_skip}):
+            with _seeing({"CLIP_stop_at_last_layers": clip_skip}):
                 yield
         finally:
             hijack.embedding_db = database
@@ -208,6 +210,38 @@ class _EmbeddingOverlay:
             if ids and list(tokens[offset : offset + len(ids)]) == ids and len(ids) >= (length or 0):
                 found, length = embedding, len(ids)
         return found, length
+
+
+class _OptionsView:
+    """The WebUI's options with some values of our own; whatever else is asked of it is the options' own."""
+
+    def __init__(self, options: Any, values: Mapping[str, Any]) -> None:
+        vars(self).update(_options=options, _values=values)
+
+    def __getattr__(self, name: str) -> Any:
+        values = vars(self)["_values"]
+        return values[name] if name in values else getattr(vars(self)["_options"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(vars(self)["_options"], name, value)
+
+
+@contextmanager
+def _seeing(values: Mapping[str, Any]) -> Iterator[None]:
+    """While the context lasts, what encodes prompts and generates sees `values` among the options.
+
+    The options themselves stay as they are: the person may move them at any moment, also between two forwards, and the
+    WebUI may write them to its file.
+    """
+    places = [vars(module) for name in _READ_OPTIONS if (module := sys.modules.get(name)) is not None]
+    before = [(place, place["opts"]) for place in places if "opts" in place]
+    for place, options in before:
+        place["opts"] = _OptionsView(options, values)
+    try:
+        yield
+    finally:
+        for place, options in before:
+            place["opts"] = options
 
 
 @contextmanager

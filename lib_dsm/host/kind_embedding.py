@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib_dsm.host.infotext import KEY
 from lib_dsm.host.protocol import Folders, Host, TrainingSession
 from lib_dsm.host.starting import starting_point
 from lib_dsm.training.config import RunConfig
@@ -80,11 +81,11 @@ class EmbeddingKind:
         """See kinds.py."""
         return {}
 
-    def picture(self, network: Embedding, image: Image) -> bytes:
+    def picture(self, network: Embedding, image: Image, parameters: str = "") -> bytes:
         """See kinds.py; it is the embedding itself as well."""
         from lib_dsm.networks.embedding import png_bytes
 
-        return png_bytes(network, image)
+        return png_bytes(network, image, {KEY: parameters} if parameters else {})
 
     def renamed(self, network: Embedding, name: str) -> Embedding:
         """See kinds.py."""
@@ -102,7 +103,7 @@ class EmbeddingKind:
         """See kinds.py."""
         return config.vectors * model.hidden_size
 
-    def usage(self, name: str) -> str:
+    def usage(self, name: str, strength: float = 1.0) -> str:
         """See kinds.py."""
         return name
 

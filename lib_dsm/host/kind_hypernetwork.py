@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib_dsm.host.infotext import KEY
 from lib_dsm.host.protocol import Folders, Host, TrainingSession
 from lib_dsm.host.starting import find_hypernetwork
 from lib_dsm.training.config import RunConfig
@@ -107,10 +108,14 @@ class HypernetworkKind:
             save_hypernetwork_moments(made, network, moments, _first_rate(config))
             return {".pt.optim": made.read_bytes()}
 
-    def picture(self, network: Hypernetwork, image: Image) -> bytes:
+    def picture(self, network: Hypernetwork, image: Image, parameters: str = "") -> bytes:
         """See kinds.py; a hypernetwork is too large for a picture to hold."""
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
+        from PIL.PngImagePlugin import PngInfo
+
+        buffer, chunks = io.BytesIO(), PngInfo()
+        if parameters:
+            chunks.add_text(KEY, parameters)
+        image.save(buffer, "PNG", pnginfo=chunks)
         return buffer.getvalue()
 
     def renamed(self, network: Hypernetwork, name: str) -> Hypernetwork:
@@ -139,9 +144,9 @@ class HypernetworkKind:
         structure = start.structure if start is not None else config.structure(tuple(model.context_widths()))
         return total_parameters(structure)
 
-    def usage(self, name: str) -> str:
+    def usage(self, name: str, strength: float = 1.0) -> str:
         """See kinds.py."""
-        return f"<hypernet:{name}:1>"
+        return f"<hypernet:{name}:{strength:g}>"
 
     def created(self, network: Hypernetwork, file: str) -> str:
         """See kinds.py."""

@@ -116,8 +116,8 @@ class Kind(Protocol):
         """Further files, by suffix, to the written file `network`; `state` reads the run's saved state of that step."""
         ...
 
-    def picture(self, network: Any, image: Image) -> bytes:
-        """The PNG of a preview."""
+    def picture(self, network: Any, image: Image, parameters: str = "") -> bytes:
+        """The PNG of a preview, with what it was made with as the WebUI writes it (infotext.py)."""
         ...
 
     def renamed(self, network: Any, name: str) -> Any:
@@ -136,8 +136,8 @@ class Kind(Protocol):
         """How many numbers are trained."""
         ...
 
-    def usage(self, name: str) -> str:
-        """How it is used, as it stands in a sentence."""
+    def usage(self, name: str, strength: float = 1.0) -> str:
+        """How it is used, as it stands in a sentence; a strength that the kind has not is left out."""
         ...
 
     def created(self, network: Any, file: str) -> str:

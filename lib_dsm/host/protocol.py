@@ -31,6 +31,7 @@ class Folders:
     taggers: Path  # downloaded tagger models
     templates: Path  # text files with prompt templates
     data: Path  # our own: settings, caches
+    projects: Path  # new projects that are given by their name alone
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ class TrainingSession(Protocol):
     ) -> Image:
         """Generate a picture with the host's own sampling; `request.prompt` has no placeholders left.
 
-        Leaves every random state, and what is being trained, as it was. `check` is called where the picture can be
+        Leaves every random state, and what is being trained, as it was. The picture's `info` has what it was made with
+        (infotext.py). `check` is called where the picture can be
         given up, and may raise.
 
         Raises:
@@ -114,8 +116,12 @@ class Host(Protocol):
     """What the faces and the training need of the program around them."""
 
     name: str
-    folders: Folders
     jobs: Jobs
+
+    @property
+    def folders(self) -> Folders:
+        """Where it keeps what."""
+        ...
 
     def checkpoints(self) -> Sequence[Checkpoint]:
         """All checkpoints, by name."""
@@ -161,6 +167,10 @@ class Host(Protocol):
             ModelError: the checkpoint cannot be loaded or trained on.
             BusyError: another training holds the model.
         """
+        ...
+
+    def made_picture(self, path: Path) -> bool:
+        """Whether the host itself made the picture of this file and shows it to the person, so that it may be read."""
         ...
 
     def networks_changed(self) -> None:

@@ -15,6 +15,7 @@ from lib_dsm.errors import Cancelled, InputError, StorageError
 from lib_dsm.files import move_aside, write_bytes
 from lib_dsm.guards.finding import Finding, demand
 from lib_dsm.host.facts import TRAINED_WITH, given_start, run_facts
+from lib_dsm.host.infotext import KEY, with_network
 from lib_dsm.host.kinds import kind_of
 from lib_dsm.host.monitor import Monitor, record_facts
 from lib_dsm.host.previews import demand_previews
@@ -439,7 +440,9 @@ class _Run:
         preview = {"step": step, "path": str(path), "index": index, **asked}
         self.folder.add_preview(step, preview)
         network = self._network(step) if self.kind.in_previews else None
-        write_bytes(path, self.kind.picture(network, image))
+        usage = self.kind.usage(self.config.name, self.config.preview_strength)
+        parameters = with_network(str(image.info.get(KEY, "")), request.prompt, usage if network is None else "")
+        write_bytes(path, self.kind.picture(network, image, parameters))
         self.monitor.previewed(preview)
         if self.board is not None:
             self.board.preview(step, index, image)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.files import sha256
 from lib_dsm.guards.set_aside import SetAside
+from lib_dsm.host.infotext import KEY, infotext
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
 from lib_dsm.host.turn import Turns
 from lib_dsm.jobs import Job, Jobs
@@ -56,7 +57,9 @@ class StudioSession:
         """See protocol.py; it can be given up between any two sampling steps."""
         from lib_dsm.diffusion.sampling import generate
 
-        return generate(self.model, request, replacements, clip_skip, check)
+        image = generate(self.model, request, replacements, clip_skip, check)
+        image.info[KEY] = infotext(request, clip_skip, self.checkpoint.name, self.checkpoint_hash)
+        return image
 
     def progress(self, done: int, total: int, text: str = "") -> None:
         """The studio shows the job itself."""
@@ -86,6 +89,7 @@ class StudioHost:
             taggers=root / "taggers",
             templates=root / "templates",
             data=root / "data",
+            projects=root / "projects",
         )
         self.jobs = Jobs()
         self._turns = Turns()
@@ -136,6 +140,10 @@ class StudioHost:
     def showing(self, job: Job) -> AbstractContextManager[None]:
         """See protocol.py; the studio shows jobs only in its page."""
         return nullcontext()
+
+    def made_picture(self, path: Path) -> bool:
+        """See protocol.py; what the studio draws lies in its runs."""
+        return False
 
     def networks_changed(self) -> None:
         """Nothing to do: the studio looks into its folders each time."""

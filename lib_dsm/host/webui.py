@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lib_dsm.errors import ModelError
-from lib_dsm.host import webui_progress, webui_session
+from lib_dsm.host import webui_kinds, webui_progress, webui_session, webui_settings
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
 from lib_dsm.host.webui_preview import AUTOMATIC
 from lib_dsm.host.webui_session import WebUISession
@@ -25,23 +25,33 @@ class WebUIHost:
     name = "webui"
 
     def __init__(self) -> None:
+        self.jobs = _jobs
+
+    @property
+    def folders(self) -> Folders:
+        """See protocol.py; the settings may move some at any time."""
         from modules import paths, shared
 
+        chosen = webui_settings.settings()
         options, models, data = shared.cmd_opts, Path(paths.models_path), Path(paths.data_path)
 
         def folder(option: str, default: Path) -> Path:
             return Path(getattr(options, option, None) or default)
 
-        self.jobs = _jobs
-        self.folders = Folders(
+        def own(setting: str, default: Path) -> Path:
+            named = Path(setting.strip()).expanduser()
+            return named if setting.strip() and named.is_absolute() else default
+
+        return Folders(
             embeddings=folder("embeddings_dir", data / "embeddings"),
             hypernetworks=folder("hypernetwork_dir", models / "hypernetworks"),
             lora=folder("lora_dir", models / "Lora"),
             checkpoints=folder("ckpt_dir", models / "Stable-diffusion"),
-            logs=data / "dsm" / "runs",
+            logs=own(chosen.runs, data / "dsm" / "runs"),
             taggers=models / "taggers",
             templates=folder("textual_inversion_templates_dir", data / "textual_inversion_templates"),
             data=data / "dsm",
+            projects=own(chosen.projects, data / "dsm" / "projects"),
         )
 
     @property
@@ -82,9 +92,12 @@ class WebUIHost:
         from modules import sd_models, sd_vae
 
         sd_model = sd_models.model_data.sd_model
-        reason = webui_session.why_not_trainable(sd_model) if sd_model is not None else None
+        reason = webui_kinds.why_no_training()
+        if reason is None and sd_model is not None:
+            reason = webui_session.why_not_trainable(sd_model)
+        info = getattr(sd_model, "sd_checkpoint_info", None)  # Forge has a stand-in before a model is loaded
         return ModelStatus(
-            checkpoint=sd_model.sd_checkpoint_info.name if sd_model is not None else "",
+            checkpoint=info.name if info is not None else "",
             vae=sd_vae.get_loaded_vae_name() or _BAKED_IN,
             vae_in_training=_BAKED_IN,
             clip_skip=self.default_clip_skip(),
@@ -93,12 +106,14 @@ class WebUIHost:
 
     def tokens(self, text: str, checkpoint: str) -> list[str]:
         """See protocol.py; all checkpoints of Stable Diffusion 1 and 2 have the loaded one's vocabulary."""
-        from modules import sd_hijack_open_clip, sd_models
+        from modules import sd_models
 
         sd_model = sd_models.model_data.sd_model
         encoder = getattr(sd_model, "cond_stage_model", None)
         if encoder is None or not hasattr(encoder, "tokenize"):
             raise ModelError("The WebUI has no Stable Diffusion 1 or 2 model loaded.", "Generate a picture once.")
+        from modules import sd_hijack_open_clip
+
         tokenizer = getattr(encoder, "tokenizer", sd_hijack_open_clip.tokenizer)
         return [str(tokenizer.decode([token])).strip() for token in encoder.tokenize([text])[0]]
 
@@ -109,6 +124,12 @@ class WebUIHost:
     def training_session(self, config: RunConfig, brief: bool = False) -> AbstractContextManager[WebUISession]:
         """See protocol.py. Waits for a running generation; later ones wait in the WebUI's queue until it ends."""
         return webui_session.training_session(config.checkpoint, brief)
+
+    def made_picture(self, path: Path) -> bool:
+        """See protocol.py; the WebUI's own list of what its galleries may show decides."""
+        from modules import shared, ui_tempdir
+
+        return bool(shared.demo is not None and ui_tempdir.check_tmp_file(shared.demo, str(path)))
 
     def networks_changed(self) -> None:
         """See protocol.py."""
@@ -123,7 +144,8 @@ class WebUIHost:
         from modules import sd_hijack, sd_models, shared
         from modules.processing import StableDiffusionProcessing, StableDiffusionProcessingTxt2Img
 
-        if sd_models.model_data.sd_model is not None:  # otherwise they are read when the model is loaded
+        # Otherwise they are read when the model is loaded, in Forge before each generation.
+        if sd_models.model_data.sd_model is not None and webui_kinds.why_no_training() is None:
             sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
         # The WebUI remembers the last prompts' conditioning by their text, with the vectors of then.
         StableDiffusionProcessing.cached_c, StableDiffusionProcessing.cached_uc = [None, None], [None, None]

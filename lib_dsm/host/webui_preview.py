@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from lib_dsm.host.infotext import KEY
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -61,10 +63,11 @@ def generate(request: PreviewRequest, checkpoint_title: str) -> Image | None:
         _random_states_kept(),
         _state_kept(),
     ):
-        images = process_images(processing).images
-    if not images:
+        processed = process_images(processing)
+    if not processed.images:
         return None
-    image: Image = images[0]
+    image: Image = processed.images[0]
+    image.info[KEY] = processed.infotexts[0]  # also where the person has the WebUI write none into its own pictures
     shared.state.assign_current_image(image)
     return image
 

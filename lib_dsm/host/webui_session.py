@@ -17,6 +17,7 @@ from lib_dsm.guards.set_aside import SetAside
 from lib_dsm.host import webui_preview
 from lib_dsm.host.protocol import Checkpoint
 from lib_dsm.host.turn import Turns
+from lib_dsm.host.webui_kinds import why_no_training
 
 if TYPE_CHECKING:
     import torch
@@ -132,6 +133,9 @@ def training_session(wanted: str, brief: bool = False) -> Iterator[WebUISession]
         BusyError: another training holds the model.
         ModelError: the checkpoint is unknown, cannot be loaded, or cannot be trained on.
     """
+    reason = why_no_training()
+    if reason:
+        raise ModelError(*reason)
     # The turn comes before the WebUI's queue: whoever waits for it keeps no generation from running.
     with _turns.taken(brief), ExitStack() as stack:
         yield _open(wanted, stack)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -85,8 +86,8 @@ def save_png(embedding: Embedding, preview: Image, path: Path) -> None:
     write_bytes(path, png_bytes(embedding, preview))
 
 
-def png_bytes(embedding: Embedding, preview: Image) -> bytes:
-    """What `save_png` writes.
+def png_bytes(embedding: Embedding, preview: Image, texts: Mapping[str, str] | None = None) -> bytes:
+    """What `save_png` writes, with further `texts` by name.
 
     Raises:
         ModelError: as `save_pt`.
@@ -96,6 +97,8 @@ def png_bytes(embedding: Embedding, preview: Image) -> bytes:
     chunks = PngInfo()
     text = json.dumps(_content(embedding), default=lambda tensor: {_TENSOR_KEY: tensor.tolist()})
     chunks.add_text(PNG_KEY, base64.b64encode(text.encode("ascii")).decode("ascii"))
+    for name, further in (texts or {}).items():
+        chunks.add_text(name, further)
     buffer = BytesIO()
     picture = preview if preview.mode in ("RGB", "RGBA", "L") else preview.convert("RGB")
     picture.save(buffer, "PNG", pnginfo=chunks)

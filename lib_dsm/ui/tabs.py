@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from lib_dsm.api.service import Service
-from lib_dsm.ui import compat, dataset_tab, lora_tab, page_tabs, tag_tab, train_tab
+from lib_dsm.ui import compat, dataset_tab, lora_tab, messages, page_tabs, tag_tab, train_tab
 from lib_dsm.ui.parts import Page
 
 TABS = (
@@ -40,6 +40,9 @@ def build(service: Service, token: str, project: str = "") -> Any:
             folder.do_not_save_to_config = True
             opening = gr.Button("Open", elem_id="dsm_project_open", scale=1, min_width=90)
             making = gr.Button("New", elem_id="dsm_project_new", scale=1, min_width=90)
+            tour = gr.Button("?", elem_id="dsm_tour_open", scale=1, min_width=44)
+            tour.do_not_save_to_config = True
+        compat.listen(tour.click, None, js="() => DSM.tour.show()")
         compat.listen(opening.click, None, js="() => DSM.project.open()")
         compat.listen(making.click, None, js="() => DSM.project.make()")
         compat.html('<div data-dsm="project"></div>', "dsm_project_summary")
@@ -47,5 +50,6 @@ def build(service: Service, token: str, project: str = "") -> Any:
         with gr.Tabs(elem_id="dsm_tabs"):
             for label, lay_out in TABS:
                 with compat.tab(label, label.lower()):
+                    compat.html(messages.place("hint", tab=label.lower()), f"dsm_{label.lower()}_hint")
                     lay_out(page)
     return blocks

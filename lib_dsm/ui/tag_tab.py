@@ -117,9 +117,9 @@ def _page_place(form: Form) -> str:
 
 
 def _taggers(service: Service) -> list[str]:
-    """The known taggers, the folders beside the downloaded ones that hold one, and in the studio the demo world's."""
+    """The known taggers, the folders beside the downloaded ones that hold one, and the demo world's."""
     folder = service.host.folders.taggers
     found = sorted(path for path in folder.iterdir() if path.is_dir() and layout_of(path)) if folder.is_dir() else []
-    if service.host.name == "studio" and (_DEMO / MODEL_FILE).is_file():
+    if (_DEMO / MODEL_FILE).is_file():
         found.append(_DEMO)
     return [*(model.name for model in MODELS), *map(str, found)]

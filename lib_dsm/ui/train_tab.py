@@ -118,6 +118,9 @@ def build(page: Page) -> None:
     compat.listen(create.click, None, js="() => DSM.train.create()")
     compat.listen(check.click, None, js="() => DSM.train.check()")
     compat.listen(start.click, None, js="() => DSM.train.start()")
+    for component in (checkpoint, form.components["clip_skip"], *(form.components[name] for name in LISTED)):
+        # The WebUI would begin with what the host had when it was started for the first time, whatever it has now.
+        component.do_not_save_to_config = True
     listed = {"checkpoint": checkpoint, **{name: form.components[name] for name in LISTED}}
 
     def look_again() -> list[Any]:

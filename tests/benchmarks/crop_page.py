@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.cropping import LARGE, photograph
-from tests.browser.conftest import CHROMIUM, ROOT
+from tests.browser.chromium import CHROMIUM
+from tests.browser.conftest import ROOT
 
 LOOKED_AT = 2.0  # seconds that a person looks at a picture
 OPENED = """(name) => {

@@ -1,10 +1,9 @@
-"""The studio in a headless Chromium. `DSM_SHOTS` names a folder for screenshots."""
+"""The studio in a headless Chromium."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,28 +15,9 @@ import pytest
 
 from lib_dsm.demo import world
 from lib_dsm.demo.world import draw_dataset
+from tests.browser.chromium import WAIT
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-WAIT = int(os.environ.get("DSM_BROWSER_WAIT", "60000"))  # milliseconds; a loaded machine is slow
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium on this machine")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="session")
-def shots(tmp_path_factory) -> Path:
-    folder = Path(os.environ.get("DSM_SHOTS") or tmp_path_factory.mktemp("shots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -171,3 +171,17 @@ def test_a_tampered_host_name_is_refused(studio):
     assert "data-token" not in json.dumps(locked.get("/config").json())
     assert locked.get("/dsm/v1/status").status_code == 403
     assert locked.get("/dsm/v1/status", auth=("dsm", "open")).status_code == 200
+
+
+def test_what_belongs_to_the_webui_alone_is_not_in_the_studio():
+    from lib_dsm.ui import assets
+
+    assert "sendToTxt2img" in (ROOT / "javascript" / "dsm_webui.js").read_text(encoding="utf-8")
+    assert "async function sendToTxt2img" not in assets.head()
+    assert "window.DSM =" in assets.head()
+
+
+def test_what_the_host_decides_is_not_kept_as_a_default(page):
+    found = {block.elem_id: getattr(block, "do_not_save_to_config", False) for block in widgets(page)}
+    assert found["dsm_train_clip_skip"] and found["dsm_train_checkpoint"] and found["dsm_train_template_file"]
+    assert not found["dsm_train_batch_size"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lib_dsm.demo import world
+from tests.webui.pages import page, problems  # noqa: F401 - fixtures
 from tests.webui.running import OTHER_VAE, running
 
 

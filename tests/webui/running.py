@@ -1,7 +1,8 @@
 """A real WebUI with the extension in it, started for tests and benchmarks.
 
 It runs on a free loopback port with a data folder of its own, in which the extension is linked; nothing in the WebUI's
-folder is changed. Beside the extension lies a second one, inside.py, through which one looks into the WebUI's process.
+folder is changed. Beside the extension lies a second one, inside.py, through which one looks into the WebUI's process;
+what belongs to one subject lies in inside_SUBJECT.py.
 """
 
 from __future__ import annotations
@@ -102,6 +103,10 @@ class WebUI:
         added = self.log.read_bytes()[offset:].decode(errors="replace")
         return [line for line in added.splitlines() if _TROUBLE.match(line)]
 
+    def starts(self) -> int:
+        """How many times it has come up, "Reload UI" included."""
+        return self.log.read_text(errors="replace").count("Startup time:")
+
     def wait_for_job(self, job: str) -> dict[str, Any]:
         """The job when it has ended."""
         while (found := self.call(f"/dsm/v1/jobs/{job}"))["state"] == "running":
@@ -150,12 +155,19 @@ def _add_extension(folder: Path) -> None:
 def _add_checks(scripts: Path) -> None:
     scripts.mkdir(parents=True)
     inside = Path(__file__).with_name("inside.py")
+    parts = {"dsm_checks": inside} | {f"dsm_{path.stem}": path for path in inside.parent.glob("inside_*.py")}
+    files = {name: str(path) for name, path in parts.items()}
     (scripts / "checks.py").write_text(
         "import importlib.util\n"
         "from modules import script_callbacks\n"
-        f"spec = importlib.util.spec_from_file_location('dsm_checks', {str(inside)!r})\n"
-        "checks = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(checks)\n"
+        "loaded = {}\n"
+        f"for name, file in {files!r}.items():\n"
+        "    spec = importlib.util.spec_from_file_location(name, file)\n"
+        "    loaded[name] = importlib.util.module_from_spec(spec)\n"
+        "    spec.loader.exec_module(loaded[name])\n"
+        "checks = loaded['dsm_checks']\n"
+        "for module in loaded.values():\n"
+        "    checks.FUNCTIONS.update(module.FUNCTIONS)\n"
         "script_callbacks.on_app_started(lambda demo, app: checks.mount(app))\n",
         encoding="utf-8",
     )

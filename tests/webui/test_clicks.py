@@ -2,57 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from urllib.parse import urlsplit
-
 import pytest
 from PIL import Image
 
 from lib_dsm.demo import world
 from lib_dsm.networks.embedding import load_embedding
-from tests.browser.conftest import WAIT, chromium, shots  # noqa: F401 - fixtures
 from tests.browser.helpers import fill, open_project, train_settings, trained, unfold
+from tests.webui.pages import TABS, choose, tab, top
 
 WORD = "zorgclick"
-TABS = ("Dataset", "Crop", "Tag", "Prune", "Train", "LoRA")
 SMALL = {
     "vectors": 2, "init_text": "solo", "learning_rate": "0.01", "max_steps": 4, "batch_size": 1,
     "gradient_accumulation": 1, "width": 64, "height": 64, "save_every": 2, "preview_every": 2, "validate_every": 0,
     "validation_share": 0, "warmup_steps": 0, "schedule": "steps",
 }  # fmt: skip
-
-
-@pytest.fixture
-def problems():
-    """What went to the browser's console as an error; at the end there must be none."""
-    found: list[str] = []
-    yield found
-    assert not found, "\n".join(found)
-
-
-@pytest.fixture
-def page(chromium, webui, shots, problems):  # noqa: F811
-    """The WebUI's page at our tab."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(WAIT)
-
-    def on_console(message) -> None:
-        # The WebUI's theme asks for its fonts, from foreign servers and from a repository that may not be there.
-        source = urlsplit(message.location.get("url", ""))
-        fonts = source.netloc not in ("", urlsplit(webui.url).netloc) or source.path.startswith("/webui-assets/")
-        if message.type == "error" and not fonts:
-            problems.append(f"{message.text} ({message.location.get('url')})")
-
-    page.on("console", on_console)
-    page.on("pageerror", lambda error: problems.append(error.stack or str(error)))
-    page.goto(f"{webui.url}?__theme={os.environ.get('DSM_THEME', 'light')}")
-    page.wait_for_function("window.DSM && DSM.state.token")
-    top(page, "DSM")
-    page.wait_for_selector("#dsm_tabs", state="visible")
-    yield page
-    page.screenshot(path=shots / "webui-end.png", full_page=True)
-    context.close()
 
 
 @pytest.fixture
@@ -67,26 +30,7 @@ def project(tmp_path, webui):
     webui.call("/sdapi/v1/refresh-embeddings", {})
 
 
-def top(page, label: str) -> None:
-    """Open one of the WebUI's own tabs."""
-    page.locator("#tabs > .tab-nav > button").get_by_text(label, exact=True).click()
-
-
-def tab(page, label: str) -> None:
-    """Open one of ours; to gradio 3 they are plain buttons."""
-    page.locator("#dsm_tabs > .tab-nav > button").get_by_text(label, exact=True).click()
-
-
-def choose(page, elem_id: str, value: str) -> None:
-    """Pick a dropdown's value; its list has no roles in gradio 3."""
-    field = page.locator(f"#{elem_id} input").first
-    field.click()
-    field.fill(value)
-    page.locator(f"#{elem_id} ul.options li[aria-label='{value}']").click()
-    field.press("Tab")
-
-
-def test_an_embedding_is_trained_by_clicking(page, project, webui, problems, shots):  # noqa: F811
+def test_an_embedding_is_trained_by_clicking(page, project, webui, problems, shots):
     open_project(page, project)
     for label in TABS:
         tab(page, label)

@@ -9,9 +9,9 @@ import pytest
 
 from lib_dsm.demo import world
 from tests.benchmarks.tagging import write_network
-from tests.browser.conftest import WAIT, chromium, shots  # noqa: F401 - fixtures
+from tests.browser.chromium import WAIT
 from tests.browser.helpers import fill, open_project
-from tests.webui.test_clicks import page, problems, tab  # noqa: F401 - fixtures
+from tests.webui.pages import tab
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_progress_interrupt_and_generating(webui, slow) -> None:
     assert webui.call("/sdapi/v1/txt2img", prompt)["images"]
 
 
-def test_the_webuis_own_bar_and_trying_out_by_clicking(page, webui, slow, shots) -> None:  # noqa: F811
+def test_the_webuis_own_bar_and_trying_out_by_clicking(page, webui, slow, shots) -> None:
     model, folder = slow
     for picture in sorted(folder.glob("*.png"))[30:]:
         picture.unlink()

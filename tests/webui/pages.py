@@ -1,0 +1,91 @@
+"""The WebUI's page in Chromium: fixtures, and what a person does with its tabs, which gradio 3 draws."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.browser.chromium import WAIT
+
+TABS = ("Dataset", "Crop", "Tag", "Prune", "Train", "LoRA")
+
+
+@pytest.fixture
+def problems():
+    """What went to the browser's console as an error; at the end there must be none."""
+    found: list[str] = []
+    yield found
+    assert not found, "\n".join(found)
+
+
+@pytest.fixture
+def page(chromium, webui, shots, problems, request):
+    """The WebUI's page at our tab."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(WAIT)
+
+    def on_console(message) -> None:
+        # The WebUI's theme asks for its fonts, from foreign servers and from a repository that may not be there.
+        source = urlsplit(message.location.get("url", ""))
+        fonts = source.netloc not in ("", urlsplit(webui.url).netloc) or source.path.startswith("/webui-assets/")
+        if message.type == "error" and not fonts:
+            problems.append(f"{message.text} ({message.location.get('url')})")
+
+    page.on("console", on_console)
+    page.on("pageerror", lambda error: problems.append(error.stack or str(error)))
+    at_our_tab(page, webui.url)
+    yield page
+    page.screenshot(path=shots / f"webui-end-{request.node.name}.png", full_page=True)
+    context.close()
+
+
+def at_our_tab(page, url: str) -> None:
+    """Load the WebUI's page and wait until our tab is shown."""
+    page.goto(f"{url}?__theme={os.environ.get('DSM_THEME', 'light')}")
+    page.wait_for_function("window.DSM && DSM.state.token")
+    top(page, "DSM")
+    page.wait_for_selector("#dsm_tabs", state="visible")
+
+
+def top(page, label: str) -> None:
+    """Open one of the WebUI's own tabs."""
+    page.locator("#tabs > .tab-nav > button").get_by_text(label, exact=True).click()
+
+
+def tab(page, label: str) -> None:
+    """Open one of ours; to gradio 3 they are plain buttons."""
+    page.locator("#dsm_tabs > .tab-nav > button").get_by_text(label, exact=True).click()
+
+
+def choose(page, elem_id: str, value: str) -> None:
+    """Pick a dropdown's value; its list has no roles in gradio 3."""
+    field = page.locator(f"#{elem_id} input").first
+    field.click()
+    field.fill(value)
+    page.locator(f"#{elem_id} ul.options li[aria-label='{value}']").click()
+    field.press("Tab")
+
+
+def reload_ui(page, webui) -> list[str]:
+    """Press the WebUI's "Reload UI" and wait until it is there again; the paths of ours that were asked for meanwhile.
+
+    A request that comes while it adds its routes ends the WebUI, also its own page's, so that none is let through.
+    """
+    starts, asked = webui.starts(), []
+
+    def hold(route) -> None:
+        asked.append(urlsplit(route.request.url).path)
+        route.abort()
+
+    page.evaluate("window.before = true")
+    page.click("footer a:has-text('Reload UI'), #footer a:has-text('Reload UI')")
+    page.wait_for_selector("h1:has-text('Reloading')")
+    page.route("**/*", hold)
+    while webui.starts() == starts:
+        page.wait_for_timeout(100)
+    page.unroute("**/*", hold)
+    page.wait_for_function("!window.before && window.DSM && DSM.state.token")
+    return [path for path in asked if path.startswith("/dsm/")]
