@@ -2,8 +2,9 @@
 
 A file's averaged weights (EMA) lie under `model_ema.` with the dots taken out of the names, as Stability AI's training
 code writes them. They are the better model, so those of the fine-tuned file are taken where it has them all; but not
-where they are the base's own ones, which a trainer that knows nothing of them has left behind. The base is taken as
-programs load it, without averages, since that is what a LoRA is added to.
+where they are the base's own ones, which a trainer that knows nothing of them has left behind: those of the base file,
+or, as most base files were cut down to them, its plain weights. The base is taken as programs load it, without
+averages, since that is what a LoRA is added to.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ _REFINER = "conditioner.embedders.0.model."
 _REFINER_WIDTH = 1280
 _SAME_KIND = "Compare two checkpoints of the same kind."
 _LORA_ENDS = (".lora_up.weight", ".lora_down.weight", ".lora_A.weight", ".lora_B.weight", ".alpha", ".hada_w1_a")
-_LOOKED_AT = 8  # averaged tensors that tell whether they are the base's
 # Of no effect on a picture: position numbers are counted anew, the scale is that of CLIP's own training.
 _PASSED_OVER = ("position_ids", "logit_scale")
 
@@ -106,8 +106,7 @@ class Pair:
         if not old.is_floating_point() or not new.is_floating_point():
             return None if torch.equal(old, new) else new.float() - old.float()
         # A copy at half precision differs from its original everywhere, by rounding: that is no change.
-        coarse = max(old.dtype, new.dtype, key=lambda dtype: torch.finfo(dtype).eps)
-        if torch.equal(old.to(coarse), new.to(coarse)):
+        if _rounded_alike(old, new):
             return None
         change = new.float() - old.float()
         if not bool(torch.isfinite(change).all()):
@@ -162,13 +161,28 @@ def _demand_same_kind(before: Checkpoint, after: Checkpoint) -> None:
 def _with_averages(before: Checkpoint, after: Checkpoint, choice: str) -> Pair:
     if choice == "never" or not after.has_averages():
         return Pair(before, after, "")
-    if before.has_averages():
-        names = [name for name in after.keys if name.startswith(UNET_PREFIX)]
-        looked_at = names[:: max(1, len(names) // _LOOKED_AT)]
-        if all(torch.equal(*(file.file.read(file.average_of(name)) for file in (before, after))) for name in looked_at):
-            return Pair(before, after, f"The EMA weights in {after.path.name} are the base's own and were passed over.")
+    if _are_the_bases_own(before, after):
+        return Pair(before, after, f"The EMA weights in {after.path.name} are the base's own and were passed over.")
     averaged = Checkpoint(after.file, after.family, averaged=True)
     return Pair(before, averaged, f"The EMA weights of {after.path.name} were taken.")
+
+
+def _are_the_bases_own(before: Checkpoint, after: Checkpoint) -> bool:
+    """Whether the averages of `after` are those of `before`, or its plain weights, but for rounding."""
+    # All are looked at: a training may have moved the averages of a few layers alone.
+    names = [name for name in after.keys if name.startswith(UNET_PREFIX)]
+    reads = [before.read] + ([lambda name: before.file.read(before.average_of(name))] if before.has_averages() else [])
+    return any(
+        all(_rounded_alike(read(name), after.file.read(after.average_of(name))) for name in names) for read in reads
+    )
+
+
+def _rounded_alike(old: torch.Tensor, new: torch.Tensor) -> bool:
+    """Whether two tensors are one, stored at the same or another precision."""
+    if not old.is_floating_point() or not new.is_floating_point():
+        return torch.equal(old, new)
+    coarse = max(old.dtype, new.dtype, key=lambda dtype: torch.finfo(dtype).eps)
+    return torch.equal(old.to(coarse), new.to(coarse))
 
 
 def _size(shape: tuple[int, ...]) -> str:

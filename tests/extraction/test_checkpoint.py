@@ -229,6 +229,17 @@ def test_averaged_weights_are_taken_where_they_are_the_tuned_files_own(base, fol
     assert [module.key for module in report.modules] == [key] and "base's own" in report.note
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+def test_averages_that_are_the_bases_plain_weights_hide_nothing(base, folder, kind):
+    key = f"{UNET}middle_block.1.transformer_blocks.0.attn2.to_v.weight"
+    left_behind = {name: tensor.to(kind) if tensor.is_floating_point() else tensor for name, tensor in base.items()}
+    report = extract(folder, with_averages(tuned_like(base, [key]), left_behind))
+    assert [module.key for module in report.modules] == [key] and "passed over" in report.note
+    # Averages of one layer alone are a training's all the same.
+    report = extract(folder, with_averages(base, tuned_like(base, [key])))
+    assert [module.key for module in report.modules] == [key] and "taken" in report.note
+
+
 def test_a_tiny_change_of_the_text_encoder_is_kept(base, folder):
     key = f"{TEXT}encoder.layers.2.mlp.fc1.weight"
     tuned = {**base, key: base[key] + low_rank_change(base[key].shape, 1, size=1e-5)}
