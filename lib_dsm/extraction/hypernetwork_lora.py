@@ -30,7 +30,7 @@ from lib_dsm.extraction.options import HypernetworkOptions
 from lib_dsm.extraction.regression import fit_groups
 from lib_dsm.files import sha256
 from lib_dsm.jobs import Job
-from lib_dsm.networks.hypernetwork import load_hypernetwork
+from lib_dsm.networks.hypernetwork import load_hypernetwork, named
 from lib_dsm.networks.hypernetwork_modules import Half, Pairs
 from lib_dsm.networks.safetensors_files import TensorFile
 from lib_dsm.networks.tensor_files import open_tensors
@@ -92,13 +92,15 @@ def extract_hypernetwork(
 
     Raises:
         InputError: a file is missing, `out` cannot be used, or nothing was captured for one that is not linear.
-        ModelError: a file is something else, or the widths are not the checkpoint's.
+        ModelError: a file is something else or holds NaN or infinity, or the widths are not the checkpoint's.
         BadFitError: the fit is worse than the options want.
         StorageError: the disk does not take the file.
         Cancelled: the job was; nothing is written.
     """
     check_output(out, {"hypernetwork": path, "base checkpoint": base}, options.overwrite)
     hypernetwork = load_hypernetwork(path)
+    for name, tensor in named(hypernetwork.weights).items():
+        _demand_finite(tensor, name, path)
     pairs, linear = hypernetwork.pairs(), hypernetwork.structure.linear
     if not linear and options.independent:
         raise ModelError(f"{path} is not linear, so it is no LoRA for every checkpoint.", "Fit it to the base.")
@@ -179,8 +181,14 @@ class _Work:
         return found
 
     def read(self, name: str) -> torch.Tensor:
-        """A weight of the base, float64."""
-        return self.file.read(self.keys[name]).double()
+        """A weight of the base, float64.
+
+        Raises:
+            ModelError: it holds NaN or infinity.
+        """
+        weight = self.file.read(self.keys[name]).double()
+        _demand_finite(weight, name, self.file.path)
+        return weight
 
     def add_exactly(self, attention: str, half: int, layer: Layer) -> None:
         """The change that an affine half makes."""
@@ -264,3 +272,8 @@ class _Work:
     def _added(module: Half, rows: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = module(rows[None])[0] - rows
         return result
+
+
+def _demand_finite(tensor: torch.Tensor, name: str, path: Path) -> None:
+    if not bool(torch.isfinite(tensor).all()):
+        raise ModelError(f"{name} holds NaN or infinity in {path}.", "That file is broken.")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lib_dsm.errors import InputError
+from lib_dsm.errors import InputError, ModelError
 from lib_dsm.files import file_name
 from lib_dsm.networks.embedding import Embedding
 from lib_dsm.networks.safetensors_files import data_sha256, save_tensors
@@ -95,8 +95,12 @@ class LoraFile:
 
         Raises:
             InputError: the path does not end in `.safetensors`.
+            ModelError: a number is NaN or infinite, which would turn pictures black.
             StorageError: the file cannot be written.
         """
+        for name, tensor in self.tensors.items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise ModelError(f"{name} of {path} would be NaN or infinity.", "Look at what it was made of.")
         hashes = {"ss_output_name": path.stem, "sshs_model_hash": data_sha256(self.tensors)}
         save_tensors(path, self.tensors, {**self.metadata, **hashes})
 

@@ -9,6 +9,7 @@ from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.capture import attention_names, capture
 from lib_dsm.extraction.hypernetwork_lora import extract_hypernetwork
 from lib_dsm.extraction.key_map import layers_of
+from lib_dsm.extraction.lora_file import LoraFile
 from lib_dsm.extraction.options import HypernetworkOptions
 from lib_dsm.host.studio import MICRO as CHECKPOINT
 from lib_dsm.host.studio import load_model
@@ -166,3 +167,29 @@ def test_widths_that_the_checkpoint_has_not(tmp_path):
     hypernetwork(tmp_path / "h.pt", widths=(768,))
     with pytest.raises(ModelError, match="768"):
         extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, tmp_path / "o.safetensors", EXACT)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_nan_and_infinity_are_refused_in_the_hypernetwork_and_in_its_base(base, tmp_path, broken):
+    out = tmp_path / "o.safetensors"
+    hypernetwork(tmp_path / "h.pt")
+    key = "model.diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_v.weight"
+    weight = base[key].clone()
+    weight[0, 0] = broken
+    safetensors.torch.save_file({**base, key: weight}, tmp_path / "base.safetensors")
+    with pytest.raises(ModelError, match=f"{key} holds NaN"):
+        extract_hypernetwork(tmp_path / "h.pt", tmp_path / "base.safetensors", out, EXACT)
+    content = torch.load(tmp_path / "h.pt", weights_only=False)
+    content[64][1]["linear.0.weight"][0, 0] = broken  # no code of ours would save that
+    torch.save(content, tmp_path / "h.pt")
+    with pytest.raises(ModelError, match=r"64\.v\.linear\.0\.weight holds NaN.*h\.pt"):
+        extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, out, EXACT)
+    assert not out.exists()
+
+
+def test_no_file_with_nan_is_written(tmp_path):
+    lora = LoraFile()
+    lora.add_difference("lora_unet_conv_in", torch.tensor([1.0, float("nan")]), None)
+    with pytest.raises(ModelError, match=r"lora_unet_conv_in\.diff"):
+        lora.save(tmp_path / "o.safetensors")
+    assert not list(tmp_path.iterdir())
