@@ -70,7 +70,7 @@ class HypernetworkReport:
 
     def text(self) -> str:
         """A few sentences for a person."""
-        worst = min(self.fits, key=lambda name: self.fits[name])
+        worst = min(self.fits, key=lambda name: self.fits[name], default="")
         how = "is the hypernetwork itself" if self.exact and self.fit > 1 - 1e-6 else (
             f"holds {self.fit:.1%} of the hypernetwork's effect (worst: {worst}, {self.fits[worst]:.1%})"
         )  # fmt: skip
@@ -125,10 +125,14 @@ def extract_hypernetwork(
                 work.add_fitted(attention, half, layer, (captured or {}).get(attention, ()))
         work.add_biases()
         family = work.family
+    if not work.lora.tensors and work.lost:
+        raise ModelError(f"{path} has nothing that could be in a LoRA for every checkpoint.", "Fit it to the base.")
+    if not work.lora.tensors:
+        raise ModelError(f"{path} changes nothing at the strength {options.strength:g}.", "Choose another of either.")
     if job is not None:
         job.progress(len(layers), len(layers))
-    whole = sum(work.outputs.values())
-    fitted = sum(work.fits[name] * work.outputs[name] for name in work.fits) / whole if whole else 1.0
+    whole = sum(work.effects.values())
+    fitted = sum(work.fits[name] * work.effects[name] for name in work.fits) / whole if whole else 1.0
     if not linear and fitted < options.least_fit and not options.force:
         raise BadFitError(
             f"The LoRA would hold {fitted:.0%} of the hypernetwork's effect (R² on captions kept apart), less than "
@@ -162,7 +166,7 @@ class _Work:
         self.options = options
         self.lora = LoraFile()
         self.fits: dict[str, float] = {}
-        self.outputs: dict[str, float] = {}
+        self.effects: dict[str, float] = {}  # squared, of the modules in `fits`
         self.lost: list[str] = []
         self.biases: dict[str, torch.Tensor] = {}  # by attention, what its values get added
         self.keys = {canonical(key): key for key in file.shapes}
@@ -195,27 +199,29 @@ class _Work:
         width = layer.shape[1]
         matrix, offset = self._affine_map(width, half)
         matrix, offset = self.options.strength * matrix, self.options.strength * offset
-        self.outputs[layer.name] = float(layer.shape[0])
+        weight = self.read(layer.weight)
+        change = weight @ matrix
+        whole = float(change.square().sum())
         if self.options.independent:
-            self._add_independent(layer.name, matrix)
-            self.fits[layer.name] = 1.0
+            if whole:
+                self._add_independent(layer.name, matrix)
+                self._count(layer, whole, 0.0)
             if half and bool(offset.any()) and not self.lost:
                 self.lost.append("The bias of the values depends on the checkpoint and is not in the file.")
             return
-        weight = self.read(layer.weight)
-        change = weight @ matrix
         if half and bool(offset.any()):
             self.biases[attention] = weight @ offset
-        whole = float(change.square().sum())
+        if not whole:
+            return  # a module of rank 0 makes the loader divide by 0
         rank = self.options.rank or int(torch.linalg.matrix_rank(matrix))
         width_of_number = PRECISIONS[self.options.precision].itemsize
         if not self.options.rank and rank * sum(change.shape) * width_of_number >= change.numel() * _DIFFERENCE:
             self.lora.add_difference(layer.name, change.float(), None)
-            self.fits[layer.name] = 1.0
+            self._count(layer, whole, 0.0)
             return
         up, down = factors(change.float(), rank)
         rest = float((change - up.double() @ down.double()).square().sum())
-        self.fits[layer.name] = 1.0 - rest / whole if whole else 1.0
+        self._count(layer, whole, rest)
         self._add(layer, up, down)
 
     def add_fitted(self, attention: str, half: int, layer: Layer, contexts: Sequence[torch.Tensor]) -> None:
@@ -227,9 +233,11 @@ class _Work:
         module, weight = self.pairs.halves[layer.shape[1]][half], self.read(layer.weight).float()
         inputs = [rows.float() for rows in contexts]
         outputs = [self.options.strength * self._added(module, rows) @ weight.T for rows in inputs]
+        if not any(bool(rows.any()) for rows in outputs):
+            return
         found = fit_groups(inputs, outputs, self.options.rank or _DEFAULT_RANK)
         self.fits[layer.name] = found.r2
-        self.outputs[layer.name] = sum(float(rows.square().sum()) for rows in outputs) or 1e-12
+        self.effects[layer.name] = sum(float(rows.square().sum()) for rows in outputs)
         if half:
             self.biases[attention] = found.offset.double()
         root = found.down.norm(dim=1).clamp(min=1e-20).sqrt()
@@ -240,6 +248,11 @@ class _Work:
         for attention, offset in self.biases.items():
             layer = self.names[f"{attention}.to_out.0.weight"]
             self.lora.add_difference(layer.name, None, (self.read(layer.weight) @ offset).float())
+
+    def _count(self, layer: Layer, whole: float, rest: float) -> None:
+        """Note the squared change of a layer and what the file does not hold of it."""
+        self.effects[layer.name] = whole
+        self.fits[layer.name] = 1.0 - rest / whole
 
     def _add(self, layer: Layer, up: torch.Tensor, down: torch.Tensor) -> None:
         up, down = (part.to(PRECISIONS[self.options.precision]) for part in (up, down))

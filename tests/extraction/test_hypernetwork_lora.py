@@ -1,5 +1,7 @@
 """A hypernetwork's effect on the demo world's U-Net, and that of the LoRA made of it."""
 
+from dataclasses import replace
+
 import pytest
 import safetensors.torch
 import torch
@@ -185,6 +187,41 @@ def test_nan_and_infinity_are_refused_in_the_hypernetwork_and_in_its_base(base, 
     with pytest.raises(ModelError, match=r"64\.v\.linear\.0\.weight holds NaN.*h\.pt"):
         extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, out, EXACT)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_a_half_that_changes_nothing_is_no_module_and_nothing_at_all_is_refused(tmp_path, independent):
+    out = tmp_path / "o.safetensors"
+    pairs = hypernetwork(tmp_path / "h.pt", deviation=0.0)
+    options = HypernetworkOptions(precision="fp32", independent=independent)
+    with pytest.raises(ModelError, match="changes nothing at the strength 0"):
+        extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, out, replace(options, strength=0.0))
+    assert not out.exists()
+    for keys, _ in pairs.halves.values():
+        for parameter in keys.parameters():
+            parameter.data.zero_()
+    save_pt(Hypernetwork(pairs.tensors(), facts_of(pairs.structure, "h", 1, "Normal")), tmp_path / "h.pt")
+    report = extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, out, options)
+    tensors = safetensors.torch.load_file(out)
+    assert tensors and not any("to_k" in name for name in tensors) and not any("to_k" in name for name in report.fits)
+    assert all(tensor.numel() for tensor in tensors.values())
+    with pytest.raises(ModelError, match="changes nothing"):
+        for parameter in pairs.parameters():
+            parameter.data.zero_()
+        save_pt(Hypernetwork(pairs.tensors(), facts_of(pairs.structure, "h", 1, "Normal")), tmp_path / "h.pt")
+        extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, tmp_path / "none.safetensors", options)
+
+
+def test_values_that_get_a_bias_alone_are_a_bias_alone(tmp_path):
+    pairs = hypernetwork(tmp_path / "h.pt")
+    for name, parameter in pairs.named_parameters():
+        if name.endswith("weight"):
+            parameter.data.zero_()
+    save_pt(Hypernetwork(pairs.tensors(), facts_of(pairs.structure, "h", 1, "Normal")), tmp_path / "h.pt")
+    report = extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, tmp_path / "o.safetensors", EXACT)
+    tensors = safetensors.torch.load_file(report.path)
+    assert {name.partition(".")[2] for name in tensors} == {"diff", "diff_b"} and not report.fits
+    assert report.exact and "itself" in report.text()
 
 
 def test_no_file_with_nan_is_written(tmp_path):
