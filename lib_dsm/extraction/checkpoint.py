@@ -16,7 +16,7 @@ import torch
 from lib_dsm.diffusion.ldm_layout import VAE_PREFIX
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.about import About
-from lib_dsm.extraction.key_map import Layer
+from lib_dsm.extraction.key_map import Layer, text_prefixes
 from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, base_metadata, check_output
 from lib_dsm.extraction.low_rank import balanced, residual_norm, squared_norm, truncated_svd
 from lib_dsm.extraction.options import ExtractionOptions
@@ -128,7 +128,10 @@ class _Extraction:
 
     def add_words(self) -> None:
         """Bundle changed rows of the vocabulary, SDXL's two taken together."""
-        keys = [key for key in self.pair.base.shapes if key.endswith(_TOKENS)]
+        # CLIP's before OpenCLIP's, whatever the order in the file: their vectors are told apart by it.
+        encoders = text_prefixes(self.pair.base.family)
+        keys = [key for encoder in encoders for key in self.pair.base.shapes
+                if key.startswith(encoder) and key.endswith(_TOKENS)]  # fmt: skip
         changes = {key: change for key in keys if (change := self.pair.change(key)) is not None}
         self.tally.unchanged += len(keys) - len(changes)
         if not changes:
