@@ -16,7 +16,7 @@ import torch
 from lib_dsm.diffusion.ldm_layout import VAE_PREFIX
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.about import About
-from lib_dsm.extraction.key_map import Layer, text_prefixes
+from lib_dsm.extraction.key_map import Layer
 from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, base_metadata, check_output
 from lib_dsm.extraction.low_rank import balanced, residual_norm, squared_norm, truncated_svd
 from lib_dsm.extraction.options import ExtractionOptions
@@ -24,12 +24,11 @@ from lib_dsm.extraction.pair import Pair, open_pair
 from lib_dsm.extraction.ranks import by_energy
 from lib_dsm.extraction.report import BIAS, LOW_RANK, NORM, WHOLE, ExtractionReport, Tally
 from lib_dsm.extraction.survey import WIDTHS, equal, layer_change, survey_pair
-from lib_dsm.extraction.token_rows import changed_words
+from lib_dsm.extraction.vocabulary import TOKENS, changed_vocabulary, vocabulary_keys
 from lib_dsm.files import sha256
 from lib_dsm.jobs import Job
 
 _MODEL_CHANNELS = 4  # the loader fills an inpainting model's first convolution up from these
-_TOKENS = "token_embedding.weight"
 
 
 def extract_checkpoint(
@@ -56,10 +55,13 @@ def extract_checkpoint(
     if options.energy and options.size:
         raise InputError("Both an energy and a size are given.", "Set one of them to 0.")
     check_output(out, {"base checkpoint": base, "tuned checkpoint": tuned}, options.overwrite)
+    card = LoraFile()
+    if about is not None:
+        about.add_to(card)
     with open_pair(base, tuned, options) as pair:
         total = (2 if options.size else 1) * len(pair.layers)
         known = survey_pair(pair, options, job, 0, total) if options.size else None
-        work = _Extraction(pair, options, known.ranks(options) if known is not None else None)
+        work = _Extraction(pair, options, known.ranks(options, card.size()) if known is not None else None)
         for index, layer in enumerate(pair.layers, total - len(pair.layers)):
             if job is not None:
                 job.check()
@@ -79,8 +81,12 @@ def extract_checkpoint(
     size = sum(tensor.numel() * tensor.element_size() for tensor in lora.tensors.values())
     report = work.tally.report(out, note, size, family)
     lora.metadata.update(_metadata(base, tuned, family, options, report))
-    if about is not None:
-        about.add_to(lora)
+    lora.metadata.update(card.metadata)
+    lora.tensors.update(card.tensors)
+    if options.size and lora.size() > options.size * 1e6:
+        raise InputError(
+            f"{options.size:g} MB are too few: the file would have {lora.size() / 1e6:.3f} MB.", "Allow a larger file."
+        )
     lora.save(out)
     if job is not None:
         job.say(report.text())
@@ -128,15 +134,12 @@ class _Extraction:
 
     def add_words(self) -> None:
         """Bundle changed rows of the vocabulary, SDXL's two taken together."""
-        # CLIP's before OpenCLIP's, whatever the order in the file: their vectors are told apart by it.
-        encoders = text_prefixes(self.pair.base.family)
-        keys = [key for encoder in encoders for key in self.pair.base.shapes
-                if key.startswith(encoder) and key.endswith(_TOKENS)]  # fmt: skip
-        changes = {key: change for key in keys if (change := self.pair.change(key)) is not None}
-        self.tally.unchanged += len(keys) - len(changes)
-        if not changes:
+        keys = vocabulary_keys(self.pair)
+        found = changed_vocabulary(self.pair, self.options.tokens)
+        self.tally.unchanged += len(keys) - (len(found.changed) if found else 0)
+        if found is None:
             return
-        rows = changed_words(torch.cat(list(changes.values()), 1), self.options.tokens)
+        rows = found.rows
         tables = [self.pair.tuned.read(key) for key in keys]
         for word, row in rows.words.items():
             self.lora.add_vectors(word, *(table[row : row + 1] for table in tables))
@@ -145,12 +148,12 @@ class _Extraction:
         rest = rows.square - rows.carried_square
         if rows.changed > len(rows.words):
             more = f"{rows.changed - len(rows.words)} vectors of tokens"
-            self.tally.leave(next(iter(changes)), more, max(rest, 0.0))
+            self.tally.leave(found.changed[0], more, max(rest, 0.0))
 
     def look_at_the_rest(self) -> None:
         """List what changed and has no form in the file."""
         for key in self.pair.remaining():
-            if key.endswith(_TOKENS):
+            if key.endswith(TOKENS):
                 continue
             change = self.pair.change(key)
             if change is None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+_ADDED = 200  # bytes of the metadata that are added last
 _COVER_SIZE = 512  # pixels of the longer side at most
 
 
@@ -89,6 +90,16 @@ class LoraFile:
         buffer = BytesIO()
         cover.save(buffer, "JPEG", quality=90)
         self.metadata["ssmd_cover_images"] = json.dumps([base64.b64encode(buffer.getvalue()).decode("ascii")])
+
+    def size(self) -> int:
+        """The bytes of the file that `save` writes, but for the name that it adds to the metadata."""
+        position, entries = 0, {}
+        for name, tensor in self.tensors.items():
+            end = position + tensor.numel() * tensor.element_size()
+            entries[name] = {"dtype": "BF16", "shape": list(tensor.shape), "data_offsets": [position, end]}
+            position = end
+        header = json.dumps([entries, self.metadata], separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+        return len(header) + position + _ADDED
 
     def save(self, path: Path) -> None:
         """Write the file atomically, with its hash and its own name as the alias; equal content gives equal bytes.

@@ -9,12 +9,15 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from PIL import Image
 
 from lib_dsm.demo import __file__ as demo
 from lib_dsm.diffusion.ldm_layout import text_key_map, unet_key_map
 from lib_dsm.diffusion.sizes import read_sizes
 from lib_dsm.errors import Cancelled, InputError, ModelError, StorageError
+from lib_dsm.extraction.about import About
 from lib_dsm.extraction.checkpoint import extract_checkpoint
+from lib_dsm.extraction.lora_file import LoraFile
 from lib_dsm.extraction.options import ExtractionOptions
 from lib_dsm.extraction.survey import survey
 from lib_dsm.jobs import Job
@@ -188,6 +191,47 @@ def test_energy_and_size_choose_ranks(base, folder):
         extract(folder, tuned, replace(OPTIONS, size=0.001))
     with pytest.raises(InputError, match="Both"):
         extract(folder, tuned, replace(OPTIONS, size=1, energy=0.5))
+
+
+def test_words_biases_and_the_card_are_within_the_size(base, folder, tmp_path):
+    generator = torch.Generator().manual_seed(1)
+    table = f"{TEXT}embeddings.token_embedding.weight"
+    wide = {**base, table: torch.randn(1000, base[table].shape[1], generator=generator)}
+    # Long biases beside weights that a small file has no room for.
+    keys = [key for key in base if key.endswith(("emb_layers.1.weight", "in_layers.2.weight"))]
+    biases = [key.removesuffix("weight") + "bias" for key in keys]
+    tuned = {key: tensor + 0.01 * torch.randn(tensor.shape, generator=generator) if key in keys + biases else tensor
+             for key, tensor in wide.items()}  # fmt: skip
+    tuned[table] = wide[table].clone()
+    tuned[table][320:380] += 1.0
+    for name, tensors in (("base", wide), ("tuned", tuned)):
+        safetensors.torch.save_file(tensors, tmp_path / f"{name}.safetensors")
+    out, options = tmp_path / "out.safetensors", ExtractionOptions(overwrite=True, conv_rank=0)
+    picture = About(cover=Image.effect_noise((512, 512), 100))
+
+    def made(size, about=None):
+        return extract_checkpoint(
+            tmp_path / "base.safetensors", tmp_path / "tuned.safetensors", out, replace(options, size=size), None, about
+        )
+
+    with pytest.raises(InputError, match="words") as found:
+        made(0.005)
+    least = float(str(found.value).split(" take ")[1].split(" MB")[0])
+    for size in (least + 0.005, least + 0.05, least + 0.1):
+        assert made(size).words and out.stat().st_size <= size * 1e6
+        assert out.stat().st_size > size * 1e6 - 25_000  # the room is used
+    with pytest.raises(InputError, match="card"):
+        made(least + 0.01, picture)
+    made(least + 0.4, picture)
+    assert out.stat().st_size <= (least + 0.4) * 1e6
+
+
+def test_the_size_is_told_to_the_byte_or_a_little_above(tmp_path):
+    lora = LoraFile()
+    for index in range(50):
+        lora.add_module(f"lora_unet_{index}", torch.ones(32, 2).half(), torch.ones(2, 9).half(), (32, 9))
+    lora.save(tmp_path / "o.safetensors")
+    assert 0 <= lora.size() - (tmp_path / "o.safetensors").stat().st_size < 500
 
 
 def test_a_survey_tells_size_and_error_before_anything_is_written(base, folder):
