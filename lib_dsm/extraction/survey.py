@@ -135,6 +135,9 @@ def survey(base: Path, tuned: Path, options: ExtractionOptions, job: Job | None 
 
 def survey_pair(pair: Pair, options: ExtractionOptions, job: Job | None, done: int, total: int) -> Survey:
     """As `survey`, of checkpoints that are open; counts on from `done` of `total` layers."""
+    known = (
+        options.max_rank if options.size or options.energy else max(options.max_rank, options.rank, options.conv_rank)
+    )
     spectra: dict[str, Spectrum] = {}
     whole: dict[str, int] = {}
     unchanged: set[str] = set()
@@ -150,7 +153,7 @@ def survey_pair(pair: Pair, options: ExtractionOptions, job: Job | None, done: i
             parts = [part.numel() for part in (change, bias) if part is not None]
             whole[layer.name] = 2 * layer.shape[0] if layer.is_norm else sum(parts)
         else:
-            most = options.max_rank if options.conv_rank or not layer.is_convolution else 0
+            most = known if options.conv_rank or not layer.is_convolution else 0
             numbers = 0 if bias is None else bias.numel()
             spectra[layer.name] = replace(spectrum_of(change, most, layer.group), bias=numbers)
     if not spectra and not whole and not any(pair.change(key) is not None for key in pair.remaining()):

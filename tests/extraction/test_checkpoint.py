@@ -252,6 +252,23 @@ def test_a_survey_tells_size_and_error_before_anything_is_written(base, folder):
     assert len(errors) > 3 and errors == sorted(errors, reverse=True)
 
 
+def test_a_survey_knows_ranks_above_the_highest_and_convolutions_left_out(base, folder):
+    generator = torch.Generator().manual_seed(1)
+    keys = [UNET + key for key in SAMPLE if key not in ("input_blocks.0.0.weight", "out.2.weight")]
+    tuned = {key: tensor + 0.01 * torch.randn(tensor.shape, generator=generator) if key in keys else tensor
+             for key, tensor in base.items()}  # fmt: skip
+    for options in (ExtractionOptions(rank=24, conv_rank=16, max_rank=4), ExtractionOptions(rank=8, conv_rank=0)):
+        report = extract(folder, tuned, options)
+        found = survey(folder / "base.safetensors", folder / "tuned.safetensors", options)
+        outlook = found.outlook(options)
+        assert outlook.error == pytest.approx(report.total_error, rel=0.01)
+        assert abs(outlook.bytes - report.path.stat().st_size) < 8000
+    # Energy and size go to the highest rank and no further.
+    for choice in ({"energy": 1.0}, {"size": 5.0}):
+        report = extract(folder, tuned, ExtractionOptions(max_rank=4, **choice))
+        assert {module.rank for module in report.modules} == {4}
+
+
 def with_averages(tensors, averages):
     names = {key: "model_ema." + key[len("model.") :].replace(".", "") for key in tensors if key.startswith(UNET)}
     return {**tensors, **{name: averages[key].clone() for key, name in names.items()}}
