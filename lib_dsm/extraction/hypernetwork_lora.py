@@ -55,8 +55,10 @@ class HypernetworkReport:
     Attributes:
         path: the file.
         exact: whether the LoRA does what the hypernetwork does, rounding and what a rank takes away aside.
-        fits: by module name, R² on captions kept apart; of an exact one 1 minus the squared relative error of the rank.
-        fit: of all modules together, each counted as its number of outputs.
+        fits: by module name, R² on captions kept apart, negative where the fit is worse than a constant; of a linear
+            one the share of the squared change of the weights (and of the bias, if that is left out) in the file.
+        fit: of all modules together, each counted as the square of what the hypernetwork adds to its outputs, or of a
+            linear one of the change.
         lost: what has no place in the file, in words.
         family: of the checkpoint, "SD1", "SD2" or "SDXL".
     """
@@ -72,7 +74,7 @@ class HypernetworkReport:
         """A few sentences for a person."""
         worst = min(self.fits, key=lambda name: self.fits[name], default="")
         how = "is the hypernetwork itself" if self.exact and self.fit > 1 - 1e-6 else (
-            f"holds {self.fit:.1%} of the hypernetwork's effect (worst: {worst}, {self.fits[worst]:.1%})"
+            f"holds {_share(self.fit)} of the hypernetwork's effect (worst: {worst}, {_share(self.fits[worst])})"
         )  # fmt: skip
         return "\n".join([f"{self.path} {how}.", *self.lost])
 
@@ -133,13 +135,14 @@ def extract_hypernetwork(
         job.progress(len(layers), len(layers))
     whole = sum(work.effects.values())
     fitted = sum(work.fits[name] * work.effects[name] for name in work.fits) / whole if whole else 1.0
-    if not linear and fitted < options.least_fit and not options.force:
+    if fitted < options.least_fit and options.least_fit > 0 and not options.force:
+        measured = "squared change" if linear else "effect (R² on captions kept apart)"
         raise BadFitError(
-            f"The LoRA would hold {fitted:.0%} of the hypernetwork's effect (R² on captions kept apart), less than "
+            f"The LoRA would hold {_share(fitted, 0)} of the hypernetwork's {measured}, less than "
             f"{options.least_fit:.0%}.",
             "Raise the rank, go on using the hypernetwork, or force it.",
         )
-    report = HypernetworkReport(out, linear, work.fits, fitted, tuple(work.lost), family)
+    report = HypernetworkReport(out, linear and not work.lost, work.fits, fitted, tuple(work.lost), family)
     work.lora.metadata.update(base_metadata(base.name, family, base_hash=sha256(base)))
     work.lora.metadata.update(
         dsm_extracted_from=path.name,
@@ -203,10 +206,12 @@ class _Work:
         change = weight @ matrix
         whole = float(change.square().sum())
         if self.options.independent:
+            bias = float((weight @ offset).square().sum()) if half else 0.0
             if whole:
                 self._add_independent(layer.name, matrix)
-                self._count(layer, whole, 0.0)
-            if half and bool(offset.any()) and not self.lost:
+            if whole or bias:
+                self._count(layer, whole + bias, bias)
+            if bias and not self.lost:
                 self.lost.append("The bias of the values depends on the checkpoint and is not in the file.")
             return
         if half and bool(offset.any()):
@@ -285,6 +290,11 @@ class _Work:
     def _added(module: Half, rows: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = module(rows[None])[0] - rows
         return result
+
+
+def _share(fit: float, digits: int = 1) -> str:
+    """A fit in words: a negative one is no share."""
+    return f"{fit:.{digits}%}" if fit > 0 else "nothing"
 
 
 def _demand_finite(tensor: torch.Tensor, name: str, path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from lib_dsm.diffusion.protocol import DiffusionModel
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.capture import attention_names, capture
-from lib_dsm.extraction.hypernetwork_lora import extract_hypernetwork
+from lib_dsm.extraction.hypernetwork_lora import BadFitError, extract_hypernetwork
 from lib_dsm.extraction.key_map import layers_of
 from lib_dsm.extraction.lora_file import LoraFile
 from lib_dsm.extraction.options import HypernetworkOptions
@@ -118,10 +118,41 @@ def test_strength_rank_and_independence(model, base, tmp_path):
         report = extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, tmp_path / f"{number}.safetensors", options)
         target = predicted(model, maps_of(pairs, 0.5))
         assert distance(predicted(with_lora(base, report.path, tmp_path)), target) < 1e-4
+    little = HypernetworkOptions(rank=2, precision="fp32")
+    with pytest.raises(BadFitError, match=r"would hold \d+% of the hypernetwork's squared change"):
+        extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, tmp_path / "r.safetensors", little)
+    assert not (tmp_path / "r.safetensors").exists()
     coarse = extract_hypernetwork(
-        tmp_path / "h.pt", CHECKPOINT, tmp_path / "r.safetensors", HypernetworkOptions(rank=8, precision="fp32")
+        tmp_path / "h.pt", CHECKPOINT, tmp_path / "r.safetensors", replace(little, least_fit=0.0)
     )
-    assert 0.1 < coarse.fit < 0.99 and "%" in coarse.text()
+    assert 0.05 < coarse.fit < 0.5 and f"{coarse.fit:.1%}" in coarse.text() and "itself" not in coarse.text()
+
+
+def test_a_bias_that_no_checkpoint_shares_is_no_part_of_the_fit(tmp_path):
+    options = HypernetworkOptions(precision="fp32", independent=True, force=True)
+    hypernetwork(tmp_path / "h.pt", deviation=0.05)
+    report = extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, tmp_path / "o.safetensors", options)
+    assert not report.exact and report.fit < 0.999 and "itself" not in report.text() and "bias" in report.text()
+    assert all((fit < 1) == name.endswith("to_v") for name, fit in report.fits.items())
+
+
+@pytest.mark.parametrize("least", [0.5, 0.0])
+def test_a_fit_worse_than_none_is_said_in_words_and_taken_at_no_demand(model, base, tmp_path, least):
+    hypernetwork(tmp_path / "h.pt", activation="relu", widths=(80,))
+    names = attention_names(base, middle_last=True)
+    generator = torch.Generator().manual_seed(1)
+    # The prompt that is kept apart lies on the other side, where other units are on.
+    along = torch.randn(80, generator=generator)
+    captured = {name: [torch.linspace(1, 3, 20)[:, None] * along * (-20 if place == 1 else 1) for place in range(3)]
+                for name in names if base[f"{name}.to_k.weight"].shape[1] == 80}  # fmt: skip
+    options = HypernetworkOptions(rank=4, least_fit=least)
+    out = tmp_path / "o.safetensors"
+    if least:
+        with pytest.raises(BadFitError, match="would hold nothing of"):
+            extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, out, options, captured)
+    else:
+        report = extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, out, options, captured)
+        assert report.fit < 0 and "holds nothing of" in report.text() and out.exists()
 
 
 def captured_for(model, base, captions):
