@@ -228,3 +228,28 @@ def test_an_adapters_config_that_is_none_is_refused(tmp_path):
         (tmp_path / "adapter_config.json").write_text(text)
         with pytest.raises(ModelError, match=said):
             read_lora(tmp_path / "a.safetensors")
+
+
+BROKEN = {
+    "a whole difference": ({"lora_unet_conv_in.diff": (4, 4)}, {}),
+    "a norm": ({"lora_unet_x_norm.w_norm": (4,), "lora_unet_x_norm.b_norm": (4,)}, {}),
+    "a bundled embedding": ({"bundle_emb.word.string_to_param.*": (2, 4)}, {}),
+    "alpha": ({"lora_unet_x.alpha": (), "lora_unet_x.lora_up.weight": (4, 1), "lora_unet_x.lora_down.weight": (1, 4)},
+              {}),
+    "an embedding beside numbered factors": ({"<s1>": (1, 48)}, {"<s1>": "<embed>"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("shapes", "metadata"), BROKEN.values(), ids=BROKEN)
+def test_nan_is_found_wherever_it_is(tmp_path, unet, shapes, metadata):
+    tensors = {name: torch.ones(shape) for name, shape in shapes.items()}
+    if metadata:
+        made = pairs_for(found_modules(unet, CLASSES).values())
+        tensors |= {f"unet:{index // 2}:{'down' if index % 2 else 'up'}": part for index, part in enumerate(made)}
+    path = tmp_path / "lora.safetensors"
+    safetensors.torch.save_file(tensors, path, metadata)
+    read_lora(path)
+    tensors[next(iter(shapes))].view(-1)[0] = float("nan")
+    safetensors.torch.save_file(tensors, path, metadata)
+    with pytest.raises(ModelError, match="NaN"):
+        read_lora(path)
