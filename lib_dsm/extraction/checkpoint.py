@@ -20,11 +20,11 @@ from lib_dsm.extraction.key_map import Layer
 from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, base_metadata, check_output
 from lib_dsm.extraction.low_rank import balanced, residual_norm, squared_norm, truncated_svd
 from lib_dsm.extraction.options import ExtractionOptions
-from lib_dsm.extraction.pair import Pair, open_pair
+from lib_dsm.extraction.pair import TOKENS, Pair, open_pair
 from lib_dsm.extraction.ranks import by_energy
 from lib_dsm.extraction.report import BIAS, LOW_RANK, NORM, WHOLE, ExtractionReport, Tally
 from lib_dsm.extraction.survey import WIDTHS, equal, layer_change, survey_pair
-from lib_dsm.extraction.vocabulary import TOKENS, changed_vocabulary, vocabulary_keys
+from lib_dsm.extraction.vocabulary import changed_vocabulary, vocabulary_keys
 from lib_dsm.files import sha256
 from lib_dsm.jobs import Job
 
@@ -135,6 +135,11 @@ class _Extraction:
     def add_words(self) -> None:
         """Bundle changed rows of the vocabulary, SDXL's two taken together."""
         keys = vocabulary_keys(self.pair)
+        for key in keys:
+            added = self.pair.tuned.shapes[key][0] - self.pair.base.shapes[key][0]
+            if added > 0:
+                reason = f"{added} added vectors of tokens without a name"
+                self.tally.leave(key, reason, squared_norm(self.pair.tuned.read(key)[-added:]), counts=False)
         found = changed_vocabulary(self.pair, self.options.tokens)
         self.tally.unchanged += len(keys) - (len(found.changed) if found else 0)
         if found is None:

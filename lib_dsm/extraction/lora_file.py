@@ -136,11 +136,13 @@ def check_output(out: Path, sources: Mapping[str, Path], overwrite: bool) -> Non
     """Refuse a path that a LoRA file must not be written to, before any work is done.
 
     Raises:
-        InputError: no `.safetensors` name, a file that is a source, or one that exists and is not to be replaced.
+        InputError: no `.safetensors` name, a folder, a source, or a file that is there and is not to be replaced.
     """
     if out.suffix.lower() != ".safetensors":
         raise InputError(f"{out} is no name for a LoRA file.", "Let it end in .safetensors.")
     file_name(out.stem, "LoRA's name")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder.", "Name a file for the LoRA.")
     for what, source in sources.items():
         if out.exists() and source.exists() and out.samefile(source):
             raise InputError(f"{out} is the {what} itself.", "Choose another name for the LoRA file.")

@@ -9,6 +9,7 @@ averages, since that is what a LoRA is added to.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +29,11 @@ _EMA_PREFIX = "model_ema."
 _REFINER = "conditioner.embedders.0.model."
 _REFINER_WIDTH = 1280
 _SAME_KIND = "Compare two checkpoints of the same kind."
-_LORA_ENDS = (".lora_up.weight", ".lora_down.weight", ".lora_A.weight", ".lora_B.weight", ".alpha", ".hada_w1_a")
+_LORA = re.compile(  # names of tensors that only files of LoRAs and their relatives have
+    r"^(lora|lycoris|oft)_|^(unet|text_encoder):\d+:(up|down)$|\.alpha$|\.(hada|lokr)_[wt]\d|"
+    r"[._](lora|lora_linear_layer)[._](up|down|mid|[AB])\b|\.lora_magnitude_vector"
+)
+TOKENS = "token_embedding.weight"
 # Of no effect on a picture: position numbers are counted anew, the scale is that of CLIP's own training.
 _PASSED_OVER = ("position_ids", "logit_scale")
 
@@ -97,10 +102,15 @@ class Pair:
     def change(self, key: str, rows: tuple[int, int] | None = None) -> torch.Tensor | None:
         """Tuned − base in float32, or None where nothing changed; `rows` names the first row and their number.
 
+        Of vocabularies of different length the rows that both have.
+
         Raises:
             ModelError: one of them holds NaN or infinity.
         """
         old, new = self.base.read(key), self.tuned.read(key)
+        if key.endswith(TOKENS):
+            common = min(len(old), len(new))
+            old, new = old[:common], new[:common]
         if rows is not None:
             old, new = old[rows[0] : rows[0] + rows[1]], new[rows[0] : rows[0] + rows[1]]
         if not old.is_floating_point() or not new.is_floating_point():
@@ -131,7 +141,7 @@ def open_pair(base: Path, tuned: Path, options: ExtractionOptions) -> Iterator[P
 
 def _family(file: TensorFile) -> Family:
     shapes = file.shapes
-    if any(name.endswith(_LORA_ENDS) for name in shapes):
+    if any(map(_LORA.search, shapes)):
         raise ModelError(f"{file.path} is a LoRA already, not a checkpoint.", "Choose the whole checkpoints.")
     if not any(key.startswith(UNET_PREFIX) for key in shapes):
         raise ModelError(f"{file.path} is no Stable Diffusion checkpoint in the ldm layout.", "Choose another.")
@@ -154,6 +164,8 @@ def _demand_same_kind(before: Checkpoint, after: Checkpoint) -> None:
                 raise ModelError(f"{other.path} lacks {key}, which {one.path} has.", _SAME_KIND)
     for key, old in before.shapes.items():
         new = after.shapes.get(key, old)
+        if key.endswith(TOKENS) and old[1:] == new[1:]:
+            continue  # a word was added to one of them
         if old != new and not key.startswith(VAE_PREFIX):
             raise ModelError(f"{key} is {_size(old)} in {before.path} and {_size(new)} in {after.path}.", _SAME_KIND)
 

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from lib_dsm.extraction.key_map import text_prefixes
-from lib_dsm.extraction.pair import Pair
+from lib_dsm.extraction.pair import TOKENS, Pair
 from lib_dsm.extraction.token_rows import TokenRows, changed_words
-
-TOKENS = "token_embedding.weight"
 
 
 @dataclass(frozen=True)
@@ -40,5 +38,6 @@ def changed_vocabulary(pair: Pair, most: int) -> Vocabulary | None:
     changes = {key: change for key in keys if (change := pair.change(key)) is not None}
     if not changes:
         return None
-    rows = changed_words(torch.cat(list(changes.values()), 1), most)
+    common = min(map(len, changes.values()))
+    rows = changed_words(torch.cat([change[:common] for change in changes.values()], 1), most)
     return Vocabulary({key: pair.base.shapes[key] for key in keys}, tuple(changes), rows)

@@ -301,6 +301,46 @@ def test_averages_that_are_the_bases_plain_weights_hide_nothing(base, folder, ki
     assert [module.key for module in report.modules] == [key] and "taken" in report.note
 
 
+@pytest.mark.parametrize("key", [
+    "lora_unet_x.lora_up.weight", "unet.x.attn1.to_q.lora_A.weight", "unet.x.attn1.processor.to_q_lora.up.weight",
+    "text_encoder.x.q_proj.lora_linear_layer.down.weight", "lora_unet_x.lokr_w1", "lora_unet_x.hada_w1_a",
+    "unet:0:up", "base_model.model.x.to_q.lora_B.default.weight", "lycoris_x.diff",
+])  # fmt: skip
+def test_a_lora_is_called_a_lora_whoever_wrote_it(folder, tmp_path, key):
+    safetensors.torch.save_file({key: torch.ones(2, 2)}, tmp_path / "lora.safetensors")
+    with pytest.raises(ModelError, match=r"lora\.safetensors is a LoRA already"):
+        extract_checkpoint(
+            folder / "base.safetensors", tmp_path / "lora.safetensors", tmp_path / "out.safetensors", OPTIONS
+        )
+
+
+@pytest.mark.parametrize("added", [1, -1])
+def test_a_vocabulary_with_another_word_is_compared_where_both_have_rows(base, folder, added):
+    table, key = f"{TEXT}embeddings.token_embedding.weight", f"{UNET}time_embed.0.weight"
+    tuned = tuned_like(base, [key])
+    changed = base[table].clone()
+    changed[10] += 1
+    tuned[table] = torch.cat([changed, torch.ones(1, changed.shape[1])]) if added > 0 else changed[:-1].clone()
+    report = extract(folder, tuned)
+    assert [module.key for module in report.modules] == [key]
+    reasons = [item.reason for item in report.left_out]
+    assert reasons == ["1 added vectors of tokens without a name"] * (added > 0) + ["1 vectors of tokens"]
+    assert report.total_error == pytest.approx(
+        (changed.shape[1] / (changed.shape[1] + float((tuned[key] - base[key]).square().sum()))) ** 0.5, rel=1e-3
+    )
+    with pytest.raises(ModelError, match="time_embed"):
+        extract(folder, {**base, key: base[key][:-1].clone()})
+
+
+def test_a_folder_is_no_file_to_write_to_and_that_is_said_first(folder, tmp_path):
+    (tmp_path / "out.safetensors").mkdir()
+    with pytest.raises(InputError, match=r"out\.safetensors is a folder"):
+        extract_checkpoint(
+            folder / "base.safetensors", folder / "none.safetensors", tmp_path / "out.safetensors",
+            replace(OPTIONS, overwrite=True),
+        )  # fmt: skip
+
+
 def test_a_tiny_change_of_the_text_encoder_is_kept(base, folder):
     key = f"{TEXT}encoder.layers.2.mlp.fc1.weight"
     tuned = {**base, key: base[key] + low_rank_change(base[key].shape, 1, size=1e-5)}
