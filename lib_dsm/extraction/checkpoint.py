@@ -21,13 +21,14 @@ from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, base_metadata, ch
 from lib_dsm.extraction.low_rank import balanced, residual_norm, squared_norm, truncated_svd
 from lib_dsm.extraction.options import ExtractionOptions
 from lib_dsm.extraction.pair import TOKENS, Pair, open_pair
-from lib_dsm.extraction.ranks import by_energy
+from lib_dsm.extraction.ranks import by_energy, significant
 from lib_dsm.extraction.report import BIAS, LOW_RANK, NORM, WHOLE, ExtractionReport, Tally
 from lib_dsm.extraction.survey import WIDTHS, equal, layer_change, survey_pair
 from lib_dsm.extraction.vocabulary import changed_vocabulary, vocabulary_keys
 from lib_dsm.files import sha256
 from lib_dsm.jobs import Job
 
+_ROUNDING = 1e-6  # of an energy, summed in single precision
 _MODEL_CHANNELS = 4  # the loader fills an inpainting model's first convolution up from these
 
 
@@ -77,7 +78,8 @@ def extract_checkpoint(
             job.progress(total, total)
         if not work.lora.tensors:
             raise _nothing_to_carry(pair, work.tally)
-        lora, note, family = work.lora, pair.note, pair.base.family
+        lora, family = work.lora, pair.base.family
+        note = " ".join(filter(None, (pair.note, work.note())))
     size = sum(tensor.numel() * tensor.element_size() for tensor in lora.tensors.values())
     report = work.tally.report(out, note, size, family)
     lora.metadata.update(_metadata(base, tuned, family, options, report))
@@ -102,6 +104,7 @@ class _Extraction:
         self.ranks = ranks
         self.lora = LoraFile()
         self.tally = Tally()
+        self.capped = 0  # layers whose energy the highest rank does not reach
 
     def add(self, layer: Layer) -> None:
         """Carry a layer's change in the form that fits it."""
@@ -121,6 +124,13 @@ class _Extraction:
             self._add_end(layer, weight, bias)
         else:
             self._add_low_rank(layer, weight, bias)
+
+    def note(self) -> str:
+        """That the highest rank was too low for the energy, or nothing."""
+        if not self.capped:
+            return ""
+        layers = "1 layer" if self.capped == 1 else f"{self.capped} layers"
+        return f"The highest rank of {self.options.max_rank} holds less than {self.options.energy:.1%} of {layers}."
 
     def complete_groups(self) -> None:
         """Fill up groups of which a part changed: the loader applies them whole or not at all."""
@@ -194,13 +204,15 @@ class _Extraction:
                 self._carry_exactly(layer, BIAS, None, bias)
             return
         left, values, right = truncated_svd(matrix, most, square)
-        rank = len(values)
+        rank = max(1, significant(values.tolist()))
         if self.options.energy:
-            rank = by_energy(values.tolist(), square, self.options.energy)
+            rank = min(rank, by_energy(values.tolist(), square, self.options.energy))
         if rank * sum(matrix.shape) * WIDTHS[self.options.precision] >= matrix.numel() * 4 and self.ranks is None:
             self.lora.add_difference(layer.name, weight, bias)  # takes no more room and is exact
             self._carry_exactly(layer, WHOLE, weight, bias)
             return
+        kept = float(values[:rank].double().square().sum())
+        self.capped += rank == most and kept < (self.options.energy - _ROUNDING) * square
         up, down = (part.to(PRECISIONS[self.options.precision]) for part in balanced(left, values, right, rank))
         residual = residual_norm(matrix, up, down)
         if not math.isfinite(residual):

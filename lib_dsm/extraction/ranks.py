@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 _HEADER = 100  # bytes of a file's header for one tensor, beside its name
 _PARTS = 3  # tensors of a module
+_ROUNDING = 1e-9  # of the squared norm: 3e-5 of the norm, less than half precision takes away
 _BIAS_WIDTH = 4  # bytes of a number of what is carried as it is
 
 
@@ -42,6 +43,16 @@ class Spectrum:
     def lost(self, rank: int) -> float:
         """The squared error of the best matrix of that rank."""
         return max(0.0, self.square - sum(value**2 for value in self.values[:rank]))
+
+
+def significant(values: Sequence[float]) -> int:
+    """How many of the singular values are more than rounding: the last ones that hold next to nothing are none."""
+    whole = sum(value**2 for value in values)
+    tail, count = 0.0, len(values)
+    while count and tail + values[count - 1] ** 2 <= _ROUNDING * whole:
+        count -= 1
+        tail += values[count] ** 2
+    return count
 
 
 def by_energy(values: Sequence[float], square: float, energy: float) -> int:

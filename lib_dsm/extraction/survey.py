@@ -15,7 +15,7 @@ from lib_dsm.extraction.lora_file import PRECISIONS
 from lib_dsm.extraction.low_rank import squared_norm, truncated_svd
 from lib_dsm.extraction.options import ExtractionOptions
 from lib_dsm.extraction.pair import Pair, open_pair
-from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size, module_bytes
+from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size, module_bytes, significant
 from lib_dsm.extraction.vocabulary import changed_vocabulary
 from lib_dsm.jobs import Job
 
@@ -178,7 +178,7 @@ def spectrum_of(change: torch.Tensor, most: int, group: str = "") -> Spectrum:
     matrix = change.flatten(1)
     square = squared_norm(matrix)
     values = truncated_svd(matrix, most, square)[1].tolist() if most else []
-    return Spectrum(tuple(values), square, sum(matrix.shape), group)
+    return Spectrum(tuple(values[: significant(values)]), square, sum(matrix.shape), group)
 
 
 def equal(pair: Pair) -> ModelError:

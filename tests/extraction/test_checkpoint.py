@@ -341,6 +341,27 @@ def test_a_folder_is_no_file_to_write_to_and_that_is_said_first(folder, tmp_path
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("choice", [{"rank": 16}, {"energy": 1.0}, {"size": 3.0}])
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_rounding_is_no_rank(base, folder, choice, precision):
+    key = f"{UNET}middle_block.1.proj_in.weight"
+    tuned = {**base, key: base[key] + low_rank_change(base[key].shape, 1, size=0.002)}
+    options = ExtractionOptions(precision=precision, max_rank=24, **choice)
+    report = extract(folder, tuned, options)
+    assert [module.rank for module in report.modules] == [RANK] and report.error < 1e-3 and not report.note
+    found = survey(folder / "base.safetensors", folder / "tuned.safetensors", options)
+    assert list(found.ranks(options).values()) == [RANK]
+
+
+def test_an_energy_that_the_highest_rank_does_not_reach_is_told(base, folder):
+    generator = torch.Generator().manual_seed(1)
+    keys = [f"{UNET}time_embed.0.weight", f"{UNET}time_embed.2.weight"]
+    tuned = {**base, **{key: base[key] + 0.01 * torch.randn(base[key].shape, generator=generator) for key in keys}}
+    report = extract(folder, tuned, replace(OPTIONS, energy=0.9, max_rank=2))
+    assert "highest rank of 2 holds less than 90.0% of 2 layers" in report.text()
+    assert not extract(folder, tuned, replace(OPTIONS, energy=0.9, max_rank=1024)).note
+
+
 def test_a_tiny_change_of_the_text_encoder_is_kept(base, folder):
     key = f"{TEXT}encoder.layers.2.mlp.fc1.weight"
     tuned = {**base, key: base[key] + low_rank_change(base[key].shape, 1, size=1e-5)}
