@@ -33,6 +33,7 @@ _LORA = re.compile(  # names of tensors that only files of LoRAs and their relat
     r"^(lora|lycoris|oft)_|^(unet|text_encoder):\d+:(up|down)$|\.alpha$|\.(hada|lokr)_[wt]\d|"
     r"[._](lora|lora_linear_layer)[._](up|down|mid|[AB])\b|\.lora_magnitude_vector"
 )
+_HALVES = {torch.float16, torch.bfloat16}
 TOKENS = "token_embedding.weight"
 # Of no effect on a picture: position numbers are counted anew, the scale is that of CLIP's own training.
 _PASSED_OVER = ("position_ids", "logit_scale")
@@ -193,8 +194,22 @@ def _rounded_alike(old: torch.Tensor, new: torch.Tensor) -> bool:
     """Whether two tensors are one, stored at the same or another precision."""
     if not old.is_floating_point() or not new.is_floating_point():
         return torch.equal(old, new)
+    if {old.dtype, new.dtype} == _HALVES:
+        return _within_rounding(old, new)
     coarse = max(old.dtype, new.dtype, key=lambda dtype: torch.finfo(dtype).eps)
     return torch.equal(old.to(coarse), new.to(coarse))
+
+
+def _within_rounding(old: torch.Tensor, new: torch.Tensor) -> bool:
+    """Whether two precisions of which neither holds the other can have come from the same numbers."""
+    one, other = old.float(), new.float()
+    _, exponents = torch.frexp(torch.maximum(one.abs(), other.abs()))
+    below = torch.ldexp(torch.ones_like(one), exponents - 1)  # the power of two at or below the number
+    allowed = torch.zeros_like(one)
+    for dtype in (old.dtype, new.dtype):
+        kind = torch.finfo(dtype)
+        allowed += kind.eps / 2 * below.clamp(min=kind.tiny)
+    return bool(((one - other).abs() <= allowed).all())
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -452,6 +452,30 @@ def test_a_half_precision_copy_is_no_change_and_a_pickled_one_neither(base, fold
     assert not (tmp_path / "o.safetensors").exists()
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_two_half_precisions_of_one_model_are_equal_and_a_change_beyond_rounding_is_found(base, tmp_path, swapped):
+    kinds = [torch.float16, torch.bfloat16]
+    one, other = reversed(kinds) if swapped else kinds
+    # Numbers of every size that a model has, those too small for half precision's full digits as well.
+    small = f"{UNET}time_embed.2.weight"
+    whole = {**base, small: base[small] * torch.logspace(-7, 0, base[small].numel()).reshape(base[small].shape)}
+
+    def saved(name, tensors, kind):
+        cut = {key: tensor.to(kind) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+        safetensors.torch.save_file(cut, tmp_path / name)
+        return tmp_path / name
+
+    first = saved("base.safetensors", whole, one)
+    with pytest.raises(ModelError, match="equal"):
+        extract_checkpoint(first, saved("tuned.safetensors", whole, other), tmp_path / "out.safetensors", OPTIONS)
+    key = f"{UNET}time_embed.0.weight"
+    moved = whole[key].clone()
+    moved[3, 4] *= 1 + 2**-7  # one step of bfloat16
+    tuned = saved("tuned.safetensors", {**whole, key: moved}, other)
+    report = extract_checkpoint(first, tuned, tmp_path / "out.safetensors", OPTIONS)
+    assert [module.key for module in report.modules] == [key]
+
+
 def test_a_pickled_checkpoint_gives_the_same_file(base, folder, tmp_path):
     tuned = tuned_like(base, [UNET + key for key in SAMPLE])
     report = extract(folder, tuned)
