@@ -14,7 +14,7 @@ import torch
 
 from lib_dsm.errors import ModelError
 from lib_dsm.extraction.diffusers_lora import diffusers_modules, is_diffusers
-from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile
+from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, is_finite
 from lib_dsm.extraction.simo import is_simo, simo_embeddings, simo_modules
 from lib_dsm.networks.inspect import FAMILIES, told_family
 from lib_dsm.networks.tensor_files import open_tensors
@@ -122,7 +122,7 @@ def read_lora(path: Path, text_encoder: Path | None = None) -> LoraContent:
     if not content.modules and not content.other and not content.embeddings:
         raise ModelError(f"{path} holds no LoRA.", "Choose a LoRA file, or look at it with inspect.")
     for name, tensor in _numbers(content):
-        if not bool(torch.isfinite(tensor).all()):
+        if not is_finite(tensor):
             raise ModelError(f"{name} in {path} holds NaN or infinity.", "That file is broken.")
     return content
 

@@ -110,10 +110,16 @@ class LoraFile:
             StorageError: the file cannot be written.
         """
         for name, tensor in self.tensors.items():
-            if not bool(torch.isfinite(tensor).all()):
+            if not is_finite(tensor):
                 raise ModelError(f"{name} of {path} would be NaN or infinity.", "Look at what it was made of.")
         hashes = {"ss_output_name": path.stem, "sshs_model_hash": data_sha256(self.tensors)}
         save_tensors(path, self.tensors, {**self.metadata, **hashes})
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether a tensor of any type is without NaN and infinity."""
+    # torch cannot ask this of numbers of 8 bits.
+    return bool(torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor).all())
 
 
 def base_metadata(base_model: str, family: str, clip_skip: int | None = None, base_hash: str = "") -> dict[str, str]:

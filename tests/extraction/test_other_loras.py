@@ -253,3 +253,21 @@ def test_nan_is_found_wherever_it_is(tmp_path, unet, shapes, metadata):
     safetensors.torch.save_file(tensors, path, metadata)
     with pytest.raises(ModelError, match="NaN"):
         read_lora(path)
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_numbers_of_eight_bits_are_read_and_written_and_their_nan_found(tmp_path, kind):
+    numbers = torch.tensor([0.5, 1.0])
+    for broken in (False, True):
+        path = tmp_path / f"{broken}.safetensors"
+        found = numbers.clone()
+        if broken:
+            found[0] = float("nan")
+        safetensors.torch.save_file({"lora_unet_conv_in.diff": found.to(kind)}, path)
+        if broken:
+            with pytest.raises(ModelError, match="NaN"):
+                read_lora(path)
+        else:
+            read_lora(path).file("fp16").save(tmp_path / "out.safetensors")
+            written = safetensors.torch.load_file(tmp_path / "out.safetensors")["lora_unet_conv_in.diff"]
+            assert torch.equal(written.float(), numbers)
