@@ -20,16 +20,16 @@ from lib_dsm.extraction.key_map import Layer
 from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, base_metadata, check_output
 from lib_dsm.extraction.low_rank import balanced, residual_norm, squared_norm, truncated_svd
 from lib_dsm.extraction.options import ExtractionOptions
-from lib_dsm.extraction.pair import Pair, open_pair
-from lib_dsm.extraction.ranks import by_energy
+from lib_dsm.extraction.pair import TOKENS, Pair, open_pair
+from lib_dsm.extraction.ranks import by_energy, significant
 from lib_dsm.extraction.report import BIAS, LOW_RANK, NORM, WHOLE, ExtractionReport, Tally
 from lib_dsm.extraction.survey import WIDTHS, equal, layer_change, survey_pair
-from lib_dsm.extraction.token_rows import changed_words
+from lib_dsm.extraction.vocabulary import changed_vocabulary, vocabulary_keys
 from lib_dsm.files import sha256
 from lib_dsm.jobs import Job
 
+_ROUNDING = 1e-6  # of an energy, summed in single precision
 _MODEL_CHANNELS = 4  # the loader fills an inpainting model's first convolution up from these
-_TOKENS = "token_embedding.weight"
 
 
 def extract_checkpoint(
@@ -56,10 +56,13 @@ def extract_checkpoint(
     if options.energy and options.size:
         raise InputError("Both an energy and a size are given.", "Set one of them to 0.")
     check_output(out, {"base checkpoint": base, "tuned checkpoint": tuned}, options.overwrite)
+    card = LoraFile()
+    if about is not None:
+        about.add_to(card)
     with open_pair(base, tuned, options) as pair:
         total = (2 if options.size else 1) * len(pair.layers)
         known = survey_pair(pair, options, job, 0, total) if options.size else None
-        work = _Extraction(pair, options, known.ranks(options) if known is not None else None)
+        work = _Extraction(pair, options, known.ranks(options, card.size()) if known is not None else None)
         for index, layer in enumerate(pair.layers, total - len(pair.layers)):
             if job is not None:
                 job.check()
@@ -75,12 +78,17 @@ def extract_checkpoint(
             job.progress(total, total)
         if not work.lora.tensors:
             raise _nothing_to_carry(pair, work.tally)
-        lora, note, family = work.lora, pair.note, pair.base.family
+        lora, family = work.lora, pair.base.family
+        note = " ".join(filter(None, (pair.note, work.note())))
     size = sum(tensor.numel() * tensor.element_size() for tensor in lora.tensors.values())
     report = work.tally.report(out, note, size, family)
     lora.metadata.update(_metadata(base, tuned, family, options, report))
-    if about is not None:
-        about.add_to(lora)
+    lora.metadata.update(card.metadata)
+    lora.tensors.update(card.tensors)
+    if options.size and lora.size() > options.size * 1e6:
+        raise InputError(
+            f"{options.size:g} MB are too few: the file would have {lora.size() / 1e6:.3f} MB.", "Allow a larger file."
+        )
     lora.save(out)
     if job is not None:
         job.say(report.text())
@@ -96,6 +104,7 @@ class _Extraction:
         self.ranks = ranks
         self.lora = LoraFile()
         self.tally = Tally()
+        self.capped = 0  # layers whose energy the highest rank does not reach
 
     def add(self, layer: Layer) -> None:
         """Carry a layer's change in the form that fits it."""
@@ -116,6 +125,13 @@ class _Extraction:
         else:
             self._add_low_rank(layer, weight, bias)
 
+    def note(self) -> str:
+        """That the highest rank was too low for the energy, or nothing."""
+        if not self.capped:
+            return ""
+        layers = "1 layer" if self.capped == 1 else f"{self.capped} layers"
+        return f"The highest rank of {self.options.max_rank} holds less than {self.options.energy:.1%} of {layers}."
+
     def complete_groups(self) -> None:
         """Fill up groups of which a part changed: the loader applies them whole or not at all."""
         carried = {module.name for module in self.tally.modules}
@@ -128,12 +144,17 @@ class _Extraction:
 
     def add_words(self) -> None:
         """Bundle changed rows of the vocabulary, SDXL's two taken together."""
-        keys = [key for key in self.pair.base.shapes if key.endswith(_TOKENS)]
-        changes = {key: change for key in keys if (change := self.pair.change(key)) is not None}
-        self.tally.unchanged += len(keys) - len(changes)
-        if not changes:
+        keys = vocabulary_keys(self.pair)
+        for key in keys:
+            added = self.pair.tuned.shapes[key][0] - self.pair.base.shapes[key][0]
+            if added > 0:
+                reason = f"{added} added vectors of tokens without a name"
+                self.tally.leave(key, reason, squared_norm(self.pair.tuned.read(key)[-added:]), counts=False)
+        found = changed_vocabulary(self.pair, self.options.tokens)
+        self.tally.unchanged += len(keys) - (len(found.changed) if found else 0)
+        if found is None:
             return
-        rows = changed_words(torch.cat(list(changes.values()), 1), self.options.tokens)
+        rows = found.rows
         tables = [self.pair.tuned.read(key) for key in keys]
         for word, row in rows.words.items():
             self.lora.add_vectors(word, *(table[row : row + 1] for table in tables))
@@ -142,12 +163,12 @@ class _Extraction:
         rest = rows.square - rows.carried_square
         if rows.changed > len(rows.words):
             more = f"{rows.changed - len(rows.words)} vectors of tokens"
-            self.tally.leave(next(iter(changes)), more, max(rest, 0.0))
+            self.tally.leave(found.changed[0], more, max(rest, 0.0))
 
     def look_at_the_rest(self) -> None:
         """List what changed and has no form in the file."""
         for key in self.pair.remaining():
-            if key.endswith(_TOKENS):
+            if key.endswith(TOKENS):
                 continue
             change = self.pair.change(key)
             if change is None:
@@ -183,13 +204,15 @@ class _Extraction:
                 self._carry_exactly(layer, BIAS, None, bias)
             return
         left, values, right = truncated_svd(matrix, most, square)
-        rank = len(values)
+        rank = max(1, significant(values.tolist()))
         if self.options.energy:
-            rank = by_energy(values.tolist(), square, self.options.energy)
+            rank = min(rank, by_energy(values.tolist(), square, self.options.energy))
         if rank * sum(matrix.shape) * WIDTHS[self.options.precision] >= matrix.numel() * 4 and self.ranks is None:
             self.lora.add_difference(layer.name, weight, bias)  # takes no more room and is exact
             self._carry_exactly(layer, WHOLE, weight, bias)
             return
+        kept = float(values[:rank].double().square().sum())
+        self.capped += rank == most and kept < (self.options.energy - _ROUNDING) * square
         up, down = (part.to(PRECISIONS[self.options.precision]) for part in balanced(left, values, right, rank))
         residual = residual_norm(matrix, up, down)
         if not math.isfinite(residual):

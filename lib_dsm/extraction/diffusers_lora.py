@@ -2,7 +2,8 @@
 
 A key is a model (`unet.`, `text_encoder.`, `text_encoder_2.`, or nothing in the first files), a module, and a part:
 `.processor.to_q_lora.up.weight`, `.to_q_lora.up.weight`, `.to_q.lora.up.weight`, `.q_proj.lora_linear_layer.up.weight`
-or `.to_q.lora_A.weight`. The scale is 1, or alpha / rank where there is an `.alpha` or the adapter's metadata.
+or `.to_q.lora_A.weight`. The scale is 1, or alpha / rank where there is an `.alpha`, or what the adapter's metadata
+say (adapter_scales.py).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from pathlib import Path
 import torch
 
 from lib_dsm.errors import ModelError
+from lib_dsm.extraction.adapter_scales import adapter_scales, needs_config, no_config
 from lib_dsm.extraction.key_map import FIXED, RESNET
-from lib_dsm.files import parse_json
 
 _PART = re.compile(
     r"^(?:base_model\.model\.)?(?P<module>.+?)(?:\.processor)?\.?(?P<old>to_(?:q|k|v|out)_lora)?"
@@ -42,7 +43,8 @@ def diffusers_modules(
     """Module name → up, down, scale.
 
     Raises:
-        ModelError: a module lacks a part, has a form that the WebUI reads otherwise (DoRA), or is of no such model.
+        ModelError: a module lacks a part, has a form that the WebUI reads otherwise (DoRA), or is of no such model; or
+            a file of PEFT itself has no `adapter_config.json` beside it.
     """
     found: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
@@ -59,14 +61,21 @@ def diffusers_modules(
         for (_, name), parts in found.items()
         if "down" in parts
     )
-    scales = _adapter_scales(metadata)
+    scales = adapter_scales(path, metadata)
+    foreign = any(map(needs_config, tensors))
     modules = {}
     for (model, name), parts in found.items():
         if "up" not in parts or "down" not in parts:
             raise ModelError(f"{model}.{name} in {path} has one of its two matrices only.", "Get the file again.")
         rank = parts["down"].shape[0]
-        scale = float(parts["alpha"]) / rank if "alpha" in parts else scales.get(model, 1.0)
-        modules[_kohya_name(model, name, wide or two_encoders)] = (parts["up"], parts["down"], scale)
+        scale = float(parts["alpha"]) / rank if "alpha" in parts else scales.scale(model, name, rank)
+        if scale is None and foreign:
+            raise no_config(path)
+        modules[_kohya_name(model, name, wide or two_encoders)] = (
+            parts["up"],
+            parts["down"],
+            1.0 if scale is None else scale,
+        )
     return modules
 
 
@@ -108,13 +117,3 @@ def _ldm_name(name: str) -> str:
     if match := re.match(r"up_blocks\.(\d+)\.upsamplers\.0\.conv$", name):
         return f"output_blocks.{3 * int(match[1]) + 2}.2.conv"
     return name
-
-
-def _adapter_scales(metadata: Mapping[str, str]) -> dict[str, float]:
-    """alpha / rank by model, of the metadata that recent versions of diffusers write."""
-    try:
-        told = parse_json(metadata.get("lora_adapter_metadata", "{}"))
-        models = {key.rpartition(".")[0] for key in told if key.endswith(".lora_alpha")}
-        return {model: float(told[f"{model}.lora_alpha"]) / float(told[f"{model}.r"]) for model in models}
-    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError):
-        return {}

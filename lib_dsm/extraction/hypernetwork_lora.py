@@ -30,7 +30,7 @@ from lib_dsm.extraction.options import HypernetworkOptions
 from lib_dsm.extraction.regression import fit_groups
 from lib_dsm.files import sha256
 from lib_dsm.jobs import Job
-from lib_dsm.networks.hypernetwork import load_hypernetwork
+from lib_dsm.networks.hypernetwork import load_hypernetwork, named
 from lib_dsm.networks.hypernetwork_modules import Half, Pairs
 from lib_dsm.networks.safetensors_files import TensorFile
 from lib_dsm.networks.tensor_files import open_tensors
@@ -55,8 +55,10 @@ class HypernetworkReport:
     Attributes:
         path: the file.
         exact: whether the LoRA does what the hypernetwork does, rounding and what a rank takes away aside.
-        fits: by module name, R² on captions kept apart; of an exact one 1 minus the squared relative error of the rank.
-        fit: of all modules together, each counted as its number of outputs.
+        fits: by module name, R² on captions kept apart, negative where the fit is worse than a constant; of a linear
+            one the share of the squared change of the weights (and of the bias, if that is left out) in the file.
+        fit: of all modules together, each counted as the square of what the hypernetwork adds to its outputs, or of a
+            linear one of the change.
         lost: what has no place in the file, in words.
         family: of the checkpoint, "SD1", "SD2" or "SDXL".
     """
@@ -70,9 +72,9 @@ class HypernetworkReport:
 
     def text(self) -> str:
         """A few sentences for a person."""
-        worst = min(self.fits, key=lambda name: self.fits[name])
+        worst = min(self.fits, key=lambda name: self.fits[name], default="")
         how = "is the hypernetwork itself" if self.exact and self.fit > 1 - 1e-6 else (
-            f"holds {self.fit:.1%} of the hypernetwork's effect (worst: {worst}, {self.fits[worst]:.1%})"
+            f"holds {_share(self.fit)} of the hypernetwork's effect (worst: {worst}, {_share(self.fits[worst])})"
         )  # fmt: skip
         return "\n".join([f"{self.path} {how}.", *self.lost])
 
@@ -92,13 +94,15 @@ def extract_hypernetwork(
 
     Raises:
         InputError: a file is missing, `out` cannot be used, or nothing was captured for one that is not linear.
-        ModelError: a file is something else, or the widths are not the checkpoint's.
+        ModelError: a file is something else or holds NaN or infinity, or the widths are not the checkpoint's.
         BadFitError: the fit is worse than the options want.
         StorageError: the disk does not take the file.
         Cancelled: the job was; nothing is written.
     """
     check_output(out, {"hypernetwork": path, "base checkpoint": base}, options.overwrite)
     hypernetwork = load_hypernetwork(path)
+    for name, tensor in named(hypernetwork.weights).items():
+        _demand_finite(tensor, name, path)
     pairs, linear = hypernetwork.pairs(), hypernetwork.structure.linear
     if not linear and options.independent:
         raise ModelError(f"{path} is not linear, so it is no LoRA for every checkpoint.", "Fit it to the base.")
@@ -123,17 +127,22 @@ def extract_hypernetwork(
                 work.add_fitted(attention, half, layer, (captured or {}).get(attention, ()))
         work.add_biases()
         family = work.family
+    if not work.lora.tensors and work.lost:
+        raise ModelError(f"{path} has nothing that could be in a LoRA for every checkpoint.", "Fit it to the base.")
+    if not work.lora.tensors:
+        raise ModelError(f"{path} changes nothing at the strength {options.strength:g}.", "Choose another of either.")
     if job is not None:
         job.progress(len(layers), len(layers))
-    whole = sum(work.outputs.values())
-    fitted = sum(work.fits[name] * work.outputs[name] for name in work.fits) / whole if whole else 1.0
-    if not linear and fitted < options.least_fit and not options.force:
+    whole = sum(work.effects.values())
+    fitted = sum(work.fits[name] * work.effects[name] for name in work.fits) / whole if whole else 1.0
+    if fitted < options.least_fit and options.least_fit > 0 and not options.force:
+        measured = "squared change" if linear else "effect (R² on captions kept apart)"
         raise BadFitError(
-            f"The LoRA would hold {fitted:.0%} of the hypernetwork's effect (R² on captions kept apart), less than "
+            f"The LoRA would hold {_share(fitted, 0)} of the hypernetwork's {measured}, less than "
             f"{options.least_fit:.0%}.",
             "Raise the rank, go on using the hypernetwork, or force it.",
         )
-    report = HypernetworkReport(out, linear, work.fits, fitted, tuple(work.lost), family)
+    report = HypernetworkReport(out, linear and not work.lost, work.fits, fitted, tuple(work.lost), family)
     work.lora.metadata.update(base_metadata(base.name, family, base_hash=sha256(base)))
     work.lora.metadata.update(
         dsm_extracted_from=path.name,
@@ -160,7 +169,7 @@ class _Work:
         self.options = options
         self.lora = LoraFile()
         self.fits: dict[str, float] = {}
-        self.outputs: dict[str, float] = {}
+        self.effects: dict[str, float] = {}  # squared, of the modules in `fits`
         self.lost: list[str] = []
         self.biases: dict[str, torch.Tensor] = {}  # by attention, what its values get added
         self.keys = {canonical(key): key for key in file.shapes}
@@ -179,35 +188,45 @@ class _Work:
         return found
 
     def read(self, name: str) -> torch.Tensor:
-        """A weight of the base, float64."""
-        return self.file.read(self.keys[name]).double()
+        """A weight of the base, float64.
+
+        Raises:
+            ModelError: it holds NaN or infinity.
+        """
+        weight = self.file.read(self.keys[name]).double()
+        _demand_finite(weight, name, self.file.path)
+        return weight
 
     def add_exactly(self, attention: str, half: int, layer: Layer) -> None:
         """The change that an affine half makes."""
         width = layer.shape[1]
         matrix, offset = self._affine_map(width, half)
         matrix, offset = self.options.strength * matrix, self.options.strength * offset
-        self.outputs[layer.name] = float(layer.shape[0])
-        if self.options.independent:
-            self._add_independent(layer.name, matrix)
-            self.fits[layer.name] = 1.0
-            if half and bool(offset.any()) and not self.lost:
-                self.lost.append("The bias of the values depends on the checkpoint and is not in the file.")
-            return
         weight = self.read(layer.weight)
         change = weight @ matrix
+        whole = float(change.square().sum())
+        if self.options.independent:
+            bias = float((weight @ offset).square().sum()) if half else 0.0
+            if whole:
+                self._add_independent(layer.name, matrix)
+            if whole or bias:
+                self._count(layer, whole + bias, bias)
+            if bias and not self.lost:
+                self.lost.append("The bias of the values depends on the checkpoint and is not in the file.")
+            return
         if half and bool(offset.any()):
             self.biases[attention] = weight @ offset
-        whole = float(change.square().sum())
+        if not whole:
+            return  # a module of rank 0 makes the loader divide by 0
         rank = self.options.rank or int(torch.linalg.matrix_rank(matrix))
         width_of_number = PRECISIONS[self.options.precision].itemsize
         if not self.options.rank and rank * sum(change.shape) * width_of_number >= change.numel() * _DIFFERENCE:
             self.lora.add_difference(layer.name, change.float(), None)
-            self.fits[layer.name] = 1.0
+            self._count(layer, whole, 0.0)
             return
         up, down = factors(change.float(), rank)
         rest = float((change - up.double() @ down.double()).square().sum())
-        self.fits[layer.name] = 1.0 - rest / whole if whole else 1.0
+        self._count(layer, whole, rest)
         self._add(layer, up, down)
 
     def add_fitted(self, attention: str, half: int, layer: Layer, contexts: Sequence[torch.Tensor]) -> None:
@@ -219,9 +238,11 @@ class _Work:
         module, weight = self.pairs.halves[layer.shape[1]][half], self.read(layer.weight).float()
         inputs = [rows.float() for rows in contexts]
         outputs = [self.options.strength * self._added(module, rows) @ weight.T for rows in inputs]
+        if not any(bool(rows.any()) for rows in outputs):
+            return
         found = fit_groups(inputs, outputs, self.options.rank or _DEFAULT_RANK)
         self.fits[layer.name] = found.r2
-        self.outputs[layer.name] = sum(float(rows.square().sum()) for rows in outputs) or 1e-12
+        self.effects[layer.name] = sum(float(rows.square().sum()) for rows in outputs)
         if half:
             self.biases[attention] = found.offset.double()
         root = found.down.norm(dim=1).clamp(min=1e-20).sqrt()
@@ -232,6 +253,11 @@ class _Work:
         for attention, offset in self.biases.items():
             layer = self.names[f"{attention}.to_out.0.weight"]
             self.lora.add_difference(layer.name, None, (self.read(layer.weight) @ offset).float())
+
+    def _count(self, layer: Layer, whole: float, rest: float) -> None:
+        """Note the squared change of a layer and what the file does not hold of it."""
+        self.effects[layer.name] = whole
+        self.fits[layer.name] = 1.0 - rest / whole
 
     def _add(self, layer: Layer, up: torch.Tensor, down: torch.Tensor) -> None:
         up, down = (part.to(PRECISIONS[self.options.precision]) for part in (up, down))
@@ -264,3 +290,13 @@ class _Work:
     def _added(module: Half, rows: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = module(rows[None])[0] - rows
         return result
+
+
+def _share(fit: float, digits: int = 1) -> str:
+    """A fit in words: a negative one is no share."""
+    return f"{fit:.{digits}%}" if fit > 0 else "nothing"
+
+
+def _demand_finite(tensor: torch.Tensor, name: str, path: Path) -> None:
+    if not bool(torch.isfinite(tensor).all()):
+        raise ModelError(f"{name} holds NaN or infinity in {path}.", "That file is broken.")

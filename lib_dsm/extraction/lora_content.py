@@ -6,7 +6,7 @@ files (see simo.py). Names become kohya's; alpha is multiplied into the factors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 
 from lib_dsm.errors import ModelError
 from lib_dsm.extraction.diffusers_lora import diffusers_modules, is_diffusers
-from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile
+from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, is_finite
 from lib_dsm.extraction.simo import is_simo, simo_embeddings, simo_modules
 from lib_dsm.networks.inspect import FAMILIES, told_family
 from lib_dsm.networks.tensor_files import open_tensors
@@ -121,10 +121,19 @@ def read_lora(path: Path, text_encoder: Path | None = None) -> LoraContent:
             content = _kohya(path, tensors, metadata)
     if not content.modules and not content.other and not content.embeddings:
         raise ModelError(f"{path} holds no LoRA.", "Choose a LoRA file, or look at it with inspect.")
-    for name, factors in content.modules.items():
-        if not bool(torch.isfinite(factors.up).all() and torch.isfinite(factors.down).all()):
+    for name, tensor in _numbers(content):
+        if not is_finite(tensor):
             raise ModelError(f"{name} in {path} holds NaN or infinity.", "That file is broken.")
     return content
+
+
+def _numbers(content: LoraContent) -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors with what to call them."""
+    for name, factors in content.modules.items():
+        yield from ((name, factors.up), (name, factors.down))
+    for group in (content.other, content.embeddings):
+        for name, parts in group.items():
+            yield from ((name, tensor) for tensor in parts.values())
 
 
 def _factors(modules: Mapping[str, tuple[torch.Tensor, torch.Tensor, float]]) -> dict[str, Factors]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lib_dsm.errors import InputError
+from lib_dsm.errors import InputError, ModelError
 from lib_dsm.files import file_name
 from lib_dsm.networks.embedding import Embedding
 from lib_dsm.networks.safetensors_files import data_sha256, save_tensors
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+_ADDED = 200  # bytes of the metadata that are added last
 _COVER_SIZE = 512  # pixels of the longer side at most
 
 
@@ -90,15 +91,35 @@ class LoraFile:
         cover.save(buffer, "JPEG", quality=90)
         self.metadata["ssmd_cover_images"] = json.dumps([base64.b64encode(buffer.getvalue()).decode("ascii")])
 
+    def size(self) -> int:
+        """The bytes of the file that `save` writes, but for the name that it adds to the metadata."""
+        position, entries = 0, {}
+        for name, tensor in self.tensors.items():
+            end = position + tensor.numel() * tensor.element_size()
+            entries[name] = {"dtype": "BF16", "shape": list(tensor.shape), "data_offsets": [position, end]}
+            position = end
+        header = json.dumps([entries, self.metadata], separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+        return len(header) + position + _ADDED
+
     def save(self, path: Path) -> None:
         """Write the file atomically, with its hash and its own name as the alias; equal content gives equal bytes.
 
         Raises:
             InputError: the path does not end in `.safetensors`.
+            ModelError: a number is NaN or infinite, which would turn pictures black.
             StorageError: the file cannot be written.
         """
+        for name, tensor in self.tensors.items():
+            if not is_finite(tensor):
+                raise ModelError(f"{name} of {path} would be NaN or infinity.", "Look at what it was made of.")
         hashes = {"ss_output_name": path.stem, "sshs_model_hash": data_sha256(self.tensors)}
         save_tensors(path, self.tensors, {**self.metadata, **hashes})
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether a tensor of any type is without NaN and infinity."""
+    # torch cannot ask this of numbers of 8 bits.
+    return bool(torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor).all())
 
 
 def base_metadata(base_model: str, family: str, clip_skip: int | None = None, base_hash: str = "") -> dict[str, str]:
@@ -121,11 +142,13 @@ def check_output(out: Path, sources: Mapping[str, Path], overwrite: bool) -> Non
     """Refuse a path that a LoRA file must not be written to, before any work is done.
 
     Raises:
-        InputError: no `.safetensors` name, a file that is a source, or one that exists and is not to be replaced.
+        InputError: no `.safetensors` name, a folder, a source, or a file that is there and is not to be replaced.
     """
     if out.suffix.lower() != ".safetensors":
         raise InputError(f"{out} is no name for a LoRA file.", "Let it end in .safetensors.")
     file_name(out.stem, "LoRA's name")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder.", "Name a file for the LoRA.")
     for what, source in sources.items():
         if out.exists() and source.exists() and out.samefile(source):
             raise InputError(f"{out} is the {what} itself.", "Choose another name for the LoRA file.")

@@ -2,12 +2,14 @@
 
 A file's averaged weights (EMA) lie under `model_ema.` with the dots taken out of the names, as Stability AI's training
 code writes them. They are the better model, so those of the fine-tuned file are taken where it has them all; but not
-where they are the base's own ones, which a trainer that knows nothing of them has left behind. The base is taken as
-programs load it, without averages, since that is what a LoRA is added to.
+where they are the base's own ones, which a trainer that knows nothing of them has left behind: those of the base file,
+or, as most base files were cut down to them, its plain weights. The base is taken as programs load it, without
+averages, since that is what a LoRA is added to.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,8 +29,12 @@ _EMA_PREFIX = "model_ema."
 _REFINER = "conditioner.embedders.0.model."
 _REFINER_WIDTH = 1280
 _SAME_KIND = "Compare two checkpoints of the same kind."
-_LORA_ENDS = (".lora_up.weight", ".lora_down.weight", ".lora_A.weight", ".lora_B.weight", ".alpha", ".hada_w1_a")
-_LOOKED_AT = 8  # averaged tensors that tell whether they are the base's
+_LORA = re.compile(  # names of tensors that only files of LoRAs and their relatives have
+    r"^(lora|lycoris|oft)_|^(unet|text_encoder):\d+:(up|down)$|\.alpha$|\.(hada|lokr)_[wt]\d|"
+    r"[._](lora|lora_linear_layer)[._](up|down|mid|[AB])\b|\.lora_magnitude_vector"
+)
+_HALVES = {torch.float16, torch.bfloat16}
+TOKENS = "token_embedding.weight"
 # Of no effect on a picture: position numbers are counted anew, the scale is that of CLIP's own training.
 _PASSED_OVER = ("position_ids", "logit_scale")
 
@@ -97,17 +103,21 @@ class Pair:
     def change(self, key: str, rows: tuple[int, int] | None = None) -> torch.Tensor | None:
         """Tuned − base in float32, or None where nothing changed; `rows` names the first row and their number.
 
+        Of vocabularies of different length the rows that both have.
+
         Raises:
             ModelError: one of them holds NaN or infinity.
         """
         old, new = self.base.read(key), self.tuned.read(key)
+        if key.endswith(TOKENS):
+            common = min(len(old), len(new))
+            old, new = old[:common], new[:common]
         if rows is not None:
             old, new = old[rows[0] : rows[0] + rows[1]], new[rows[0] : rows[0] + rows[1]]
         if not old.is_floating_point() or not new.is_floating_point():
             return None if torch.equal(old, new) else new.float() - old.float()
         # A copy at half precision differs from its original everywhere, by rounding: that is no change.
-        coarse = max(old.dtype, new.dtype, key=lambda dtype: torch.finfo(dtype).eps)
-        if torch.equal(old.to(coarse), new.to(coarse)):
+        if _rounded_alike(old, new):
             return None
         change = new.float() - old.float()
         if not bool(torch.isfinite(change).all()):
@@ -132,7 +142,7 @@ def open_pair(base: Path, tuned: Path, options: ExtractionOptions) -> Iterator[P
 
 def _family(file: TensorFile) -> Family:
     shapes = file.shapes
-    if any(name.endswith(_LORA_ENDS) for name in shapes):
+    if any(map(_LORA.search, shapes)):
         raise ModelError(f"{file.path} is a LoRA already, not a checkpoint.", "Choose the whole checkpoints.")
     if not any(key.startswith(UNET_PREFIX) for key in shapes):
         raise ModelError(f"{file.path} is no Stable Diffusion checkpoint in the ldm layout.", "Choose another.")
@@ -155,6 +165,8 @@ def _demand_same_kind(before: Checkpoint, after: Checkpoint) -> None:
                 raise ModelError(f"{other.path} lacks {key}, which {one.path} has.", _SAME_KIND)
     for key, old in before.shapes.items():
         new = after.shapes.get(key, old)
+        if key.endswith(TOKENS) and old[1:] == new[1:]:
+            continue  # a word was added to one of them
         if old != new and not key.startswith(VAE_PREFIX):
             raise ModelError(f"{key} is {_size(old)} in {before.path} and {_size(new)} in {after.path}.", _SAME_KIND)
 
@@ -162,13 +174,42 @@ def _demand_same_kind(before: Checkpoint, after: Checkpoint) -> None:
 def _with_averages(before: Checkpoint, after: Checkpoint, choice: str) -> Pair:
     if choice == "never" or not after.has_averages():
         return Pair(before, after, "")
-    if before.has_averages():
-        names = [name for name in after.keys if name.startswith(UNET_PREFIX)]
-        looked_at = names[:: max(1, len(names) // _LOOKED_AT)]
-        if all(torch.equal(*(file.file.read(file.average_of(name)) for file in (before, after))) for name in looked_at):
-            return Pair(before, after, f"The EMA weights in {after.path.name} are the base's own and were passed over.")
+    if _are_the_bases_own(before, after):
+        return Pair(before, after, f"The EMA weights in {after.path.name} are the base's own and were passed over.")
     averaged = Checkpoint(after.file, after.family, averaged=True)
     return Pair(before, averaged, f"The EMA weights of {after.path.name} were taken.")
+
+
+def _are_the_bases_own(before: Checkpoint, after: Checkpoint) -> bool:
+    """Whether the averages of `after` are those of `before`, or its plain weights, but for rounding."""
+    # All are looked at: a training may have moved the averages of a few layers alone.
+    names = [name for name in after.keys if name.startswith(UNET_PREFIX)]
+    reads = [before.read] + ([lambda name: before.file.read(before.average_of(name))] if before.has_averages() else [])
+    return any(
+        all(_rounded_alike(read(name), after.file.read(after.average_of(name))) for name in names) for read in reads
+    )
+
+
+def _rounded_alike(old: torch.Tensor, new: torch.Tensor) -> bool:
+    """Whether two tensors are one, stored at the same or another precision."""
+    if not old.is_floating_point() or not new.is_floating_point():
+        return torch.equal(old, new)
+    if {old.dtype, new.dtype} == _HALVES:
+        return _within_rounding(old, new)
+    coarse = max(old.dtype, new.dtype, key=lambda dtype: torch.finfo(dtype).eps)
+    return torch.equal(old.to(coarse), new.to(coarse))
+
+
+def _within_rounding(old: torch.Tensor, new: torch.Tensor) -> bool:
+    """Whether two precisions of which neither holds the other can have come from the same numbers."""
+    one, other = old.float(), new.float()
+    _, exponents = torch.frexp(torch.maximum(one.abs(), other.abs()))
+    below = torch.ldexp(torch.ones_like(one), exponents - 1)  # the power of two at or below the number
+    allowed = torch.zeros_like(one)
+    for dtype in (old.dtype, new.dtype):
+        kind = torch.finfo(dtype)
+        allowed += kind.eps / 2 * below.clamp(min=kind.tiny)
+    return bool(((one - other).abs() <= allowed).all())
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 _HEADER = 100  # bytes of a file's header for one tensor, beside its name
 _PARTS = 3  # tensors of a module
+_ROUNDING = 1e-9  # of the squared norm: 3e-5 of the norm, less than half precision takes away
+_BIAS_WIDTH = 4  # bytes of a number of what is carried as it is
 
 
 @dataclass(frozen=True)
@@ -23,16 +25,34 @@ class Spectrum:
         square: its squared Frobenius norm, that of the values not listed included.
         numbers: how many numbers a rank costs, rows + columns.
         group: see `Layer.group`; a layer of a group has at least rank 1.
+        bias: how many numbers of the layer's bias changed, which a layer of rank 0 carries as they are.
     """
 
     values: tuple[float, ...]
     square: float
     numbers: int
     group: str = ""
+    bias: int = 0
+
+    def bytes(self, name: str, rank: int, width: int) -> int:
+        """What the layer takes in the file at that rank, with `width` bytes a number."""
+        if rank or not self.bias:
+            return module_bytes(name, self.numbers, rank, width)
+        return module_bytes(name, self.bias, 1, _BIAS_WIDTH)
 
     def lost(self, rank: int) -> float:
         """The squared error of the best matrix of that rank."""
         return max(0.0, self.square - sum(value**2 for value in self.values[:rank]))
+
+
+def significant(values: Sequence[float]) -> int:
+    """How many of the singular values are more than rounding: the last ones that hold next to nothing are none."""
+    whole = sum(value**2 for value in values)
+    tail, count = 0.0, len(values)
+    while count and tail + values[count - 1] ** 2 <= _ROUNDING * whole:
+        count -= 1
+        tail += values[count] ** 2
+    return count
 
 
 def by_energy(values: Sequence[float], square: float, energy: float) -> int:
@@ -48,7 +68,7 @@ def by_energy(values: Sequence[float], square: float, energy: float) -> int:
 def by_size(spectra: Mapping[str, Spectrum], budget: float, width: int) -> dict[str, int]:
     """The rank of each layer, 0 for none, so that all together take at most `budget` bytes of `width` a number."""
     ranks = {name: 1 if spectrum.group else 0 for name, spectrum in spectra.items()}
-    left = budget - sum(module_bytes(name, spectra[name].numbers, rank, width) for name, rank in ranks.items())
+    left = budget - sum(spectra[name].bytes(name, rank, width) for name, rank in ranks.items())
     steps = sorted(
         (-(value**2) / spectrum.numbers, name, rank)
         for name, spectrum in spectra.items()
@@ -57,8 +77,7 @@ def by_size(spectra: Mapping[str, Spectrum], budget: float, width: int) -> dict[
     )
     full: set[str] = set()
     for _, name, rank in steps:
-        numbers = spectra[name].numbers
-        cost = module_bytes(name, numbers, rank, width) - module_bytes(name, numbers, rank - 1, width)
+        cost = spectra[name].bytes(name, rank, width) - spectra[name].bytes(name, rank - 1, width)
         if name not in full and cost <= left:
             ranks[name] = rank
             left -= cost

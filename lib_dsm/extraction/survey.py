@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,8 @@ from lib_dsm.extraction.lora_file import PRECISIONS
 from lib_dsm.extraction.low_rank import squared_norm, truncated_svd
 from lib_dsm.extraction.options import ExtractionOptions
 from lib_dsm.extraction.pair import Pair, open_pair
-from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size, module_bytes
+from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size, module_bytes, significant
+from lib_dsm.extraction.vocabulary import changed_vocabulary
 from lib_dsm.jobs import Job
 
 WIDTHS = {name: kind.itemsize for name, kind in PRECISIONS.items()}  # bytes of a number
@@ -46,15 +47,17 @@ class Survey:
         convolutions: the names among them that are convolutions larger than 1×1.
         whole: by module name the numbers of what is carried as it is: norms, biases, the first and last convolution.
         unchanged: module names of layers that are equal in both.
+        words: by the name of a bundled embedding, the numbers of its vectors.
     """
 
     spectra: Mapping[str, Spectrum]
     convolutions: frozenset[str]
     whole: Mapping[str, int]
     unchanged: frozenset[str]
+    words: Mapping[str, int] = field(default_factory=dict)
 
-    def ranks(self, options: ExtractionOptions) -> dict[str, int]:
-        """The rank of each layer that the options give.
+    def ranks(self, options: ExtractionOptions, more: int = 0) -> dict[str, int]:
+        """The rank of each layer that the options give; `more` bytes of the size belong to something else.
 
         Raises:
             InputError: the size is too small for what is always carried.
@@ -65,16 +68,17 @@ class Survey:
             if options.conv_rank or name not in self.convolutions
         }
         if options.size:
-            budget = options.size * 1e6 - self.fixed_bytes()
-            least = sum(module_bytes(name, item.numbers, 1, WIDTHS[options.precision]) if item.group else 0
-                        for name, item in carried.items())  # fmt: skip
-            if budget < least:
+            width = WIDTHS[options.precision]
+            fixed = more + self.fixed_bytes()
+            fixed += sum(item.bytes(name, 0, width) for name, item in self.spectra.items() if name not in carried)
+            least = fixed + sum(item.bytes(name, int(bool(item.group)), width) for name, item in carried.items())
+            if options.size * 1e6 < least:
                 raise InputError(
-                    f"{options.size:g} MB are too few: norms, biases and the ends alone take "
-                    f"{(self.fixed_bytes() + least) / 1e6:.2f} MB.",
+                    f"{options.size:g} MB are too few: norms, biases, words, the ends and the card alone take "
+                    f"{least / 1e6:.2f} MB.",
                     "Allow a larger file.",
                 )
-            return by_size(carried, budget, WIDTHS[options.precision])
+            return by_size(carried, options.size * 1e6 - fixed, width)
         if options.energy:
             return {name: by_energy(item.values, item.square, options.energy) for name, item in carried.items()}
         return {
@@ -84,15 +88,16 @@ class Survey:
 
     def fixed_bytes(self) -> int:
         """What is always in the file, the metadata's share included."""
-        names = [*self.spectra, *self.whole]
+        names = [*self.spectra, *self.whole, *self.words]
         metadata = 4000 + sum(len(name) + 20 for name in names)
-        return metadata + sum(module_bytes(name, numbers, 1, _FIXED_WIDTH) for name, numbers in self.whole.items())
+        as_they_are = (*self.whole.items(), *self.words.items())
+        return metadata + sum(module_bytes(name, numbers, 1, _FIXED_WIDTH) for name, numbers in as_they_are)
 
     def outlook(self, options: ExtractionOptions) -> Outlook:
         """Size and error with these options, the rounding of the numbers aside."""
         ranks = self.ranks(options)
         width = WIDTHS[options.precision]
-        size = sum(module_bytes(name, self.spectra[name].numbers, rank, width) for name, rank in ranks.items())
+        size = sum(item.bytes(name, ranks.get(name, 0), width) for name, item in self.spectra.items())
         lost = sum(spectrum.lost(ranks.get(name, 0)) for name, spectrum in self.spectra.items())
         whole = sum(spectrum.square for spectrum in self.spectra.values())
         label = f"{options.size:g} MB" if options.size else (
@@ -130,6 +135,9 @@ def survey(base: Path, tuned: Path, options: ExtractionOptions, job: Job | None 
 
 def survey_pair(pair: Pair, options: ExtractionOptions, job: Job | None, done: int, total: int) -> Survey:
     """As `survey`, of checkpoints that are open; counts on from `done` of `total` layers."""
+    known = (
+        options.max_rank if options.size or options.energy else max(options.max_rank, options.rank, options.conv_rank)
+    )
     spectra: dict[str, Spectrum] = {}
     whole: dict[str, int] = {}
     unchanged: set[str] = set()
@@ -144,8 +152,10 @@ def survey_pair(pair: Pair, options: ExtractionOptions, job: Job | None, done: i
         elif change is None or layer.is_norm or layer.is_end:
             parts = [part.numel() for part in (change, bias) if part is not None]
             whole[layer.name] = 2 * layer.shape[0] if layer.is_norm else sum(parts)
-        elif not (layer.is_convolution and not options.conv_rank):
-            spectra[layer.name] = spectrum_of(change, options.max_rank, layer.group)
+        else:
+            most = known if options.conv_rank or not layer.is_convolution else 0
+            numbers = 0 if bias is None else bias.numel()
+            spectra[layer.name] = replace(spectrum_of(change, most, layer.group), bias=numbers)
     if not spectra and not whole and not any(pair.change(key) is not None for key in pair.remaining()):
         raise equal(pair)
     groups = {spectrum.group for spectrum in spectra.values()} - {""}
@@ -153,7 +163,9 @@ def survey_pair(pair: Pair, options: ExtractionOptions, job: Job | None, done: i
         if layer.group in groups and layer.name in unchanged:
             spectra[layer.name] = Spectrum((), 0.0, sum(layer.shape), layer.group)
     convolutions = {layer.name for layer in pair.layers if layer.is_convolution}
-    return Survey(spectra, frozenset(convolutions), whole, frozenset(unchanged))
+    vocabulary = changed_vocabulary(pair, options.tokens)
+    words = vocabulary.numbers() if vocabulary is not None else {}
+    return Survey(spectra, frozenset(convolutions), whole, frozenset(unchanged), words)
 
 
 def layer_change(pair: Pair, layer: Layer) -> torch.Tensor | None:
@@ -165,8 +177,8 @@ def spectrum_of(change: torch.Tensor, most: int, group: str = "") -> Spectrum:
     """The spectrum of a layer's change, at most `most` values."""
     matrix = change.flatten(1)
     square = squared_norm(matrix)
-    values = truncated_svd(matrix, most, square)[1]
-    return Spectrum(tuple(values.tolist()), square, sum(matrix.shape), group)
+    values = truncated_svd(matrix, most, square)[1].tolist() if most else []
+    return Spectrum(tuple(values[: significant(values)]), square, sum(matrix.shape), group)
 
 
 def equal(pair: Pair) -> ModelError:

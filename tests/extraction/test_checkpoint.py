@@ -9,12 +9,15 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from PIL import Image
 
 from lib_dsm.demo import __file__ as demo
 from lib_dsm.diffusion.ldm_layout import text_key_map, unet_key_map
 from lib_dsm.diffusion.sizes import read_sizes
 from lib_dsm.errors import Cancelled, InputError, ModelError, StorageError
+from lib_dsm.extraction.about import About
 from lib_dsm.extraction.checkpoint import extract_checkpoint
+from lib_dsm.extraction.lora_file import LoraFile
 from lib_dsm.extraction.options import ExtractionOptions
 from lib_dsm.extraction.survey import survey
 from lib_dsm.jobs import Job
@@ -190,6 +193,47 @@ def test_energy_and_size_choose_ranks(base, folder):
         extract(folder, tuned, replace(OPTIONS, size=1, energy=0.5))
 
 
+def test_words_biases_and_the_card_are_within_the_size(base, folder, tmp_path):
+    generator = torch.Generator().manual_seed(1)
+    table = f"{TEXT}embeddings.token_embedding.weight"
+    wide = {**base, table: torch.randn(1000, base[table].shape[1], generator=generator)}
+    # Long biases beside weights that a small file has no room for.
+    keys = [key for key in base if key.endswith(("emb_layers.1.weight", "in_layers.2.weight"))]
+    biases = [key.removesuffix("weight") + "bias" for key in keys]
+    tuned = {key: tensor + 0.01 * torch.randn(tensor.shape, generator=generator) if key in keys + biases else tensor
+             for key, tensor in wide.items()}  # fmt: skip
+    tuned[table] = wide[table].clone()
+    tuned[table][320:380] += 1.0
+    for name, tensors in (("base", wide), ("tuned", tuned)):
+        safetensors.torch.save_file(tensors, tmp_path / f"{name}.safetensors")
+    out, options = tmp_path / "out.safetensors", ExtractionOptions(overwrite=True, conv_rank=0)
+    picture = About(cover=Image.effect_noise((512, 512), 100))
+
+    def made(size, about=None):
+        return extract_checkpoint(
+            tmp_path / "base.safetensors", tmp_path / "tuned.safetensors", out, replace(options, size=size), None, about
+        )
+
+    with pytest.raises(InputError, match="words") as found:
+        made(0.005)
+    least = float(str(found.value).split(" take ")[1].split(" MB")[0])
+    for size in (least + 0.005, least + 0.05, least + 0.1):
+        assert made(size).words and out.stat().st_size <= size * 1e6
+        assert out.stat().st_size > size * 1e6 - 25_000  # the room is used
+    with pytest.raises(InputError, match="card"):
+        made(least + 0.01, picture)
+    made(least + 0.4, picture)
+    assert out.stat().st_size <= (least + 0.4) * 1e6
+
+
+def test_the_size_is_told_to_the_byte_or_a_little_above(tmp_path):
+    lora = LoraFile()
+    for index in range(50):
+        lora.add_module(f"lora_unet_{index}", torch.ones(32, 2).half(), torch.ones(2, 9).half(), (32, 9))
+    lora.save(tmp_path / "o.safetensors")
+    assert 0 <= lora.size() - (tmp_path / "o.safetensors").stat().st_size < 500
+
+
 def test_a_survey_tells_size_and_error_before_anything_is_written(base, folder):
     generator = torch.Generator().manual_seed(1)
     keys = [UNET + key for key in SAMPLE]
@@ -206,6 +250,23 @@ def test_a_survey_tells_size_and_error_before_anything_is_written(base, folder):
     assert abs(outlook.bytes - report.path.stat().st_size) < 8000
     errors = [item.error for item in found.outlooks(options)]
     assert len(errors) > 3 and errors == sorted(errors, reverse=True)
+
+
+def test_a_survey_knows_ranks_above_the_highest_and_convolutions_left_out(base, folder):
+    generator = torch.Generator().manual_seed(1)
+    keys = [UNET + key for key in SAMPLE if key not in ("input_blocks.0.0.weight", "out.2.weight")]
+    tuned = {key: tensor + 0.01 * torch.randn(tensor.shape, generator=generator) if key in keys else tensor
+             for key, tensor in base.items()}  # fmt: skip
+    for options in (ExtractionOptions(rank=24, conv_rank=16, max_rank=4), ExtractionOptions(rank=8, conv_rank=0)):
+        report = extract(folder, tuned, options)
+        found = survey(folder / "base.safetensors", folder / "tuned.safetensors", options)
+        outlook = found.outlook(options)
+        assert outlook.error == pytest.approx(report.total_error, rel=0.01)
+        assert abs(outlook.bytes - report.path.stat().st_size) < 8000
+    # Energy and size go to the highest rank and no further.
+    for choice in ({"energy": 1.0}, {"size": 5.0}):
+        report = extract(folder, tuned, ExtractionOptions(max_rank=4, **choice))
+        assert {module.rank for module in report.modules} == {4}
 
 
 def with_averages(tensors, averages):
@@ -227,6 +288,78 @@ def test_averaged_weights_are_taken_where_they_are_the_tuned_files_own(base, fol
         folder / "full.safetensors", folder / "tuned.safetensors", folder / "ema.safetensors", OPTIONS
     )
     assert [module.key for module in report.modules] == [key] and "base's own" in report.note
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+def test_averages_that_are_the_bases_plain_weights_hide_nothing(base, folder, kind):
+    key = f"{UNET}middle_block.1.transformer_blocks.0.attn2.to_v.weight"
+    left_behind = {name: tensor.to(kind) if tensor.is_floating_point() else tensor for name, tensor in base.items()}
+    report = extract(folder, with_averages(tuned_like(base, [key]), left_behind))
+    assert [module.key for module in report.modules] == [key] and "passed over" in report.note
+    # Averages of one layer alone are a training's all the same.
+    report = extract(folder, with_averages(base, tuned_like(base, [key])))
+    assert [module.key for module in report.modules] == [key] and "taken" in report.note
+
+
+@pytest.mark.parametrize("key", [
+    "lora_unet_x.lora_up.weight", "unet.x.attn1.to_q.lora_A.weight", "unet.x.attn1.processor.to_q_lora.up.weight",
+    "text_encoder.x.q_proj.lora_linear_layer.down.weight", "lora_unet_x.lokr_w1", "lora_unet_x.hada_w1_a",
+    "unet:0:up", "base_model.model.x.to_q.lora_B.default.weight", "lycoris_x.diff",
+])  # fmt: skip
+def test_a_lora_is_called_a_lora_whoever_wrote_it(folder, tmp_path, key):
+    safetensors.torch.save_file({key: torch.ones(2, 2)}, tmp_path / "lora.safetensors")
+    with pytest.raises(ModelError, match=r"lora\.safetensors is a LoRA already"):
+        extract_checkpoint(
+            folder / "base.safetensors", tmp_path / "lora.safetensors", tmp_path / "out.safetensors", OPTIONS
+        )
+
+
+@pytest.mark.parametrize("added", [1, -1])
+def test_a_vocabulary_with_another_word_is_compared_where_both_have_rows(base, folder, added):
+    table, key = f"{TEXT}embeddings.token_embedding.weight", f"{UNET}time_embed.0.weight"
+    tuned = tuned_like(base, [key])
+    changed = base[table].clone()
+    changed[10] += 1
+    tuned[table] = torch.cat([changed, torch.ones(1, changed.shape[1])]) if added > 0 else changed[:-1].clone()
+    report = extract(folder, tuned)
+    assert [module.key for module in report.modules] == [key]
+    reasons = [item.reason for item in report.left_out]
+    assert reasons == ["1 added vectors of tokens without a name"] * (added > 0) + ["1 vectors of tokens"]
+    assert report.total_error == pytest.approx(
+        (changed.shape[1] / (changed.shape[1] + float((tuned[key] - base[key]).square().sum()))) ** 0.5, rel=1e-3
+    )
+    with pytest.raises(ModelError, match="time_embed"):
+        extract(folder, {**base, key: base[key][:-1].clone()})
+
+
+def test_a_folder_is_no_file_to_write_to_and_that_is_said_first(folder, tmp_path):
+    (tmp_path / "out.safetensors").mkdir()
+    with pytest.raises(InputError, match=r"out\.safetensors is a folder"):
+        extract_checkpoint(
+            folder / "base.safetensors", folder / "none.safetensors", tmp_path / "out.safetensors",
+            replace(OPTIONS, overwrite=True),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("choice", [{"rank": 16}, {"energy": 1.0}, {"size": 3.0}])
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_rounding_is_no_rank(base, folder, choice, precision):
+    key = f"{UNET}middle_block.1.proj_in.weight"
+    tuned = {**base, key: base[key] + low_rank_change(base[key].shape, 1, size=0.002)}
+    options = ExtractionOptions(precision=precision, max_rank=24, **choice)
+    report = extract(folder, tuned, options)
+    assert [module.rank for module in report.modules] == [RANK] and report.error < 1e-3 and not report.note
+    found = survey(folder / "base.safetensors", folder / "tuned.safetensors", options)
+    assert list(found.ranks(options).values()) == [RANK]
+
+
+def test_an_energy_that_the_highest_rank_does_not_reach_is_told(base, folder):
+    generator = torch.Generator().manual_seed(1)
+    keys = [f"{UNET}time_embed.0.weight", f"{UNET}time_embed.2.weight"]
+    tuned = {**base, **{key: base[key] + 0.01 * torch.randn(base[key].shape, generator=generator) for key in keys}}
+    report = extract(folder, tuned, replace(OPTIONS, energy=0.9, max_rank=2))
+    assert "highest rank of 2 holds less than 90.0% of 2 layers" in report.text()
+    assert not extract(folder, tuned, replace(OPTIONS, energy=0.9, max_rank=1024)).note
 
 
 def test_a_tiny_change_of_the_text_encoder_is_kept(base, folder):
@@ -317,6 +450,30 @@ def test_a_half_precision_copy_is_no_change_and_a_pickled_one_neither(base, fold
     with pytest.raises(ModelError, match="equal"):
         extract_checkpoint(folder / "base.safetensors", tmp_path / "tuned.ckpt", tmp_path / "o.safetensors", OPTIONS)
     assert not (tmp_path / "o.safetensors").exists()
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_two_half_precisions_of_one_model_are_equal_and_a_change_beyond_rounding_is_found(base, tmp_path, swapped):
+    kinds = [torch.float16, torch.bfloat16]
+    one, other = reversed(kinds) if swapped else kinds
+    # Numbers of every size that a model has, those too small for half precision's full digits as well.
+    small = f"{UNET}time_embed.2.weight"
+    whole = {**base, small: base[small] * torch.logspace(-7, 0, base[small].numel()).reshape(base[small].shape)}
+
+    def saved(name, tensors, kind):
+        cut = {key: tensor.to(kind) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+        safetensors.torch.save_file(cut, tmp_path / name)
+        return tmp_path / name
+
+    first = saved("base.safetensors", whole, one)
+    with pytest.raises(ModelError, match="equal"):
+        extract_checkpoint(first, saved("tuned.safetensors", whole, other), tmp_path / "out.safetensors", OPTIONS)
+    key = f"{UNET}time_embed.0.weight"
+    moved = whole[key].clone()
+    moved[3, 4] *= 1 + 2**-7  # one step of bfloat16
+    tuned = saved("tuned.safetensors", {**whole, key: moved}, other)
+    report = extract_checkpoint(first, tuned, tmp_path / "out.safetensors", OPTIONS)
+    assert [module.key for module in report.modules] == [key]
 
 
 def test_a_pickled_checkpoint_gives_the_same_file(base, folder, tmp_path):

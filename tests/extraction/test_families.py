@@ -22,9 +22,9 @@ def checkpoint(shapes, seed):
 
 def extract(folder, base, tuned, options=OPTIONS):
     for name, tensors in (("base", base), ("tuned", tuned)):
-        safetensors.torch.save_file(tensors, folder / f"{name}.safetensors")
+        torch.save(tensors, folder / f"{name}.ckpt")  # which keeps the order of the keys
     out = folder / "out.safetensors"
-    report = extract_checkpoint(folder / "base.safetensors", folder / "tuned.safetensors", out, options)
+    report = extract_checkpoint(folder / "base.ckpt", folder / "tuned.ckpt", out, options)
     return report, safetensors.torch.load_file(out), safetensors.safe_open(str(out), "pt").metadata()
 
 
@@ -52,15 +52,16 @@ def test_joint_projections_of_sd2_are_three_modules_and_come_all_or_none(tmp_pat
     assert metadata["ss_v2"] == "True" and metadata["ss_base_model_version"] == "sd_v2"
 
 
-def test_sdxl_with_both_encoders_and_a_changed_word(tmp_path):
+@pytest.mark.parametrize("second_first", [False, True])
+def test_sdxl_with_both_encoders_and_a_changed_word(tmp_path, second_first):
     second, first = "conditioner.embedders.1.model.", "conditioner.embedders.0.transformer.text_model."
     clip = {
         f"{first}encoder.layers.0.self_attn.q_proj.weight": (8, 8),
         f"{first}encoder.layers.0.self_attn.q_proj.bias": (8,),
         f"{first}embeddings.token_embedding.weight": (400, 8),
     }
-    shapes = {**UNET, **clip, **openclip(second)}
-    shapes[f"{second}token_embedding.weight"] = (400, 8)
+    big = {**openclip(second), f"{second}token_embedding.weight": (400, 8)}
+    shapes = {**big, **clip, **UNET} if second_first else {**UNET, **clip, **big}
     base = checkpoint(shapes, 1)
     tuned = {key: tensor.clone() for key, tensor in base.items()}
     table = f"{second}token_embedding.weight"

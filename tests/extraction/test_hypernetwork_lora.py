@@ -1,5 +1,7 @@
 """A hypernetwork's effect on the demo world's U-Net, and that of the LoRA made of it."""
 
+from dataclasses import replace
+
 import pytest
 import safetensors.torch
 import torch
@@ -7,8 +9,9 @@ import torch
 from lib_dsm.diffusion.protocol import DiffusionModel
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.capture import attention_names, capture
-from lib_dsm.extraction.hypernetwork_lora import extract_hypernetwork
+from lib_dsm.extraction.hypernetwork_lora import BadFitError, extract_hypernetwork
 from lib_dsm.extraction.key_map import layers_of
+from lib_dsm.extraction.lora_file import LoraFile
 from lib_dsm.extraction.options import HypernetworkOptions
 from lib_dsm.host.studio import MICRO as CHECKPOINT
 from lib_dsm.host.studio import load_model
@@ -115,10 +118,41 @@ def test_strength_rank_and_independence(model, base, tmp_path):
         report = extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, tmp_path / f"{number}.safetensors", options)
         target = predicted(model, maps_of(pairs, 0.5))
         assert distance(predicted(with_lora(base, report.path, tmp_path)), target) < 1e-4
+    little = HypernetworkOptions(rank=2, precision="fp32")
+    with pytest.raises(BadFitError, match=r"would hold \d+% of the hypernetwork's squared change"):
+        extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, tmp_path / "r.safetensors", little)
+    assert not (tmp_path / "r.safetensors").exists()
     coarse = extract_hypernetwork(
-        tmp_path / "h.pt", CHECKPOINT, tmp_path / "r.safetensors", HypernetworkOptions(rank=8, precision="fp32")
+        tmp_path / "h.pt", CHECKPOINT, tmp_path / "r.safetensors", replace(little, least_fit=0.0)
     )
-    assert 0.1 < coarse.fit < 0.99 and "%" in coarse.text()
+    assert 0.05 < coarse.fit < 0.5 and f"{coarse.fit:.1%}" in coarse.text() and "itself" not in coarse.text()
+
+
+def test_a_bias_that_no_checkpoint_shares_is_no_part_of_the_fit(tmp_path):
+    options = HypernetworkOptions(precision="fp32", independent=True, force=True)
+    hypernetwork(tmp_path / "h.pt", deviation=0.05)
+    report = extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, tmp_path / "o.safetensors", options)
+    assert not report.exact and report.fit < 0.999 and "itself" not in report.text() and "bias" in report.text()
+    assert all((fit < 1) == name.endswith("to_v") for name, fit in report.fits.items())
+
+
+@pytest.mark.parametrize("least", [0.5, 0.0])
+def test_a_fit_worse_than_none_is_said_in_words_and_taken_at_no_demand(model, base, tmp_path, least):
+    hypernetwork(tmp_path / "h.pt", activation="relu", widths=(80,))
+    names = attention_names(base, middle_last=True)
+    generator = torch.Generator().manual_seed(1)
+    # The prompt that is kept apart lies on the other side, where other units are on.
+    along = torch.randn(80, generator=generator)
+    captured = {name: [torch.linspace(1, 3, 20)[:, None] * along * (-20 if place == 1 else 1) for place in range(3)]
+                for name in names if base[f"{name}.to_k.weight"].shape[1] == 80}  # fmt: skip
+    options = HypernetworkOptions(rank=4, least_fit=least)
+    out = tmp_path / "o.safetensors"
+    if least:
+        with pytest.raises(BadFitError, match="would hold nothing of"):
+            extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, out, options, captured)
+    else:
+        report = extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, out, options, captured)
+        assert report.fit < 0 and "holds nothing of" in report.text() and out.exists()
 
 
 def captured_for(model, base, captions):
@@ -166,3 +200,64 @@ def test_widths_that_the_checkpoint_has_not(tmp_path):
     hypernetwork(tmp_path / "h.pt", widths=(768,))
     with pytest.raises(ModelError, match="768"):
         extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, tmp_path / "o.safetensors", EXACT)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_nan_and_infinity_are_refused_in_the_hypernetwork_and_in_its_base(base, tmp_path, broken):
+    out = tmp_path / "o.safetensors"
+    hypernetwork(tmp_path / "h.pt")
+    key = "model.diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_v.weight"
+    weight = base[key].clone()
+    weight[0, 0] = broken
+    safetensors.torch.save_file({**base, key: weight}, tmp_path / "base.safetensors")
+    with pytest.raises(ModelError, match=f"{key} holds NaN"):
+        extract_hypernetwork(tmp_path / "h.pt", tmp_path / "base.safetensors", out, EXACT)
+    content = torch.load(tmp_path / "h.pt", weights_only=False)
+    content[64][1]["linear.0.weight"][0, 0] = broken  # no code of ours would save that
+    torch.save(content, tmp_path / "h.pt")
+    with pytest.raises(ModelError, match=r"64\.v\.linear\.0\.weight holds NaN.*h\.pt"):
+        extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, out, EXACT)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_a_half_that_changes_nothing_is_no_module_and_nothing_at_all_is_refused(tmp_path, independent):
+    out = tmp_path / "o.safetensors"
+    pairs = hypernetwork(tmp_path / "h.pt", deviation=0.0)
+    options = HypernetworkOptions(precision="fp32", independent=independent)
+    with pytest.raises(ModelError, match="changes nothing at the strength 0"):
+        extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, out, replace(options, strength=0.0))
+    assert not out.exists()
+    for keys, _ in pairs.halves.values():
+        for parameter in keys.parameters():
+            parameter.data.zero_()
+    save_pt(Hypernetwork(pairs.tensors(), facts_of(pairs.structure, "h", 1, "Normal")), tmp_path / "h.pt")
+    report = extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, out, options)
+    tensors = safetensors.torch.load_file(out)
+    assert tensors and not any("to_k" in name for name in tensors) and not any("to_k" in name for name in report.fits)
+    assert all(tensor.numel() for tensor in tensors.values())
+    with pytest.raises(ModelError, match="changes nothing"):
+        for parameter in pairs.parameters():
+            parameter.data.zero_()
+        save_pt(Hypernetwork(pairs.tensors(), facts_of(pairs.structure, "h", 1, "Normal")), tmp_path / "h.pt")
+        extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, tmp_path / "none.safetensors", options)
+
+
+def test_values_that_get_a_bias_alone_are_a_bias_alone(tmp_path):
+    pairs = hypernetwork(tmp_path / "h.pt")
+    for name, parameter in pairs.named_parameters():
+        if name.endswith("weight"):
+            parameter.data.zero_()
+    save_pt(Hypernetwork(pairs.tensors(), facts_of(pairs.structure, "h", 1, "Normal")), tmp_path / "h.pt")
+    report = extract_hypernetwork(tmp_path / "h.pt", CHECKPOINT, tmp_path / "o.safetensors", EXACT)
+    tensors = safetensors.torch.load_file(report.path)
+    assert {name.partition(".")[2] for name in tensors} == {"diff", "diff_b"} and not report.fits
+    assert report.exact and "itself" in report.text()
+
+
+def test_no_file_with_nan_is_written(tmp_path):
+    lora = LoraFile()
+    lora.add_difference("lora_unet_conv_in", torch.tensor([1.0, float("nan")]), None)
+    with pytest.raises(ModelError, match=r"lora_unet_conv_in\.diff"):
+        lora.save(tmp_path / "o.safetensors")
+    assert not list(tmp_path.iterdir())

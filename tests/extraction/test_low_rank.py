@@ -25,6 +25,16 @@ def test_the_error_is_within_six_thousandths_of_the_least_possible(shape, decay)
     assert least * 0.9999 <= residual_norm(matrix, up, down) <= least * 1.006
 
 
+@pytest.mark.parametrize("step", [1.05, 1.1, 1.2, 1.5])
+@pytest.mark.parametrize(("rank", "width"), [(32, 2.0), (64, 1.3), (64, 2.0), (64, 3.0), (128, 2.0)])
+def test_a_plateau_just_beyond_the_rank_costs_less_than_a_hundredth(rank, width, step):
+    places = torch.arange(640)
+    values = torch.where(places < rank, step, 1.0) * torch.where(places < width * rank, 1.0, 0.01)
+    matrix = matrix_with(values, 640, 800, seed=1)
+    least = float(torch.linalg.norm(values[rank:].double()))
+    assert residual_norm(matrix, *factors(matrix, rank)) <= least * 1.01
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     rows=st.integers(1, 150),

@@ -161,6 +161,7 @@ def test_diffusers_spellings(tmp_path, spelling):
                 tensors[key] = tensor.clone()
             expected[name.replace(".", "_")] = up @ down
     safetensors.torch.save_file(tensors, tmp_path / "lora.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 2}))
     content = read_lora(tmp_path / "lora.safetensors")
     assert set(content.modules) == set(expected)
     for name, product in expected.items():
@@ -188,3 +189,85 @@ def test_diffusers_alpha_sdxl_and_dora(tmp_path):
     safetensors.torch.save_file(tensors, tmp_path / "dora.safetensors")
     with pytest.raises(ModelError, match="DoRA"):
         read_lora(tmp_path / "dora.safetensors")
+
+
+OUT, QUERY = (f"mid_block.attentions.0.transformer_blocks.0.attn1.{part}" for part in ("to_out.0", "to_q"))
+SCALES = {  # what the adapter says, its rank 16 and 4, and what the entries of two matrices of ones become
+    "rank pattern": ({"r": 4, "lora_alpha": 4, "rank_pattern": {"to_q": 16}}, 4, 4),
+    "stabilised": ({"r": 16, "lora_alpha": 16, "use_rslora": True}, 64, 32),
+    "alpha pattern": ({"r": 16, "lora_alpha": 16, "alpha_pattern": {"attn1.to_q": 4}}, 4, 16),
+    "a pattern of another module": ({"r": 16, "lora_alpha": 16, "alpha_pattern": {"o_q": 4}}, 16, 16),
+}
+
+
+@pytest.mark.parametrize("peft", [False, True])
+@pytest.mark.parametrize(("told", "query", "out"), SCALES.values(), ids=SCALES)
+def test_scales_of_adapters(tmp_path, peft, told, query, out):
+    start = "base_model.model." if peft else "unet."
+    tensors = {f"{start}{name}.lora_{letter}.weight": torch.ones(*((8, rank) if letter == "B" else (rank, 8)))
+               for name, rank in ((QUERY, 16), (OUT, 4)) for letter in "AB"}  # fmt: skip
+    metadata = {} if peft else {"lora_adapter_metadata": json.dumps({f"unet.{key}": told[key] for key in told})}
+    path = tmp_path / "adapter_model.safetensors"
+    safetensors.torch.save_file(tensors, path, metadata)
+    if peft:
+        with pytest.raises(ModelError, match=r"adapter_config\.json"):
+            read_lora(path)
+        (tmp_path / "adapter_config.json").write_text(json.dumps(told))
+    modules = read_lora(path).modules
+    for name, expected in ((QUERY, query), (OUT, out)):
+        factors = modules["lora_unet_" + name.replace(".", "_")]
+        assert torch.allclose(factors.up @ factors.down, torch.tensor(float(expected)))
+
+
+def test_an_adapters_config_that_is_none_is_refused(tmp_path):
+    names = [f"base_model.model.{QUERY}.lora_{letter}.weight" for letter in "AB"]
+    tensors = {name: torch.ones(2, 2) for name in names}
+    safetensors.torch.save_file(tensors, tmp_path / "a.safetensors")
+    for text, said in (("[]", "cannot be read"), (json.dumps({"lora_alpha": "x"}), "alpha"),
+                       (json.dumps({"lora_alpha": 1, "use_dora": True}), "DoRA")):  # fmt: skip
+        (tmp_path / "adapter_config.json").write_text(text)
+        with pytest.raises(ModelError, match=said):
+            read_lora(tmp_path / "a.safetensors")
+
+
+BROKEN = {
+    "a whole difference": ({"lora_unet_conv_in.diff": (4, 4)}, {}),
+    "a norm": ({"lora_unet_x_norm.w_norm": (4,), "lora_unet_x_norm.b_norm": (4,)}, {}),
+    "a bundled embedding": ({"bundle_emb.word.string_to_param.*": (2, 4)}, {}),
+    "alpha": ({"lora_unet_x.alpha": (), "lora_unet_x.lora_up.weight": (4, 1), "lora_unet_x.lora_down.weight": (1, 4)},
+              {}),
+    "an embedding beside numbered factors": ({"<s1>": (1, 48)}, {"<s1>": "<embed>"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("shapes", "metadata"), BROKEN.values(), ids=BROKEN)
+def test_nan_is_found_wherever_it_is(tmp_path, unet, shapes, metadata):
+    tensors = {name: torch.ones(shape) for name, shape in shapes.items()}
+    if metadata:
+        made = pairs_for(found_modules(unet, CLASSES).values())
+        tensors |= {f"unet:{index // 2}:{'down' if index % 2 else 'up'}": part for index, part in enumerate(made)}
+    path = tmp_path / "lora.safetensors"
+    safetensors.torch.save_file(tensors, path, metadata)
+    read_lora(path)
+    tensors[next(iter(shapes))].view(-1)[0] = float("nan")
+    safetensors.torch.save_file(tensors, path, metadata)
+    with pytest.raises(ModelError, match="NaN"):
+        read_lora(path)
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_numbers_of_eight_bits_are_read_and_written_and_their_nan_found(tmp_path, kind):
+    numbers = torch.tensor([0.5, 1.0])
+    for broken in (False, True):
+        path = tmp_path / f"{broken}.safetensors"
+        found = numbers.clone()
+        if broken:
+            found[0] = float("nan")
+        safetensors.torch.save_file({"lora_unet_conv_in.diff": found.to(kind)}, path)
+        if broken:
+            with pytest.raises(ModelError, match="NaN"):
+                read_lora(path)
+        else:
+            read_lora(path).file("fp16").save(tmp_path / "out.safetensors")
+            written = safetensors.torch.load_file(tmp_path / "out.safetensors")["lora_unet_conv_in.diff"]
+            assert torch.equal(written.float(), numbers)
