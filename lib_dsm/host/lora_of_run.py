@@ -25,7 +25,7 @@ def lora_of_run(host: Host, run: Path, job: Job, name: str = "", force: bool = F
     number is put behind. A hypernetwork that is not linear is fitted on the run's captions; `force` takes a bad fit.
 
     Raises:
-        InputError: the run has saved nothing yet, or its checkpoint is gone.
+        InputError: the run has saved nothing yet, or the checkpoint of a hypernetwork's is gone.
         ModelError: a file is damaged.
         BadFitError: a hypernetwork's fit is bad; the job's data say so too (`forceable`).
         StorageError: the disk does not take the file.
@@ -65,25 +65,32 @@ def lora_of_run(host: Host, run: Path, job: Job, name: str = "", force: bool = F
         family = bundle_embedding(embedding, out, about, str(record.get("sha256", "")))
         facts, activation = facts_of_bundle(out, embedding), config.name
         said = f"{out} holds {config.name}, {len(embedding.vectors)} vectors."
-        source = {"base": str(_checkpoint(host, config)), "word": config.name}
+        # The embedding needs no checkpoint; without one its pictures cannot be drawn, which is all.
+        base_path = _find_checkpoint(host, config)
+        source = {"base": str(base_path), "word": config.name} if base_path is not None else {}
     write_sidecar(out, family, activation)
     host.networks_changed()
     prompt = f"<lora:{out.stem}:1> {activation}".strip()
-    source |= {"clip_skip": config.clip_skip, "captions": config.dataset}
-    job.data["lora"] = {**facts, "prompt": prompt, "source": source}
+    job.data["lora"] = {**facts, "prompt": prompt}
+    if source:
+        job.data["lora"]["source"] = {**source, "clip_skip": config.clip_skip, "captions": config.dataset}
     job.data["summary"] = f"{said}\nIn a prompt: {prompt}"
     job.say(job.data["summary"])
     return out
 
 
 def _checkpoint(host: Host, config: RunConfig) -> Path:
+    found = _find_checkpoint(host, config)
+    if found is None:
+        raise InputError(f'The checkpoint "{config.checkpoint}" of the run is gone.', "Put it back.")
+    return found
+
+
+def _find_checkpoint(host: Host, config: RunConfig) -> Path | None:
     named = Path(config.checkpoint)
     if named.is_file():
         return named
-    for checkpoint in host.checkpoints():
-        if checkpoint.name == config.checkpoint:
-            return checkpoint.path
-    raise InputError(f'The checkpoint "{config.checkpoint}" of the run is gone.', "Put it back.")
+    return next((item.path for item in host.checkpoints() if item.name == config.checkpoint), None)
 
 
 def _free(folder: Path, name: str) -> Path:
