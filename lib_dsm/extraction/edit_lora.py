@@ -23,7 +23,8 @@ from lib_dsm.extraction.options import EditOptions
 from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size
 from lib_dsm.jobs import Job
 
-_ADDED = frozenset({"diff", "diff_b", "w_norm", "b_norm"})  # parts that are changes by themselves
+_DIFFERENCE, _NORM = frozenset({"diff", "diff_b"}), frozenset({"w_norm", "b_norm"})
+_ADDED = _DIFFERENCE | _NORM  # parts that are changes by themselves
 _ATTENTION = ("_q_proj", "_k_proj", "_v_proj", "_out_proj")
 
 
@@ -126,6 +127,8 @@ def edit_lora(
 def merge(contents: Sequence[LoraContent], weights: Sequence[float], names: Sequence[str]) -> LoraContent:
     """The weighted sum, exactly: the factors of a module stand side by side, so its rank is the sum of the ranks.
 
+    Where another file has a whole difference for a module, the sum is a whole difference.
+
     Raises:
         ModelError: modules differ in shape, have forms that cannot be added, or two embeddings share a name.
     """
@@ -136,7 +139,9 @@ def merge(contents: Sequence[LoraContent], weights: Sequence[float], names: Sequ
     for content, weight, source in zip(contents, weights, names, strict=True):
         for name, factors in content.modules.items():
             if name in result.other:
-                raise ModelError(f"{name} has another form in {source}; they cannot be added.", "Merge others.")
+                scaled = Factors(weight * factors.up, factors.down, factors.tail)
+                _add_other(result, name, _whole(scaled), 1.0, source)
+                continue
             known = result.modules.get(name)
             if known is not None and known.shape != factors.shape:
                 raise ModelError(f"{name} has another shape in {source}.", "Merge LoRAs for one model.")
@@ -160,15 +165,28 @@ def _add_other(result: LoraContent, name: str, parts: Mapping[str, torch.Tensor]
     if known is None and weight == 1.0 and name not in result.modules:
         result.other[name] = dict(parts)
         return
-    if parts.keys() - _ADDED or name in result.modules or (known is not None and known.keys() - _ADDED):
+    factors = result.modules.get(name)
+    if factors is not None:
+        known = _whole(factors)
+    forms = parts.keys() | (known or {}).keys()
+    if forms - _DIFFERENCE and forms - _NORM:
         raise ModelError(
             f"{name} in {source} has a form ({', '.join(sorted(parts))}) that cannot be scaled or added.",
             "Merge LoRAs of low rank.",
         )
     total = dict(known or {})
     for part, tensor in parts.items():
-        total[part] = weight * tensor.float() + (total[part].float() if part in total else 0.0)
+        before = total.get(part)
+        if before is not None and before.shape != tensor.shape and 1 not in (before.numel(), tensor.numel()):
+            raise ModelError(f"{name} has another shape in {source}.", "Merge LoRAs for one model.")
+        total[part] = weight * tensor.float() + (before.float() if before is not None else 0.0)
+    result.modules.pop(name, None)
     result.other[name] = total
+
+
+def _whole(factors: Factors) -> dict[str, torch.Tensor]:
+    """A low rank as a whole difference."""
+    return {"diff": (factors.up @ factors.down).reshape(factors.shape)}
 
 
 def prune(content: LoraContent, threshold: float) -> tuple[str, ...]:

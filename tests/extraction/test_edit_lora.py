@@ -165,3 +165,22 @@ def test_refusals(tmp_path):
         edit_lora([(broken, 1.0)], broken, EditOptions(overwrite=True))
     with pytest.raises(InputError, match="No LoRA"):
         edit_lora([], tmp_path / "o.safetensors", FULL)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_whole_difference_and_a_low_rank_are_added(tmp_path, order):
+    whole = {f"{CONV}.diff": torch.randn(10, 5, 3, 3), f"{CONV}.diff_b": torch.randn(10), f"{LINEAR}.diff": torch.zeros(1),
+             f"{LINEAR}.diff_b": torch.randn(20)}  # fmt: skip
+    safetensors.torch.save_file(whole, tmp_path / "w.safetensors")
+    one = lora(tmp_path / "a.safetensors")
+    report = edit_lora(
+        [(one, 0.5), (tmp_path / "w.safetensors", 2.0)][::order], tmp_path / "o.safetensors", EditOptions()
+    )
+    found = safetensors.torch.load_file(report.path)
+    for name, shape in ((CONV, (10, 5, 3, 3)), (LINEAR, (20, 12))):
+        expected = 0.5 * change(one, name).reshape(shape) + 2 * whole[f"{name}.diff"]
+        assert torch.allclose(found[f"{name}.diff"], expected, atol=1e-5)
+        assert torch.equal(found[f"{name}.diff_b"], 2 * whole[f"{name}.diff_b"])
+    safetensors.torch.save_file({f"{CONV}.diff": torch.ones(10, 5, 1, 1)}, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match="another shape"):
+        edit_lora([(one, 1.0), (tmp_path / "w.safetensors", 1.0)], tmp_path / "p.safetensors", EditOptions())
