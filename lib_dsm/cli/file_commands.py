@@ -124,7 +124,7 @@ def inspect(arguments: argparse.Namespace) -> Result:
     from lib_dsm.networks.inspect import describe, describe_text
 
     if arguments.compare:
-        from lib_dsm.extraction.edit_lora import compare
+        from lib_dsm.extraction.compare_loras import compare
 
         apart = compare(arguments.file, arguments.compare)
         return Result(dataclasses.asdict(apart), apart.text(str(arguments.file), str(arguments.compare)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import torch
 
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.about import About
-from lib_dsm.extraction.lora_content import Factors, LoraContent, inner, read_lora
+from lib_dsm.extraction.lora_content import Factors, LoraContent, read_lora
 from lib_dsm.extraction.lora_file import PRECISIONS, base_metadata, check_output
 from lib_dsm.extraction.low_rank import balanced, factored_svd
 from lib_dsm.extraction.options import EditOptions
@@ -56,27 +56,6 @@ class EditReport:
             lines.append(f"Dead and left out: {len(self.pruned)} modules.")
         if self.kept:
             lines.append(f"Of another form, kept as they were: {len(self.kept)} modules.")
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two LoRA files: by module ‖A − B‖ / ‖A‖ and the cosine between the changes; and the modules of one alone.
-
-    `distance` and `cosine` are those over all modules.
-    """
-
-    distance: float
-    cosine: float
-    modules: Mapping[str, tuple[float, float]]
-    only_first: tuple[str, ...]
-    only_second: tuple[str, ...]
-
-    def text(self, first: str, second: str) -> str:
-        """A few lines for a person; the arguments are what the files are called."""
-        lines = [f"{len(self.modules)} modules in both: distance {self.distance:.3f}, cosine {self.cosine:.3f}."]
-        for names, file in ((self.only_first, first), (self.only_second, second)):
-            lines += [f"{len(names)} modules only in {file}."] if names else []
         return "\n".join(lines)
 
 
@@ -279,42 +258,6 @@ def _ranks(
 
 def _flat(factors: Factors) -> tuple[int, int]:
     return factors.up.shape[0], factors.down.shape[1]
-
-
-def compare(first: Path, second: Path) -> Comparison:
-    """Compare what two LoRA files change, whatever their ranks and layouts.
-
-    Raises:
-        InputError, ModelError: as `read_lora`.
-    """
-    one, other = read_lora(first), read_lora(second)
-    modules: dict[str, tuple[float, float]] = {}
-    shared = [name for name in one.modules if name in other.modules]
-    products = ones = others = 0.0
-    for name in shared:
-        a, b = one.modules[name], other.modules[name]
-        if a.shape != b.shape:
-            raise ModelError(f"{name} has another shape in {second}.", "Compare LoRAs for one model.")
-        square, size, product = a.square(), b.square(), inner(a, b)
-        difference = Factors(torch.cat([a.up, -b.up], 1), torch.cat([a.down, b.down]), a.tail).square()
-        modules[name] = (_ratio(math.sqrt(max(0.0, difference)), math.sqrt(max(0.0, square))),
-                         _ratio(product, math.sqrt(max(0.0, square * size))))  # fmt: skip
-        products, ones, others = products + product, ones + square, others + size
-    alone = [tuple(name for name in x.modules if name not in y.modules) for x, y in ((one, other), (other, one))]
-    whole_one = ones + _total(one, alone[0])
-    whole_other = others + _total(other, alone[1])
-    distance = math.sqrt(max(0.0, whole_one + whole_other - 2 * products))
-    return Comparison(
-        _ratio(distance, math.sqrt(whole_one)), _ratio(products, math.sqrt(whole_one * whole_other)), modules, *alone
-    )
-
-
-def _total(content: LoraContent, names: Iterable[str]) -> float:
-    return sum(content.modules[name].square() for name in names)
-
-
-def _ratio(one: float, other: float) -> float:
-    return one / other if other else (0.0 if not one else math.inf)
 
 
 def _tell(

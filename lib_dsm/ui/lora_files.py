@@ -97,7 +97,7 @@ def build_inspect(page: Page, lists: Lists, panel: Component) -> None:
         return messages.lines(describe_text(describe(Path(text))))
 
     def on_compare(text: str | None, second: str | None) -> str:
-        from lib_dsm.extraction.edit_lora import compare as apart
+        from lib_dsm.extraction.compare_loras import compare as apart
 
         path = lora_lists.loras(service).get(second or "")
         if not text or path is None:

@@ -3,7 +3,7 @@ import safetensors.torch
 import torch
 
 from lib_dsm.errors import InputError, ModelError
-from lib_dsm.extraction.edit_lora import compare, edit_lora
+from lib_dsm.extraction.edit_lora import edit_lora
 from lib_dsm.extraction.lora_content import read_lora
 from lib_dsm.extraction.options import EditOptions
 
@@ -139,21 +139,6 @@ def test_precisions_and_what_does_not_fit_them(tmp_path):
     assert not (tmp_path / "x.safetensors").exists()
 
 
-def test_comparing_two_files(tmp_path):
-    one, other = lora(tmp_path / "a.safetensors"), lora(tmp_path / "b.safetensors", seed=2)
-    found = compare(one, other)
-    for name, (distance, cosine) in found.modules.items():
-        a, b = change(one, name), change(other, name)
-        assert distance == pytest.approx(float((a - b).norm() / a.norm()), rel=1e-4)
-        assert cosine == pytest.approx(float((a * b).sum() / a.norm() / b.norm()), abs=1e-4)
-    wide = edit_lora([(one, 1.0)], tmp_path / "same.safetensors", FULL)
-    same = compare(one, wide.path)
-    assert same.distance < 1e-3 and same.cosine == pytest.approx(1.0)
-    del_conv = {key: t for key, t in safetensors.torch.load_file(one).items() if CONV not in key}
-    safetensors.torch.save_file(del_conv, tmp_path / "less.safetensors")
-    assert compare(one, tmp_path / "less.safetensors").only_first == (CONV,)
-
-
 def test_refusals(tmp_path):
     safetensors.torch.save_file({"x": torch.ones(2)}, tmp_path / "x.safetensors")
     with pytest.raises(ModelError, match="no LoRA"):
@@ -169,8 +154,8 @@ def test_refusals(tmp_path):
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_whole_difference_and_a_low_rank_are_added(tmp_path, order):
-    whole = {f"{CONV}.diff": torch.randn(10, 5, 3, 3), f"{CONV}.diff_b": torch.randn(10), f"{LINEAR}.diff": torch.zeros(1),
-             f"{LINEAR}.diff_b": torch.randn(20)}  # fmt: skip
+    whole = {f"{CONV}.diff": torch.randn(10, 5, 3, 3), f"{CONV}.diff_b": torch.randn(10),
+             f"{LINEAR}.diff": torch.zeros(1), f"{LINEAR}.diff_b": torch.randn(20)}  # fmt: skip
     safetensors.torch.save_file(whole, tmp_path / "w.safetensors")
     one = lora(tmp_path / "a.safetensors")
     report = edit_lora(
