@@ -17,14 +17,16 @@ import torch
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.about import About
 from lib_dsm.extraction.lora_content import Factors, LoraContent, read_lora
-from lib_dsm.extraction.lora_file import PRECISIONS, base_metadata, check_output
-from lib_dsm.extraction.low_rank import balanced, factored_svd
+from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, base_metadata, check_output
+from lib_dsm.extraction.low_rank import balanced, factored_svd, squared_norm
 from lib_dsm.extraction.options import EditOptions
-from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size
+from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size, module_bytes
 from lib_dsm.jobs import Job
 
 _DIFFERENCE, _NORM = frozenset({"diff", "diff_b"}), frozenset({"w_norm", "b_norm"})
 _ADDED = _DIFFERENCE | _NORM  # parts that are changes by themselves
+_METADATA = 1000  # bytes that the metadata grow by
+_HEADER = 100  # bytes of the header for a tensor, beside its name
 _ATTENTION = ("_q_proj", "_k_proj", "_v_proj", "_out_proj")
 
 
@@ -32,8 +34,9 @@ _ATTENTION = ("_q_proj", "_k_proj", "_v_proj", "_out_proj")
 class EditReport:
     """What was written.
 
-    `error` is the relative Frobenius error of what the rank took away, `errors` that by module; `pruned` names the
-    modules that were left out as dead, `kept` those of another form than a low rank that stayed as they were.
+    `error` is the relative Frobenius error of what the rank and the precision took from the low ranks, `errors` that by
+    module; `pruned` names the modules that were left out as dead, `dropped` those that the size had no room for, `kept`
+    those of another form than a low rank that stayed as they were.
     """
 
     path: Path
@@ -44,16 +47,18 @@ class EditReport:
     kept: tuple[str, ...]
     embeddings: tuple[str, ...]
     bytes: int
+    dropped: tuple[str, ...] = ()
 
     def text(self) -> str:
         """A sentence or two for a person."""
-        lines = [
-            f"{self.path} ({self.bytes / 1e6:.1f} MB) holds {self.modules} modules; the rank took {self.error:.2%}."
-        ]
+        error = f", with a relative error of {self.error:.2%}" if self.errors else ""
+        lines = [f"{self.path} ({self.bytes / 1e6:.1f} MB) holds {self.modules} modules{error}."]
         if self.embeddings:
             lines.append(f"Bundled embeddings: {', '.join(self.embeddings)}.")
         if self.pruned:
             lines.append(f"Dead and left out: {len(self.pruned)} modules.")
+        if self.dropped:
+            lines.append(f"Left out, the size has no room for them: {len(self.dropped)} modules.")
         if self.kept:
             lines.append(f"Of another form, kept as they were: {len(self.kept)} modules.")
         return "\n".join(lines)
@@ -86,17 +91,20 @@ def edit_lora(
     weights = [weight * options.scale for _, weight in sources]
     merged = merge(contents, weights, names)
     pruned = prune(merged, options.prune)
-    errors = resize(merged, options, job)
+    errors = resize(merged, options, job, _room(merged, options, about))
+    dropped = tuple(name for name in errors[0] if name not in merged.modules)
     if not merged.modules and not merged.other and not merged.embeddings:
         raise ModelError("Nothing is left of the LoRA.", "Prune less, or use weights that do not cancel.")
     _tell(merged, contents, options, sources, errors)
     lora = merged.file(options.precision)
     if about is not None:
         about.add_to(lora)
+    if options.size and file_bytes(lora) > options.size * 1e6:
+        raise _too_small(options)
     lora.save(out)
     report = EditReport(
         out, len(merged.modules) + len(merged.other), errors[1], errors[0], pruned, tuple(merged.other),
-        tuple(merged.embeddings), out.stat().st_size,
+        tuple(merged.embeddings), out.stat().st_size, dropped,
     )  # fmt: skip
     if job is not None:
         job.say(report.text())
@@ -171,14 +179,19 @@ def _whole(factors: Factors) -> dict[str, torch.Tensor]:
 def prune(content: LoraContent, threshold: float) -> tuple[str, ...]:
     """Take dead modules out: those whose change is at most `threshold` times the greatest one. Gives their names.
 
-    A text encoder's four projections are one: OpenCLIP's are applied together or not at all.
+    A text encoder's four projections are one: OpenCLIP's are applied together or not at all. Forms that are no sum of
+    changes, such as LoHa, stay.
     """
     norms = {name: math.sqrt(max(0.0, factors.square())) for name, factors in content.modules.items()}
-    least = threshold * max(norms.values(), default=0.0)
+    for name, parts in content.other.items():
+        size = math.sqrt(sum(squared_norm(tensor) for tensor in parts.values()))
+        norms[name] = math.inf if parts.keys() - _ADDED else size
+    least = threshold * max((norm for norm in norms.values() if norm < math.inf), default=0.0)
     alive = {_attention(name) for name, norm in norms.items() if norm > least}
     dead = tuple(name for name in norms if _attention(name) not in alive)
     for name in dead:
-        del content.modules[name]
+        content.modules.pop(name, None)
+        content.other.pop(name, None)
     return dead
 
 
@@ -190,28 +203,37 @@ def _attention(name: str) -> str:
     return name
 
 
-def resize(content: LoraContent, options: EditOptions, job: Job | None = None) -> tuple[dict[str, float], float]:
+def resize(
+    content: LoraContent, options: EditOptions, job: Job | None = None, room: float = math.inf
+) -> tuple[dict[str, float], float]:
     """Cut every module to the rank that the options give, the best of that rank. Gives the errors by module and in all.
 
-    Without rank, energy and size only what no change needs goes: a merge's rank may exceed that of its sum.
+    The errors are those of the numbers as stored. Modules of which nothing is cut keep their numbers. Without rank,
+    energy and size only what no change needs goes: a merge's rank may exceed that of its sum. `room` is what the
+    modules may take, bytes, where the options have a size.
     """
-    squares: dict[str, float] = {}
-    lost: dict[str, float] = {}
     decompositions: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
     for index, (name, factors) in enumerate(content.modules.items()):
         if job is not None:
             job.check()
             job.progress(index, len(content.modules), name)
         decompositions[name] = factored_svd(factors.up, factors.down)
-    ranks = _ranks(content, decompositions, options)
+    ranks = _ranks(content, decompositions, options, room)
+    kind = PRECISIONS[options.precision]
+    squares: dict[str, float] = {}
+    lost: dict[str, float] = {}
     for name, (left, values, right) in decompositions.items():
         factors, rank = content.modules[name], ranks[name]
-        squares[name] = float(values.double().square().sum())
-        lost[name] = float(values[rank:].double().square().sum())
-        if rank:
-            content.modules[name] = Factors(*balanced(left, values, right, rank), factors.tail)
-        else:
+        squares[name] = lost[name] = max(0.0, factors.square())
+        if not rank:
             del content.modules[name]
+            continue
+        cut = _levelled(factors) if rank == factors.rank else (
+            Factors(*balanced(left, values, right, rank), factors.tail)
+        )  # fmt: skip
+        content.modules[name] = cut
+        stored = Factors(cut.up.to(kind).float(), cut.down.to(kind).float(), cut.tail)
+        lost[name] = _apart(factors, stored)
     if job is not None:
         job.progress(len(decompositions), len(decompositions))
     errors = {name: math.sqrt(lost[name] / squares[name]) if squares[name] else 0.0 for name in lost}
@@ -219,10 +241,26 @@ def resize(content: LoraContent, options: EditOptions, job: Job | None = None) -
     return errors, math.sqrt(sum(lost.values()) / whole) if whole else 0.0
 
 
+def _levelled(factors: Factors) -> Factors:
+    """The same factors with numbers of one size in both, by a power of two, which rounds nothing."""
+    up, down = float(factors.up.abs().max()), float(factors.down.abs().max())
+    if not up or not down:
+        return factors
+    shift = round(math.log2(down / up) / 2)
+    return Factors(factors.up * 2.0**shift, factors.down * 2.0**-shift, factors.tail)
+
+
+def _apart(one: Factors, other: Factors) -> float:
+    """‖one − other‖²."""
+    difference = Factors(torch.cat([one.up, -other.up], 1), torch.cat([one.down, other.down]), one.tail)
+    return max(0.0, difference.square())
+
+
 def _ranks(
     content: LoraContent,
     decompositions: Mapping[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
     options: EditOptions,
+    room: float,
 ) -> dict[str, int]:
     values = {name: parts[1].tolist() for name, parts in decompositions.items()}
     if options.size:
@@ -231,15 +269,11 @@ def _ranks(
                            _attention(name) if _attention(name) != name else "")
             for name, found in values.items()
         }  # fmt: skip
-        fixed = sum(
-            tensor.numel() * tensor.element_size() + 200
-            for parts in (*content.other.values(), *content.embeddings.values())
-            for tensor in parts.values()
-        )
-        room = options.size * 1e6 - fixed - 8000 - sum(len(value) for value in content.metadata.values())
-        if room <= 0:
-            raise InputError(f"{options.size:g} MB are too few for what is no low rank.", "Allow a larger file.")
-        return by_size(spectra, room, PRECISIONS[options.precision].itemsize)
+        width = PRECISIONS[options.precision].itemsize
+        ranks = by_size(spectra, room, width)
+        if sum(module_bytes(name, spectra[name].numbers, rank, width) for name, rank in ranks.items()) > room:
+            raise _too_small(options)
+        return ranks
     ranks = {}
     for name, found in values.items():
         square = sum(value**2 for value in found)
@@ -254,6 +288,30 @@ def _ranks(
             ranks[name] = sum(value > noise for value in found)
         ranks[name] = max(1, ranks[name])
     return ranks
+
+
+def _room(content: LoraContent, options: EditOptions, about: About | None) -> float:
+    """What the low ranks may take of the file, bytes; infinite without a size."""
+    if not options.size:
+        return math.inf
+    rest = LoraContent({}, content.other, content.embeddings, content.metadata).file(options.precision)
+    if about is not None:
+        about.add_to(rest)
+    room = options.size * 1e6 - file_bytes(rest) - _METADATA
+    if room < 0:
+        raise _too_small(options)
+    return room
+
+
+def file_bytes(lora: LoraFile) -> int:
+    """The size of the file to be, at most: its numbers and its header."""
+    numbers = sum(tensor.numel() * tensor.element_size() for tensor in lora.tensors.values())
+    header = sum(len(name.encode()) + _HEADER for name in lora.tensors)
+    return numbers + header + len(json.dumps(lora.metadata, ensure_ascii=False).encode())
+
+
+def _too_small(options: EditOptions) -> InputError:
+    return InputError(f"{options.size:g} MB are too few.", "Allow a larger file, or leave words or modules out.")
 
 
 def _flat(factors: Factors) -> tuple[int, int]:

@@ -3,9 +3,11 @@ import safetensors.torch
 import torch
 
 from lib_dsm.errors import InputError, ModelError
+from lib_dsm.extraction.about import About
 from lib_dsm.extraction.edit_lora import edit_lora
 from lib_dsm.extraction.lora_content import read_lora
 from lib_dsm.extraction.options import EditOptions
+from lib_dsm.networks.embedding import Embedding, save_pt
 
 LINEAR, CONV = "lora_unet_mid_block_attentions_0_proj_in", "lora_unet_mid_block_resnets_0_conv1"
 FULL = EditOptions(precision="fp32")
@@ -169,3 +171,57 @@ def test_a_whole_difference_and_a_low_rank_are_added(tmp_path, order):
     safetensors.torch.save_file({f"{CONV}.diff": torch.ones(10, 5, 1, 1)}, tmp_path / "w.safetensors")
     with pytest.raises(ModelError, match="another shape"):
         edit_lora([(one, 1.0), (tmp_path / "w.safetensors", 1.0)], tmp_path / "p.safetensors", EditOptions())
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_what_is_stored_in_a_precision_stays_the_same_number_for_number(tmp_path, kind):
+    source = lora(tmp_path / "a.safetensors", rank=8, alpha=0.25)
+    tensors = safetensors.torch.load_file(source)
+    stored = {key: t if "alpha" in key else t.to(kind) for key, t in tensors.items()}
+    safetensors.torch.save_file(stored, source)
+    precision = {torch.float16: "fp16", torch.bfloat16: "bf16"}[kind]
+    report = edit_lora([(source, 1.0)], tmp_path / "o.safetensors", EditOptions(precision=precision))
+    for name in (LINEAR, CONV):
+        assert torch.equal(change(report.path, name), change(source, name))
+    assert report.error < 1e-7
+
+
+def test_the_error_is_that_of_the_stored_numbers(tmp_path):
+    source = lora(tmp_path / "a.safetensors")
+    report = edit_lora([(source, 1.0)], tmp_path / "o.safetensors", EditOptions(precision="bf16"))
+    for name in (LINEAR, CONV):
+        before, after = change(source, name), change(report.path, name)
+        found = float((before - after).norm() / before.norm())
+        assert found > 1e-4 and report.errors[name] == pytest.approx(found, rel=1e-2)
+    assert report.error > 1e-4
+
+
+def test_dead_differences_go(tmp_path):
+    dead = {"lora_unet_out_0.w_norm": torch.zeros(4), "lora_unet_out_0.b_norm": torch.zeros(4),
+            "lora_unet_conv_in.diff": torch.zeros(1), "lora_unet_conv_in.diff_b": torch.full((4,), 1e-3)}  # fmt: skip
+    source = lora(tmp_path / "a.safetensors", **dead)
+    report = edit_lora([(source, 1.0)], tmp_path / "o.safetensors", EditOptions())
+    assert report.pruned == ("lora_unet_out_0",) and report.kept == ("lora_unet_conv_in",)
+    report = edit_lora([(source, 1.0)], tmp_path / "p.safetensors", EditOptions(prune=0.01))
+    assert set(report.pruned) == {"lora_unet_out_0", "lora_unet_conv_in"} and report.modules == 2
+
+
+def test_a_size_is_kept_or_refused(tmp_path):
+    attention = "lora_te_text_model_encoder_layers_0_self_attn_{}_proj.lora_{}.weight"
+    shapes = {"up": (2000, 1), "down": (1, 2000)}
+    more = {attention.format(part, which): torch.ones(shape) for part in ("q", "k", "v", "out")
+            for which, shape in shapes.items()}  # fmt: skip
+    source = lora(tmp_path / "a.safetensors", **more)
+    with pytest.raises(InputError, match="too few"):
+        edit_lora([(source, 1.0)], tmp_path / "o.safetensors", EditOptions(size=0.02))
+    assert not (tmp_path / "o.safetensors").exists()
+    report = edit_lora([(source, 1.0)], tmp_path / "o.safetensors", EditOptions(size=0.035))
+    assert report.path.stat().st_size <= 35_000
+    assert report.dropped == (LINEAR, CONV) and report.errors[CONV] == 1 and "2 modules" in report.text()
+    words = [tmp_path / f"{name}.pt" for name in ("one", "two")]
+    for path in words:
+        save_pt(Embedding(path.stem, torch.ones(4, 768)), path)
+    with pytest.raises(InputError, match="too few"):
+        edit_lora(
+            [(source, 1.0)], tmp_path / "q.safetensors", EditOptions(size=0.035), about=About(embeddings=tuple(words))
+        )
