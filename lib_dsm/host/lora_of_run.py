@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lib_dsm.errors import DsmError, InputError
-from lib_dsm.files import file_name
 from lib_dsm.host.capturing import captured_contexts
 from lib_dsm.host.kinds import kind_of
+from lib_dsm.host.lora_names import free_name
 from lib_dsm.host.protocol import Host
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import HYPERNETWORK, RunConfig
@@ -39,7 +39,7 @@ def lora_of_run(host: Host, run: Path, job: Job, name: str = "", force: bool = F
         raise InputError(f"{run.name} has no saved step yet.", "Train it until the first one is saved.")
     # The file that every saved state of the kind has.
     saved = folder.state_file(steps[-1], f"{config.name}{kind_of(config).published}")
-    out = _free(host.folders.lora, file_name(name or f"{config.name}-lora", "LoRA's name"))
+    out = free_name(host.jobs, host.folders.lora, name or f"{config.name}-lora", job)
     about = _about(config, folder, steps[-1])
     if config.kind == HYPERNETWORK:
         from lib_dsm.extraction.facts import of_fit
@@ -91,14 +91,6 @@ def _find_checkpoint(host: Host, config: RunConfig) -> Path | None:
     if named.is_file():
         return named
     return next((item.path for item in host.checkpoints() if item.name == config.checkpoint), None)
-
-
-def _free(folder: Path, name: str) -> Path:
-    found, number = folder / f"{name}.safetensors", 1
-    while found.exists():
-        number += 1
-        found = folder / f"{name}-{number}.safetensors"
-    return found
 
 
 def _about(config: RunConfig, folder: RunFolder, step: int) -> Any:
