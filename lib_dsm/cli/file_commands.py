@@ -34,6 +34,7 @@ def extract_checkpoint(arguments: argparse.Namespace) -> Result:
             "\n".join(f"{item.label:>22}: {item.bytes / 1e6:8.1f} MB, error {item.error:.1%}" for item in outlooks),
         )
     about = About(embeddings=tuple(arguments.embedding), made="extracted from two checkpoints")
+    _ = about.loaded  # what is missing is said before any work
     report = run_job("Extracting", "layers", lambda job: extract(base, tuned, arguments.out, chosen, job, about=about))
     data = {
         "file": str(report.path),
@@ -42,7 +43,8 @@ def extract_checkpoint(arguments: argparse.Namespace) -> Result:
         "total_error": report.total_error,
         "left_out": [{"key": item.key, "reason": item.reason} for item in report.left_out],
     }
-    return _with_pictures(arguments, data, report.text(), tuned=tuned, averages=chosen.averages)
+    data["embeddings"] = [embedding.name for embedding in about.loaded]
+    return _with_pictures(arguments, data, about.told(report.text()), tuned=tuned, averages=chosen.averages)
 
 
 def extract_hypernetwork(arguments: argparse.Namespace) -> Result:
@@ -55,6 +57,7 @@ def extract_hypernetwork(arguments: argparse.Namespace) -> Result:
 
     chosen = read_flags(arguments, HypernetworkOptions)
     about = About(embeddings=tuple(arguments.embedding), made="made from a hypernetwork")
+    _ = about.loaded  # what is missing is said before any work
 
     def work(job: Job) -> HypernetworkReport:
         host = StudioHost(arguments.out.parent)
@@ -64,7 +67,10 @@ def extract_hypernetwork(arguments: argparse.Namespace) -> Result:
     report = run_job("Extracting", "layers", work)
     data = {"file": str(report.path), "exact": report.exact, "fit": report.fit, "fits": report.fits,
             "lost": report.lost}  # fmt: skip
-    return _with_pictures(arguments, data, report.text(), hypernetwork=arguments.file, strength=chosen.strength)
+    data["embeddings"] = [embedding.name for embedding in about.loaded]
+    return _with_pictures(
+        arguments, data, about.told(report.text()), hypernetwork=arguments.file, strength=chosen.strength
+    )
 
 
 def _with_pictures(arguments: argparse.Namespace, data: dict[str, Any], text: str, **original: Any) -> Result:

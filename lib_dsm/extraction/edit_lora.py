@@ -85,7 +85,10 @@ def edit_lora(
     """
     if not sources:
         raise InputError("No LoRA is given.", "Name at least one file.")
-    check_output(out, {f"source {path.name}": path for path, _ in sources}, options.overwrite)
+    inputs = {f"source {path.name}": path for path, _ in sources}
+    check_output(out, inputs, options.overwrite)
+    if about is not None:
+        _ = about.loaded  # before any work
     contents = [read_lora(path, text_encoder if not index else None) for index, (path, _) in enumerate(sources)]
     names = [path.name for path, _ in sources]
     weights = [weight * options.scale for _, weight in sources]
@@ -101,14 +104,20 @@ def edit_lora(
         about.add_to(lora)
     if options.size and file_bytes(lora) > options.size * 1e6:
         raise _too_small(options)
+    check_output(out, inputs, options.overwrite)  # somebody may have written it meanwhile
     lora.save(out)
     report = EditReport(
         out, len(merged.modules) + len(merged.other), errors[1], errors[0], pruned, tuple(merged.other),
-        tuple(merged.embeddings), out.stat().st_size, dropped,
+        _embeddings(merged, about), out.stat().st_size, dropped,
     )  # fmt: skip
     if job is not None:
         job.say(report.text())
     return report
+
+
+def _embeddings(content: LoraContent, about: About | None) -> tuple[str, ...]:
+    more = [embedding.name for embedding in about.loaded] if about is not None else []
+    return tuple(dict.fromkeys([*content.embeddings, *more]))
 
 
 def merge(contents: Sequence[LoraContent], weights: Sequence[float], names: Sequence[str]) -> LoraContent:

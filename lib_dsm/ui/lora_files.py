@@ -13,7 +13,7 @@ from lib_dsm.extraction.options import EditOptions
 from lib_dsm.jobs import Job
 from lib_dsm.ui import compat, lora_lists, messages
 from lib_dsm.ui.compat import Component
-from lib_dsm.ui.lora_parts import TAB, Lists, fields, name_field, start, step, unsaved
+from lib_dsm.ui.lora_parts import TAB, Lists, bundled, fields, name_field, start, step, unsaved
 from lib_dsm.ui.parts import Page
 from lib_dsm.ui.widgets import Form
 
@@ -43,11 +43,13 @@ def build_edit(page: Page, lists: Lists, panel: Component) -> None:
         scale={"info": "Of the whole.", **small}, prune={"info": "0: empty modules only.", "kind": gr.Number, **small},
         precision=small,
     )  # fmt: skip
+    embeddings = bundled(service, lists, "dsm_lora_edit_embeddings")
     step(3, "Write")
     name = name_field("dsm_lora_edit_name", "A new one.")
     edit = gr.Button("Write LoRA", elem_id="dsm_lora_edit", variant="primary")
 
-    def on_edit(text: str, called: str, *values: Any) -> str:
+    def on_edit(text: str, called: str, words: list[str] | None, *values: Any) -> str:
+        from lib_dsm.extraction.about import About
         from lib_dsm.extraction.edit_lora import edit_lora
         from lib_dsm.extraction.facts import of_edit
         from lib_dsm.extraction.lora_file import check_output
@@ -58,20 +60,22 @@ def build_edit(page: Page, lists: Lists, panel: Component) -> None:
         out = lora_lists.target(service, called)
         wanted = options.from_json(EditOptions, form.read(values), "result")
         check_output(out, {f"source {path.name}": path for path, _ in given}, wanted.overwrite)
+        about = About(embeddings=lora_lists.embedding_paths(service, words))
+        _ = about.loaded  # what is wrong with them is said before any work
 
         def work(job: Job) -> dict[str, Any]:
-            report = edit_lora(given, out, wanted, job)
+            report = edit_lora(given, out, wanted, job, about=about)
             job.data["summary"] = report.text()
             return of_edit(report)
 
-        return start(service, f"Writing {out.name}", "modules", work)
+        return start(service, f"Writing {out.name}", "modules", work, out)
 
     def on_known(chosen: str | None, text: str) -> str:
         lines = [line for line in text.splitlines() if line.strip()]
         return "\n".join([*lines, *([chosen] if chosen and chosen not in lines else [])])
 
     compat.listen(known.change, on_known, [known, sources], [sources])
-    page.act(edit.click, TAB, on_edit, [sources, name, *form.inputs], [panel])
+    page.act(edit.click, TAB, on_edit, [sources, name, embeddings, *form.inputs], [panel])
 
 
 def build_inspect(page: Page, lists: Lists, panel: Component) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lib_dsm.api.service import Service
@@ -22,6 +22,19 @@ def embeddings(service: Service) -> dict[str, Path]:
         for path in sorted(run.glob(f"checkpoints/*/{run.name}.safetensors"), reverse=True):
             found[f"{run.name}, {path.parent.name}"] = path
     return found
+
+
+def embedding_paths(service: Service, names: Iterable[str] | None) -> tuple[Path, ...]:
+    """The files of embeddings of the list.
+
+    Raises:
+        InputError: one is gone.
+    """
+    known = embeddings(service) if names else {}
+    for name in names or ():
+        if name not in known:
+            raise InputError(f'There is no embedding "{name}" any more.', "Press ↻ and choose again.")
+    return tuple(known[name] for name in names or ())
 
 
 def hypernetworks(service: Service) -> dict[str, Path]:

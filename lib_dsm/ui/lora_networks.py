@@ -13,7 +13,7 @@ from lib_dsm.extraction.options import HypernetworkOptions
 from lib_dsm.jobs import Job
 from lib_dsm.ui import lora_lists
 from lib_dsm.ui.compat import Component
-from lib_dsm.ui.lora_parts import TAB, Lists, fields, name_field, start, step
+from lib_dsm.ui.lora_parts import TAB, Lists, bundled, fields, name_field, start, step, with_words
 from lib_dsm.ui.parts import Page
 from lib_dsm.ui.widgets import Form
 
@@ -45,7 +45,7 @@ def build_embedding(page: Page, lists: Lists, panel: Component) -> None:
             job.data["summary"] = f"{made.path} holds {made.name}, {made.vectors} vectors."
             return {**facts_of_bundle(out, load_embedding(path)), "prompt": made.prompt}
 
-        return start(service, f"Bundling {out.name}", "files", work)
+        return start(service, f"Bundling {out.name}", "files", work, out)
 
     page.act(bundle.click, TAB, on_bundle, [embedding, name], [panel])
 
@@ -75,11 +75,14 @@ def build_hypernetwork(page: Page, lists: Lists, panel: Component) -> None:
         least_fit={"info": "One that is not linear is fitted on the project's captions."},
         force={"label": "Write a bad fit too", "info": None},
     )  # fmt: skip
+    embeddings = bundled(service, lists, "dsm_lora_hyper_embeddings")
     step(3, "Write")
     name = name_field("dsm_lora_hyper_name", "Empty: as the hypernetwork, with -lora behind.")
     make = gr.Button("Make LoRA of it", elem_id="dsm_lora_hyper_make", variant="primary")
 
-    def on_make(source: str | None, before: str | None, called: str, project: str, *values: Any) -> str:
+    def on_make(
+        source: str | None, before: str | None, called: str, project: str, words: list[str] | None, *values: Any
+    ) -> str:
         from lib_dsm.extraction.about import About, write_sidecar
         from lib_dsm.extraction.facts import of_fit
         from lib_dsm.extraction.hypernetwork_lora import extract_hypernetwork
@@ -94,18 +97,21 @@ def build_hypernetwork(page: Page, lists: Lists, panel: Component) -> None:
         wanted = options.from_json(HypernetworkOptions, form.read(values), "extraction")
         check_output(out, {"hypernetwork": path, "base checkpoint": base_path}, wanted.overwrite)
         captions = lora_lists.captions(service, project)
+        about = About(
+            made=f"made of the hypernetwork {path.name}", embeddings=lora_lists.embedding_paths(service, words)
+        )
+        _ = about.loaded  # what is wrong with them is said before any work
 
         def work(job: Job) -> dict[str, Any]:
             checkpoint = next(item.name for item in service.host.checkpoints() if item.path == base_path)
             captured = captured_contexts(service.host, path, checkpoint, captions, job)
-            about = About(made=f"made of the hypernetwork {path.name}")
             report = extract_hypernetwork(path, base_path, out, wanted, captured, job, about)
             write_sidecar(out, report.family, "")
-            job.data["summary"] = report.text()
+            job.data["summary"] = about.told(report.text())
             source = {"base": str(base_path), "hypernetwork": str(path), "strength": wanted.strength,
                       "captions": str(captions or "")}  # fmt: skip
-            return {**of_fit(report), "source": source}
+            return with_words({**of_fit(report), "source": source}, about)
 
-        return start(service, f"Making {out.name}", "layers", work)
+        return start(service, f"Making {out.name}", "layers", work, out)
 
-    page.act(make.click, TAB, on_make, [hyper, base, name, page.project, *form.inputs], [panel])
+    page.act(make.click, TAB, on_make, [hyper, base, name, page.project, embeddings, *form.inputs], [panel])

@@ -7,6 +7,7 @@ from lib_dsm.extraction.about import About
 from lib_dsm.extraction.edit_lora import edit_lora
 from lib_dsm.extraction.lora_content import read_lora
 from lib_dsm.extraction.options import EditOptions
+from lib_dsm.jobs import Job
 from lib_dsm.networks.embedding import Embedding, save_pt
 
 LINEAR, CONV = "lora_unet_mid_block_attentions_0_proj_in", "lora_unet_mid_block_resnets_0_conv1"
@@ -225,3 +226,15 @@ def test_a_size_is_kept_or_refused(tmp_path):
         edit_lora(
             [(source, 1.0)], tmp_path / "q.safetensors", EditOptions(size=0.035), about=About(embeddings=tuple(words))
         )
+
+
+def test_what_was_written_meanwhile_stays(tmp_path):
+    source, out = lora(tmp_path / "a.safetensors"), tmp_path / "o.safetensors"
+
+    class Meanwhile(Job):
+        def progress(self, *given):
+            out.write_bytes(b"another's")
+
+    with pytest.raises(InputError, match="exists already"):
+        edit_lora([(source, 1.0)], out, EditOptions(), Meanwhile("edit"))
+    assert out.read_bytes() == b"another's"
