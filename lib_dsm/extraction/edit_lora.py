@@ -21,10 +21,16 @@ from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, base_metadata, ch
 from lib_dsm.extraction.low_rank import balanced, factored_svd, squared_norm
 from lib_dsm.extraction.options import EditOptions
 from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size, module_bytes
+from lib_dsm.extraction.simo import is_simo
 from lib_dsm.jobs import Job
+from lib_dsm.networks.inspect import told_family
 
 _DIFFERENCE, _NORM = frozenset({"diff", "diff_b"}), frozenset({"w_norm", "b_norm"})
 _ADDED = _DIFFERENCE | _NORM  # parts that are changes by themselves
+# Metadata of the file that was: its hash, and how its network was made.
+_OUTDATED = frozenset(
+    {"sshs_legacy_hash", "ss_network_args", "ss_network_dim", "ss_network_alpha", "lora_adapter_metadata"}
+)
 _METADATA = 1000  # bytes that the metadata grow by
 _HEADER = 100  # bytes of the header for a tensor, beside its name
 _ATTENTION = ("_q_proj", "_k_proj", "_v_proj", "_out_proj")
@@ -36,7 +42,7 @@ class EditReport:
 
     `error` is the relative Frobenius error of what the rank and the precision took from the low ranks, `errors` that by
     module; `pruned` names the modules that were left out as dead, `dropped` those that the size had no room for, `kept`
-    those of another form than a low rank that stayed as they were.
+    those of another form than a low rank that stayed as they were. `family` is that of the models it is for.
     """
 
     path: Path
@@ -48,6 +54,7 @@ class EditReport:
     embeddings: tuple[str, ...]
     bytes: int
     dropped: tuple[str, ...] = ()
+    family: str = "SD1"
 
     def text(self) -> str:
         """A sentence or two for a person."""
@@ -85,6 +92,13 @@ def edit_lora(
     """
     if not sources:
         raise InputError("No LoRA is given.", "Name at least one file.")
+    _check_weights(sources)
+    _check_options(options)
+    if text_encoder is not None and not is_simo(sources[0][0]):
+        raise InputError(
+            f"{sources[0][0]} is no file of the old DreamBooth extension, so {text_encoder} does not belong to it.",
+            "Leave the text encoder's file out.",
+        )
     inputs = {f"source {path.name}": path for path, _ in sources}
     check_output(out, inputs, options.overwrite)
     if about is not None:
@@ -108,11 +122,22 @@ def edit_lora(
     lora.save(out)
     report = EditReport(
         out, len(merged.modules) + len(merged.other), errors[1], errors[0], pruned, tuple(merged.other),
-        _embeddings(merged, about), out.stat().st_size, dropped,
+        _embeddings(merged, about), out.stat().st_size, dropped, told_family(lora.tensors, lora.metadata) or "SD1",
     )  # fmt: skip
-    if job is not None:
-        job.say(report.text())
     return report
+
+
+def _check_weights(sources: Sequence[tuple[Path, float]]) -> None:
+    for path, weight in sources:
+        if not math.isfinite(weight):
+            raise InputError(f"The weight of {path} is {weight}.", "Write a number, such as 0.7.")
+
+
+def _check_options(options: EditOptions) -> None:
+    ways = {"rank": options.rank or options.conv_rank, "energy": options.energy, "size": options.size}
+    given = [name for name, value in ways.items() if value]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} are given, and one of them decides.", "Set all but one to 0.")
 
 
 def _embeddings(content: LoraContent, about: About | None) -> tuple[str, ...]:
@@ -288,9 +313,8 @@ def _ranks(
         square = sum(value**2 for value in found)
         if options.energy:
             ranks[name] = by_energy(found, square, options.energy)
-        elif options.rank:
-            convolution = content.modules[name].is_convolution and options.conv_rank
-            ranks[name] = min(len(found), options.conv_rank if convolution else options.rank)
+        elif most := (options.conv_rank if content.modules[name].is_convolution else 0) or options.rank:
+            ranks[name] = min(len(found), most)
         else:
             # What is rounding by the factors' own precision is no rank.
             noise = 1e-7 * max(found, default=0.0)
@@ -335,11 +359,13 @@ def _tell(
     errors: tuple[Mapping[str, float], float],
 ) -> None:
     family = next((found for item in contents if (found := item.family()) != "unknown"), "SD1")
-    told = base_metadata(content.metadata.get("ss_sd_model_name", ""), family)
+    known = {key: value for key, value in content.metadata.items() if key not in _OUTDATED}
+    # What the file says of its model stays as it says it: there are more versions than families.
+    known = {**base_metadata("", family), **known}
+    told = {"ss_network_module": "networks.lora"}
     ranks = [factors.rank for factors in content.modules.values()]
     if ranks:
         told["ss_network_dim"] = told["ss_network_alpha"] = str(max(ranks))
     told["dsm_made_from"] = json.dumps([[path.name, weight * options.scale] for path, weight in sources])
     told["dsm_relative_error"] = f"{errors[1]:.4f}"
-    content.metadata = {**content.metadata, **told}
-    content.metadata.pop("lora_adapter_metadata", None)
+    content.metadata = {**known, **told}

@@ -238,3 +238,39 @@ def test_what_was_written_meanwhile_stays(tmp_path):
     with pytest.raises(InputError, match="exists already"):
         edit_lora([(source, 1.0)], out, EditOptions(), Meanwhile("edit"))
     assert out.read_bytes() == b"another's"
+
+
+def told(path):
+    with safetensors.safe_open(str(path), "pt") as file:
+        return file.metadata()
+
+
+def test_the_metadata_are_those_of_the_new_file(tmp_path):
+    source = lora(tmp_path / "a.safetensors")
+    before = {"sshs_legacy_hash": "abcd", "ss_network_args": '{"conv_dim": "8"}', "ss_base_model_version": "sd_v2_v",
+              "ss_v2": "True", "ss_network_dim": "32", "ss_sd_model_name": "mine"}  # fmt: skip
+    safetensors.torch.save_file(safetensors.torch.load_file(source), source, before)
+    report = edit_lora([(source, 1.0)], tmp_path / "o.safetensors", EditOptions())
+    found = told(report.path)
+    assert not {"sshs_legacy_hash", "ss_network_args"} & found.keys()
+    assert (found["ss_base_model_version"], found["ss_v2"], found["ss_network_dim"]) == ("sd_v2_v", "True", "6")
+    assert found["ss_sd_model_name"] == "mine" and report.family == "SD2"
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
+def test_a_weight_is_a_number(tmp_path, weight):
+    with pytest.raises(InputError, match=str(weight)):
+        edit_lora([(lora(tmp_path / "a.safetensors"), weight)], tmp_path / "o.safetensors", EditOptions())
+
+
+def test_what_would_be_passed_over_is_refused(tmp_path):
+    source, out = lora(tmp_path / "a.safetensors"), tmp_path / "o.safetensors"
+    with pytest.raises(InputError, match="rank and energy"):
+        edit_lora([(source, 1.0)], out, EditOptions(rank=2, energy=0.5))
+    with pytest.raises(InputError, match="energy and size"):
+        edit_lora([(source, 1.0)], out, EditOptions(size=2, energy=0.5))
+    with pytest.raises(InputError, match="old DreamBooth"):
+        edit_lora([(source, 1.0)], out, EditOptions(), text_encoder=source)
+    edit_lora([(source, 1.0)], out, EditOptions(conv_rank=2))
+    ranks = {name: factors.rank for name, factors in read_lora(out).modules.items()}
+    assert ranks == {LINEAR: 6, CONV: 2}
