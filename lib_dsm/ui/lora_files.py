@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -98,7 +97,7 @@ def build_inspect(page: Page, lists: Lists, panel: Component) -> None:
 
         if not text:
             raise InputError("No file is named.", "Choose one, or write its path.")
-        return messages.lines(describe_text(describe(Path(text))))
+        return messages.lines(describe_text(describe(lora_lists.readable(service, text))))
 
     def on_compare(text: str | None, second: str | None) -> str:
         from lib_dsm.extraction.compare_loras import compare as apart
@@ -106,7 +105,8 @@ def build_inspect(page: Page, lists: Lists, panel: Component) -> None:
         path = lora_lists.loras(service).get(second or "")
         if not text or path is None:
             raise InputError("Two LoRA files are needed.", "Choose both.")
-        return messages.lines(apart(Path(text), path).text(Path(text).name, path.name))
+        first = lora_lists.readable(service, text)
+        return messages.lines(apart(first, path).text(first.name, path.name))
 
     page.act(inspect.click, TAB, on_inspect, [file], [facts])
     page.act(compare.click, TAB, on_compare, [file, other], [facts])

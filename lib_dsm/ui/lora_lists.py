@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -97,17 +98,35 @@ def base_of(service: Service, hypernetwork: Path, chosen: str | None) -> Path:
     raise InputError(f"{hypernetwork.name} {said}.", "Choose the checkpoint it was trained on.")
 
 
+def readable(service: Service, text: str) -> Path:
+    """A file that the page may look into: one of the lists, or one in a folder of the host or an opened one.
+
+    Raises:
+        ForbiddenError, MissingError: it lies elsewhere, or is gone.
+    """
+    return Path(text) if text in every_file(service) else service.path(text)
+
+
 def weighted(service: Service, line: str) -> tuple[Path, float]:
-    """A LoRA file and its weight, such as "mine=0.7"; a name is one of the host's folder."""
+    """A LoRA file and its weight, such as "mine=0.7"; a name is one of the host's folder.
+
+    Raises:
+        ForbiddenError, MissingError: the file lies in no folder that the page may read, or is gone.
+        InputError: the weight is no finite number.
+    """
     text, sign, weight = line.rpartition("=")
     try:
         name, factor = (text.strip(), float(weight)) if sign else (line, 1.0)
     except ValueError:
         name, factor = line, 1.0
+    if not math.isfinite(factor):
+        raise InputError(f'"{weight}" is no weight.', "Write for example mine=0.7.")
     path = Path(name)
     if not path.is_absolute():
         path = service.host.folders.lora / name
-    return (path if path.suffix else path.with_name(f"{path.name}.safetensors")), factor
+    if not path.suffix or not path.exists():
+        path = path if path.suffix in _NETWORKS else path.with_name(f"{path.name}.safetensors")
+    return readable(service, str(path)), factor
 
 
 def target(service: Service, name: str) -> Path:
