@@ -1,4 +1,4 @@
-"""Changing LoRA files without the checkpoint: resizing, merging, scaling, pruning, converting, comparing.
+"""Changing LoRA files without the checkpoint: resizing, merging, scaling, pruning, converting.
 
 All of it is exact but for what a rank or a precision takes away, and that is measured: a resize is the truncated SVD of
 the product, found from the QR of both factors (the product itself is never formed); a merge puts factors side by side.
@@ -85,7 +85,8 @@ def edit_lora(
     `about` is more for the file's card.
 
     Raises:
-        InputError: a file is missing or `out` cannot be used.
+        InputError: a file is missing, `out` cannot be used, a weight is no number, options exclude each other, or the
+            size is too small.
         ModelError: a file is no LoRA, or two cannot be added; a sentence says why.
         StorageError: the disk does not take the file.
         Cancelled: the job was; nothing is written.
@@ -120,11 +121,10 @@ def edit_lora(
         raise _too_small(options)
     check_output(out, inputs, options.overwrite)  # somebody may have written it meanwhile
     lora.save(out)
-    report = EditReport(
+    return EditReport(
         out, len(merged.modules) + len(merged.other), errors[1], errors[0], pruned, tuple(merged.other),
         _embeddings(merged, about), out.stat().st_size, dropped, told_family(lora.tensors, lora.metadata) or "SD1",
     )  # fmt: skip
-    return report
 
 
 def _check_weights(sources: Sequence[tuple[Path, float]]) -> None:

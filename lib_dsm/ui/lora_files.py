@@ -48,7 +48,7 @@ def build_edit(page: Page, lists: Lists, panel: Component) -> None:
     edit = gr.Button("Write LoRA", elem_id="dsm_lora_edit", variant="primary")
 
     def on_edit(text: str, called: str, words: list[str] | None, *values: Any) -> str:
-        from lib_dsm.extraction.about import About
+        from lib_dsm.extraction.about import About, write_sidecar
         from lib_dsm.extraction.edit_lora import edit_lora
         from lib_dsm.extraction.facts import of_edit
         from lib_dsm.extraction.lora_file import check_output
@@ -64,6 +64,7 @@ def build_edit(page: Page, lists: Lists, panel: Component) -> None:
 
         def work(job: Job) -> dict[str, Any]:
             report = edit_lora(given, out, wanted, job, about=about)
+            write_sidecar(out, report.family, "")
             job.data["summary"] = report.text()
             return of_edit(report)
 
