@@ -10,6 +10,7 @@
     let place = null; // where all of it is shown
     let shown = ""; // the job whose result is
     let pictures = null; // where its pictures go
+    const ends = new Set(); // jobs whose end was told
 
     const name = (path) => path.replace(/^.*[\\/]/, "");
 
@@ -126,7 +127,14 @@
             const settings = {previews: count(), preview_seed: seed(), preview_steps: steps(), preview_cfg: cfg(), preview_side: side(), preview_clip_skip: skip()};
             const {job: started} = await post("lora/compare", {job: job.id, prompts: prompts.value.split("\n").filter((text) => text.trim()), settings});
             follow(started);
+            draws(started);
         })}, "Draw");
+        // Not twice at once; also after a reload.
+        const draws = (id) => {
+            draw.disabled = true;
+            const again = () => { draw.disabled = false; };
+            DSM.job.follow(id, () => draw.isConnected, {update: () => {}, problem: (error) => { if (error.status) again(); }}, again);
+        };
         pictures = h("div", {class: "dsm-pictures", id: "dsm_lora_pictures"});
         return h("div", {class: "dsm-comparing"}, title, prompts, h("div", {class: "dsm-comparing-numbers"}, countRow, seedRow, stepsRow, cfgRow, sideRow, skipRow, draw), pictures);
     }
@@ -144,7 +152,7 @@
         return h("button", {class: "dsm-picture", title: label, onclick: open}, view);
     }
 
-    function showPictures(job) {
+    function showPictures(job, look = true) {
         const drawn = job.data.compared;
         if (!pictures || job.data.of !== shown) return;
         const sheet = fileAddress(drawn.sheet, job.id);
@@ -158,12 +166,14 @@
             h("div", {class: "dsm-pictures-grid", style: `grid-template-columns: repeat(${drawn.columns.length}, minmax(0, 1fr))`},
                 drawn.columns.map((column) => h("b", {}, column)), rows),
             apart || "", h("p", {class: "dsm-subdued"}, `The sheet is ${drawn.sheet}`));
-        pictures.scrollIntoView({block: "nearest", behavior: "smooth"});
+        if (look) pictures.scrollIntoView({block: "nearest", behavior: "smooth"});
     }
 
     // ---- the place ------------------------------------------------------------------------------------------------------
 
     function ended(job) {
+        if (ends.has(job.id)) return;
+        ends.add(job.id);
         if (job.data.compared) showPictures(job);
         else if (job.state === "done" && job.data.lora) {
             show(job);
@@ -172,18 +182,39 @@
     }
     DSM.on("ended", ended);
 
+    // The panel tells the end of the job it shows; one that another job took the panel from is told of here.
+    DSM.on("running", ({job}) => {
+        if (job.data.tab !== "lora") return;
+        const panel = () => DSM.root().querySelector("#dsm_lora_panel [data-dsm=job]");
+        DSM.job.follow(job.id, () => !ends.has(job.id), {update: () => {}, problem: () => {}}, (now) => {
+            if (ends.has(now.id)) return;
+            const here = panel() && panel().dsmJob === now.id;
+            if (!here && now.state === "failed") toast(`${now.title}: ${now.error}`, "error");
+            ended(now);
+        });
+    });
+
     // Which of the forms is shown.
     lora.choose = (kind) => { DSM.root().querySelector("#dsm_lora_forms").dataset.kind = kind; };
 
     DSM.widgets.lora = async (element) => {
         place = element;
+        shown = "";
         place.replaceChildren(DSM.empty("Nothing made yet", "Choose on the left what you have. Sizes, errors and pictures appear here; for two checkpoints you can look at them before anything is written."));
         // The lists came with the page as it was built; after a reload the newest result is there again.
         setTimeout(() => DSM.press("dsm_lora_refresh"), 300);
         const {jobs} = await get("jobs", {tab: "lora"}).catch(() => ({jobs: []}));
+        const compared = [];
         for (const brief of jobs.filter((job) => job.state === "done").reverse()) {
             const job = await get(`jobs/${brief.id}`).catch(() => null);
-            if (job && job.data.lora) return show(job);
+            if (shown) return; // something newer ended meanwhile
+            if (job && job.data.compared) compared.push(job);
+            if (job && job.data.lora) {
+                show(job);
+                const newest = compared.find((drawn) => drawn.data.of === job.id);
+                if (newest) showPictures(newest, false);
+                return;
+            }
         }
     };
 })();

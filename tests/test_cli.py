@@ -13,13 +13,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image, ImageFilter
+from safetensors.torch import load_file, save_file
 
 from lib_dsm import options
 from lib_dsm.cli.main import main
 from lib_dsm.cli.progress import _new_lines, describe
 from lib_dsm.cli.training_commands import _setting
 from lib_dsm.demo.install import CHECKPOINT, TAGGER
+from lib_dsm.errors import InputError
 from lib_dsm.jobs import Job
 from lib_dsm.networks.hypernetwork import Hypernetwork, facts_of, save_pt
 from lib_dsm.networks.hypernetwork_modules import Pairs, initialise
@@ -210,7 +213,12 @@ def test_a_hypernetworks_lora_is_drawn_beside_it(capsys, tmp_path):
         tmp_path / "made.safetensors",
     ]
     how = ["--previews", 2, "--preview-steps", 2, "--preview-cfg", 2]
+    (tmp_path / "made.safetensors").write_bytes(b"mine")
+    assert main([*map(str, command)]) == 1
+    assert "exists already" in capsys.readouterr().err
+    (tmp_path / "made.safetensors").unlink()
     made = data(capsys, *command, *how, "--captions", tmp_path)
+    assert json.loads((tmp_path / "made.json").read_text()) == {"sd version": "SD1"}
     drawn = made["pictures"]
     assert drawn["columns"] == ["base", "hypernetwork", "base + LoRA"] and Path(drawn["sheet"]).is_file()
     assert [row["prompt"] for row in drawn["rows"]] == ["solo, red hair"] * 2
@@ -280,6 +288,54 @@ def test_a_rate_in_a_settings_file_may_be_a_number(run_config, tmp_path):
     settings = tmp_path / "RUN.json"
     settings.write_text(json.dumps({**options.to_json(run_config()), "learning_rate": 0.005}), encoding="utf-8")
     assert read_config(settings).learning_rate == "0.005"
+
+
+def test_a_fit_is_captured_at_the_clip_skip_after_the_name_was_checked(capsys, tmp_path, monkeypatch):
+    structure = Structure(widths=(80,), layers=(1.0, 2.0, 1.0), activation="relu")
+    pairs = Pairs.empty(structure)
+    initialise(pairs, "Normal", 0.1, 1)
+    save_pt(Hypernetwork(pairs.tensors(), facts_of(structure, "h", 1, "Normal")), tmp_path / "h.pt")
+    seen = []
+
+    def captured(host, file, base, captions, job, clip_skip=1):
+        seen.append(clip_skip)
+        raise InputError("Enough.")
+
+    monkeypatch.setattr("lib_dsm.host.capturing.captured_contexts", captured)
+    out = tmp_path / "made.safetensors"
+    command = ["extract", "hypernetwork", tmp_path / "h.pt", "--base", CHECKPOINT, "--out", out, "--clip-skip", 2]
+    assert main([*map(str, command)]) == 1 and seen == [2]
+    out.write_bytes(b"mine")
+    assert main([*map(str, command)]) == 1 and seen == [2]
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_a_lora_is_edited_told_once_and_has_a_sidecar(capsys, tmp_path):
+    module = "lora_unet_mid_block_attentions_0_proj_in"
+    lora = {f"{module}.lora_up.weight": torch.ones(4, 1), f"{module}.lora_down.weight": torch.ones(1, 4)}
+    save_file(lora, tmp_path / "a.safetensors")
+    command = ["extract", "lora", f"{tmp_path / 'a.safetensors'}=0.5", "--out", tmp_path / "o.safetensors"]
+    assert main([*map(str, command)]) == 0
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("holds 1 modules") == 1
+    assert json.loads((tmp_path / "o.json").read_text()) == {"sd version": "SD1"}
+    assert main(["extract", "lora", f"{tmp_path / 'a.safetensors'}=nan", "--out", str(tmp_path / "p.safetensors")]) == 1
+    assert "nan" in capsys.readouterr().err
+    for call, words in ((["extract", "--help"], ["merge", "resize", "compare"]), (["--help"], ["merge", "compare"])):
+        assert main(call) == 0
+        help_text = capsys.readouterr().out
+        assert all(word in help_text for word in words)
+
+
+def test_a_survey_needs_no_file_to_write(capsys, tmp_path):
+    tensors = load_file(CHECKPOINT)
+    key = next(key for key in tensors if key.endswith("attn2.to_v.weight"))
+    tensors[key] = tensors[key].roll(1, 0)
+    save_file(tensors, tmp_path / "tuned.safetensors")
+    command = ["extract", "checkpoint", "--base", CHECKPOINT, "--tuned", tmp_path / "tuned.safetensors"]
+    assert len(data(capsys, *command, "--survey")["outlooks"]) > 1
+    assert main([*map(str, command)]) == 1
+    assert "--out" in capsys.readouterr().err
 
 
 def test_extract_checkpoint_refuses_equal_ones(capsys, tmp_path):

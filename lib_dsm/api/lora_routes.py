@@ -41,6 +41,8 @@ def compare(service: Service, call: Call) -> Any:
     wanted = [text.strip() for text in call.texts("prompts")] or [""]
     if not chosen.previews:
         raise InputError("No picture is asked for.", "Ask for one at least.")
+    if any(job.state == "running" and job.data.get("of") == call.text("job") for job in service.host.jobs.all()):
+        raise InputError("Pictures of it are being drawn.", "Wait for them, or cancel them.")
     source = made["source"]
     paths = {name: Path(source[name]) for name in ("tuned", "hypernetwork") if source.get(name)}
     what = Compared(

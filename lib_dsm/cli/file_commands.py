@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def extract_checkpoint(arguments: argparse.Namespace) -> Result:
     """The difference of two checkpoints as a LoRA, or what it would be."""
-    from lib_dsm.extraction.about import About
+    from lib_dsm.extraction.about import About, write_sidecar
     from lib_dsm.extraction.checkpoint import extract_checkpoint as extract
     from lib_dsm.extraction.options import ExtractionOptions
     from lib_dsm.extraction.survey import survey
@@ -33,8 +33,12 @@ def extract_checkpoint(arguments: argparse.Namespace) -> Result:
             {"outlooks": [dataclasses.asdict(item) for item in outlooks]},
             "\n".join(f"{item.label:>22}: {item.bytes / 1e6:8.1f} MB, error {item.error:.1%}" for item in outlooks),
         )
+    if arguments.out is None:
+        raise InputError("No file to write is named.", "Add --out NAME.safetensors, or --survey to look only.")
     about = About(embeddings=tuple(arguments.embedding), made="extracted from two checkpoints")
+    _ = about.loaded  # what is missing is said before any work
     report = run_job("Extracting", "layers", lambda job: extract(base, tuned, arguments.out, chosen, job, about=about))
+    write_sidecar(arguments.out, report.family, "")
     data = {
         "file": str(report.path),
         "layers": len(report.modules),
@@ -42,29 +46,41 @@ def extract_checkpoint(arguments: argparse.Namespace) -> Result:
         "total_error": report.total_error,
         "left_out": [{"key": item.key, "reason": item.reason} for item in report.left_out],
     }
-    return _with_pictures(arguments, data, report.text(), tuned=tuned, averages=chosen.averages)
+    data["embeddings"] = [embedding.name for embedding in about.loaded]
+    return _with_pictures(arguments, data, about.told(report.text()), tuned=tuned, averages=chosen.averages)
 
 
 def extract_hypernetwork(arguments: argparse.Namespace) -> Result:
     """A hypernetwork as a LoRA; one that is not linear is fitted on captions."""
-    from lib_dsm.extraction.about import About
+    from lib_dsm.extraction.about import About, write_sidecar
     from lib_dsm.extraction.hypernetwork_lora import extract_hypernetwork as extract
+    from lib_dsm.extraction.lora_file import check_output
     from lib_dsm.extraction.options import HypernetworkOptions
     from lib_dsm.host.capturing import captured_contexts
+    from lib_dsm.host.lora_options import CaptureOptions
     from lib_dsm.host.studio import StudioHost
 
     chosen = read_flags(arguments, HypernetworkOptions)
     about = About(embeddings=tuple(arguments.embedding), made="made from a hypernetwork")
+    _ = about.loaded  # what is missing is said before any work
+
+    clip_skip = read_flags(arguments, CaptureOptions).clip_skip
+    # Before contexts are captured, which takes minutes.
+    check_output(arguments.out, {"hypernetwork": arguments.file, "base checkpoint": arguments.base}, chosen.overwrite)
 
     def work(job: Job) -> HypernetworkReport:
         host = StudioHost(arguments.out.parent)
-        captured = captured_contexts(host, arguments.file, str(arguments.base), arguments.captions, job)
+        captured = captured_contexts(host, arguments.file, str(arguments.base), arguments.captions, job, clip_skip)
         return extract(arguments.file, arguments.base, arguments.out, chosen, captured, job, about)
 
     report = run_job("Extracting", "layers", work)
+    write_sidecar(arguments.out, report.family, "")
     data = {"file": str(report.path), "exact": report.exact, "fit": report.fit, "fits": report.fits,
             "lost": report.lost}  # fmt: skip
-    return _with_pictures(arguments, data, report.text(), hypernetwork=arguments.file, strength=chosen.strength)
+    data["embeddings"] = [embedding.name for embedding in about.loaded]
+    return _with_pictures(
+        arguments, data, about.told(report.text()), hypernetwork=arguments.file, strength=chosen.strength
+    )
 
 
 def _with_pictures(arguments: argparse.Namespace, data: dict[str, Any], text: str, **original: Any) -> Result:
@@ -83,7 +99,7 @@ def _with_pictures(arguments: argparse.Namespace, data: dict[str, Any], text: st
 
 def edit_lora(arguments: argparse.Namespace) -> Result:
     """LoRA files of any tool, one or the sum of several, as the WebUI loads them."""
-    from lib_dsm.extraction.about import About
+    from lib_dsm.extraction.about import About, write_sidecar
     from lib_dsm.extraction.edit_lora import edit_lora as edit
     from lib_dsm.extraction.options import EditOptions
 
@@ -93,8 +109,16 @@ def edit_lora(arguments: argparse.Namespace) -> Result:
     report = run_job(
         "Writing", "modules", lambda job: edit(sources, arguments.out, chosen, job, arguments.text_encoder, about)
     )
-    data = {"file": str(report.path), "modules": report.modules, "error": report.error, "pruned": report.pruned,
-            "kept": report.kept, "embeddings": report.embeddings}  # fmt: skip
+    write_sidecar(arguments.out, report.family, "")
+    data = {
+        "file": str(report.path),
+        "modules": report.modules,
+        "error": report.error,
+        "pruned": report.pruned,
+        "dropped": report.dropped,
+        "kept": report.kept,
+        "embeddings": report.embeddings,
+    }
     return Result(data, report.text())
 
 
@@ -124,7 +148,7 @@ def inspect(arguments: argparse.Namespace) -> Result:
     from lib_dsm.networks.inspect import describe, describe_text
 
     if arguments.compare:
-        from lib_dsm.extraction.edit_lora import compare
+        from lib_dsm.extraction.compare_loras import compare
 
         apart = compare(arguments.file, arguments.compare)
         return Result(dataclasses.asdict(apart), apart.text(str(arguments.file), str(arguments.compare)))

@@ -296,12 +296,13 @@ def _tune(parser: argparse.ArgumentParser) -> None:
 def _extract(parser: argparse.ArgumentParser) -> None:
     from lib_dsm.cli.flags import add_flags
     from lib_dsm.extraction.options import EditOptions, ExtractionOptions, HypernetworkOptions
+    from lib_dsm.host.lora_options import CaptureOptions
 
     sources = parser.add_subparsers(metavar="SOURCE", required=True)
     checkpoint = sources.add_parser("checkpoint", help="the difference of two checkpoints as a LoRA")
     checkpoint.add_argument("--base", type=_path, required=True, help="the checkpoint it was tuned from")
     checkpoint.add_argument("--tuned", type=_path, required=True, help="the fine-tuned checkpoint")
-    checkpoint.add_argument("--out", type=_path, required=True, help="the LoRA file to write")
+    checkpoint.add_argument("--out", type=_path, help="the LoRA file to write; not needed with --survey")
     checkpoint.add_argument(
         "--survey", action="store_true", help="tell sizes and errors for a few ranks, and write nothing"
     )
@@ -316,14 +317,15 @@ def _extract(parser: argparse.ArgumentParser) -> None:
     hypernetwork.add_argument("--out", type=_path, required=True, help="the LoRA file to write")
     hypernetwork.add_argument("--captions", type=_path, help="folder of captions to fit one on that is not linear")
     add_flags(hypernetwork, HypernetworkOptions)
+    add_flags(hypernetwork, CaptureOptions)
     _previews(hypernetwork)
     _bundle(hypernetwork)
     _ready(hypernetwork, "file_commands.extract_hypernetwork")
     for name, text in (
-        ("lora", "LoRA files of any tool, one or the sum of several: named, resized, merged, pruned"),
-        ("dreambooth", "the .pt of the old DreamBooth extension, or any other LoRA file, as the WebUI loads it"),
+        ("lora", "convert, resize, merge, scale or prune LoRA files of any tool (to compare two: inspect --compare)"),
+        ("dreambooth", "the .pt of the old DreamBooth extension as a LoRA that the WebUI loads"),
     ):
-        lora = sources.add_parser(name, help=text)
+        lora = sources.add_parser(name, help=text, description=_EDITS[name])
         lora.add_argument("file", type=_path, nargs="+", metavar="FILE[=WEIGHT]")
         lora.add_argument("--text-encoder", type=_path, help="the extension's second file, NAME_txt.pt")
         lora.add_argument("--out", type=_path, required=True, help="the LoRA file to write")
@@ -336,6 +338,15 @@ def _extract(parser: argparse.ArgumentParser) -> None:
     embedding.add_argument("--name", default="", help="the word for the prompt; the embedding's own if not given")
     embedding.add_argument("--overwrite", action="store_true", help="replace an existing file")
     _ready(embedding, "file_commands.extract_embedding")
+
+
+_EDITS = {
+    "lora": "LoRA files of any tool, as the WebUI loads them. One file is converted: --rank, --conv-rank, --energy or "
+    "--size resize it, --scale and --prune do what they say. Several are merged, each with its WEIGHT. "
+    "The command inspect FILE --compare OTHER tells how far two are apart.",
+    "dreambooth": "The .pt of the old DreamBooth extension, or cloneofsimo's, as the WebUI loads it. Its text encoder "
+    "may lie in a second file: --text-encoder.",
+}
 
 
 def _previews(parser: argparse.ArgumentParser) -> None:
@@ -377,6 +388,6 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "check": ("the guards, without training", _run("training_commands.check")),
     "train": ("train an embedding", _run("training_commands.train")),
     "tune": ("train with several values of some settings, and compare", _tune),
-    "extract": ("make a LoRA file", _extract),
-    "inspect": ("what a .pt, .safetensors or PNG file is", _inspect),
+    "extract": ("make a LoRA file; convert, resize, merge, prune LoRAs", _extract),
+    "inspect": ("what a .pt, .safetensors or PNG file is; compare two LoRAs", _inspect),
 }

@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
+from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.lora_file import LoraFile
 from lib_dsm.files import write_json
-from lib_dsm.networks.embedding import load_embedding
+from lib_dsm.networks.embedding import Embedding, load_embedding
+from lib_dsm.networks.inspect import FAMILIES, told_family
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+_SDXL_WIDTHS = (1280, 2048)  # of its second text encoder, and of both
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,32 @@ class About:
     cover: Image | None = None
     embeddings: tuple[Path, ...] = ()
 
+    @cached_property
+    def loaded(self) -> tuple[Embedding, ...]:
+        """The embeddings themselves.
+
+        Raises:
+            InputError, ModelError: a file is missing or is none; two have one name and differ.
+        """
+        found: dict[str, Embedding] = {}
+        for path in self.embeddings:
+            embedding = load_embedding(path)
+            known = found.setdefault(embedding.name, embedding)
+            if not torch.equal(known.vectors, embedding.vectors):
+                raise InputError(f'Two embeddings are called "{embedding.name}".', "Rename one of them.")
+        return tuple(found.values())
+
+    def told(self, text: str) -> str:
+        """The sentences of a report, and one on the embeddings that were bundled besides."""
+        names = ", ".join(embedding.name for embedding in self.loaded)
+        return f"{text}\nBundled embeddings: {names}." if names else text
+
     def add_to(self, lora: LoraFile) -> None:
         """Write the facts into the metadata under kohya's names, as the WebUI reads them, and bundle the embeddings.
 
         Raises:
-            InputError, ModelError: an embedding's file is missing or cannot be bundled.
+            InputError, ModelError: an embedding's file is missing, is for another family than the LoRA, or has the name
+                of other vectors in it.
         """
         facts: dict[str, str] = {}
         if self.clip_skip is not None:
@@ -63,8 +91,36 @@ class About:
         lora.metadata.update(facts)
         if self.cover is not None:
             lora.add_cover(self.cover)
-        for path in self.embeddings:
-            lora.add_embedding(load_embedding(path))
+        family = told_family(lora.tensors, lora.metadata)
+        for embedding in self.loaded:
+            _bundle(lora, embedding, family)
+
+
+def _bundle(lora: LoraFile, embedding: Embedding, family: str) -> None:
+    width = embedding.vectors.shape[1]
+    own = "SDXL" if width in _SDXL_WIDTHS else FAMILIES.get(width, "")
+    if own and family and own != family:
+        raise ModelError(
+            f'The embedding "{embedding.name}" has {width} numbers a vector, which is {own}; the LoRA is for {family}.',
+            "Bundle one that was trained for the same models.",
+        )
+    if family == "SDXL":
+        raise ModelError(
+            f'The embedding "{embedding.name}" has vectors for one text encoder, and SDXL has two.', "Leave it out."
+        )
+    # Compared with what is there as it would be written.
+    alone = LoraFile()
+    alone.add_embedding(embedding)
+    start = f"bundle_emb.{embedding.name}."
+    known = {key: tensor for key, tensor in lora.tensors.items() if key.startswith(start)}
+    same = known.keys() == alone.tensors.keys() and all(
+        torch.equal(known[key].float(), tensor) for key, tensor in alone.tensors.items()
+    )
+    if known and not same:
+        raise InputError(
+            f'The LoRA has other vectors for "{embedding.name}" already.', "Rename the embedding, or leave it out."
+        )
+    lora.tensors.update(alone.tensors)
 
 
 def write_sidecar(out: Path, family: str, activation: str) -> None:

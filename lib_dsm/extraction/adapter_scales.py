@@ -18,6 +18,7 @@ from lib_dsm.files import parse_json
 
 _METADATA = "lora_adapter_metadata"
 _CONFIG = "adapter_config.json"
+_NAME = re.compile(r"[\w.]+")
 _FOREIGN = "base_model.model."  # PEFT's own files, which say nothing of alpha
 _REMEDY = "Get it again."
 
@@ -87,7 +88,11 @@ def _record(text: str, what: str) -> dict[str, Any]:
 
 
 def _of_pattern(patterns: Mapping[str, Any], module: str, usual: Any) -> Any:
+    """PEFT takes the keys for regular expressions; those of a file could run for ever, so that only names are read."""
     for pattern, value in patterns.items():
-        if re.match(rf"(?:.*\.)?(?:{pattern})$", module):
+        name = pattern.removeprefix("^").removesuffix("$")
+        if not _NAME.fullmatch(name):
+            raise ModelError(f'The pattern "{pattern}" of an adapter is no name of a module.', _REMEDY)
+        if f".{module}".endswith(f".{name}"):
             return value
     return usual

@@ -107,11 +107,39 @@ class Applied:
             forms = ", ".join(sorted(parts))
             raise ModelError(f"{layer.name} has a form ({forms}) that is not drawn here.", "Use it in the WebUI.")
         if factors is not None and _flat(factors) != _rows_and_columns(layer):
-            raise ModelError(
-                f"{layer.name} is {'×'.join(map(str, factors.shape))} in the LoRA and "
-                f"{'×'.join(map(str, layer.shape))} in {self._file.path.name}.",
-                "Use it with a checkpoint of its own family.",
-            )
+            raise self._misfit(layer, factors.shape)
+        for part, tensor in (parts or {}).items():
+            shape, wanted = tuple(tensor.shape), layer.shape
+            if part in _BIAS_PARTS:
+                wanted = layer.shape[:1]
+            elif part in _WEIGHT_PARTS and len(shape) == len(wanted) == 4 and layer.is_end:
+                wanted = (wanted[0], min(shape[1], wanted[1]), *wanted[2:])  # an inpainting model has more channels
+            elif part not in _WEIGHT_PARTS:
+                continue
+            if shape != wanted and tensor.numel() != 1:
+                raise self._misfit(layer, shape)
+        if parts is not None and "a1.weight" in parts:
+            self._demand_glora(layer, parts)
+
+    def _demand_glora(self, layer: Layer, parts: Mapping[str, torch.Tensor]) -> None:
+        rows, columns = _rows_and_columns(layer)
+        missing = _GLORA - {"alpha"} - parts.keys()
+        if missing:
+            raise ModelError(f"{layer.name} lacks {', '.join(sorted(missing))}.", "Get the file again.")
+        a1, a2, b1, b2 = (tuple(parts[f"{part}.weight"].shape) for part in ("a1", "a2", "b1", "b2"))
+        flat = all(len(shape) == 2 for shape in (a1, a2, b1, b2))
+        if not flat or a2[0] != columns or a1 != (a2[1], columns) or b2[1] != b1[0]:
+            raise self._misfit(layer, (*a2[:1], *a1[1:]))
+        # A single number in place of b2 @ b1 is added to all.
+        if (b2[0], b1[1]) not in ((rows, columns), (1, 1)):
+            raise self._misfit(layer, (*b2[:1], *b1[1:]))
+
+    def _misfit(self, layer: Layer, shape: tuple[int, ...]) -> ModelError:
+        return ModelError(
+            f"{layer.name} is {'×'.join(map(str, shape))} in the LoRA and "
+            f"{'×'.join(map(str, layer.shape))} in {self._file.path.name}.",
+            "Use it with a checkpoint of its own family.",
+        )
 
 
 def _flat(factors: Factors) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Changing LoRA files without the checkpoint: resizing, merging, scaling, pruning, converting, comparing.
+"""Changing LoRA files without the checkpoint: resizing, merging, scaling, pruning, converting.
 
 All of it is exact but for what a rank or a precision takes away, and that is measured: a resize is the truncated SVD of
 the product, found from the QR of both factors (the product itself is never formed); a merge puts factors side by side.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +16,23 @@ import torch
 
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.about import About
-from lib_dsm.extraction.lora_content import Factors, LoraContent, inner, read_lora
-from lib_dsm.extraction.lora_file import PRECISIONS, base_metadata, check_output
-from lib_dsm.extraction.low_rank import balanced, factored_svd
+from lib_dsm.extraction.lora_content import Factors, LoraContent, read_lora
+from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, base_metadata, check_output
+from lib_dsm.extraction.low_rank import balanced, factored_svd, squared_norm
 from lib_dsm.extraction.options import EditOptions
-from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size
+from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size, module_bytes
+from lib_dsm.extraction.simo import is_simo
 from lib_dsm.jobs import Job
+from lib_dsm.networks.inspect import told_family
 
-_ADDED = frozenset({"diff", "diff_b", "w_norm", "b_norm"})  # parts that are changes by themselves
+_DIFFERENCE, _NORM = frozenset({"diff", "diff_b"}), frozenset({"w_norm", "b_norm"})
+_ADDED = _DIFFERENCE | _NORM  # parts that are changes by themselves
+# Metadata of the file that was: its hash, and how its network was made.
+_OUTDATED = frozenset(
+    {"sshs_legacy_hash", "ss_network_args", "ss_network_dim", "ss_network_alpha", "lora_adapter_metadata"}
+)
+_METADATA = 1000  # bytes that the metadata grow by
+_HEADER = 100  # bytes of the header for a tensor, beside its name
 _ATTENTION = ("_q_proj", "_k_proj", "_v_proj", "_out_proj")
 
 
@@ -31,8 +40,9 @@ _ATTENTION = ("_q_proj", "_k_proj", "_v_proj", "_out_proj")
 class EditReport:
     """What was written.
 
-    `error` is the relative Frobenius error of what the rank took away, `errors` that by module; `pruned` names the
-    modules that were left out as dead, `kept` those of another form than a low rank that stayed as they were.
+    `error` is the relative Frobenius error of what the rank and the precision took from the low ranks, `errors` that by
+    module; `pruned` names the modules that were left out as dead, `dropped` those that the size had no room for, `kept`
+    those of another form than a low rank that stayed as they were. `family` is that of the models it is for.
     """
 
     path: Path
@@ -43,39 +53,21 @@ class EditReport:
     kept: tuple[str, ...]
     embeddings: tuple[str, ...]
     bytes: int
+    dropped: tuple[str, ...] = ()
+    family: str = "SD1"
 
     def text(self) -> str:
         """A sentence or two for a person."""
-        lines = [
-            f"{self.path} ({self.bytes / 1e6:.1f} MB) holds {self.modules} modules; the rank took {self.error:.2%}."
-        ]
+        error = f", with a relative error of {self.error:.2%}" if self.errors else ""
+        lines = [f"{self.path} ({self.bytes / 1e6:.1f} MB) holds {self.modules} modules{error}."]
         if self.embeddings:
             lines.append(f"Bundled embeddings: {', '.join(self.embeddings)}.")
         if self.pruned:
             lines.append(f"Dead and left out: {len(self.pruned)} modules.")
+        if self.dropped:
+            lines.append(f"Left out, the size has no room for them: {len(self.dropped)} modules.")
         if self.kept:
             lines.append(f"Of another form, kept as they were: {len(self.kept)} modules.")
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two LoRA files: by module ‖A − B‖ / ‖A‖ and the cosine between the changes; and the modules of one alone.
-
-    `distance` and `cosine` are those over all modules.
-    """
-
-    distance: float
-    cosine: float
-    modules: Mapping[str, tuple[float, float]]
-    only_first: tuple[str, ...]
-    only_second: tuple[str, ...]
-
-    def text(self, first: str, second: str) -> str:
-        """A few lines for a person; the arguments are what the files are called."""
-        lines = [f"{len(self.modules)} modules in both: distance {self.distance:.3f}, cosine {self.cosine:.3f}."]
-        for names, file in ((self.only_first, first), (self.only_second, second)):
-            lines += [f"{len(names)} modules only in {file}."] if names else []
         return "\n".join(lines)
 
 
@@ -93,38 +85,70 @@ def edit_lora(
     `about` is more for the file's card.
 
     Raises:
-        InputError: a file is missing or `out` cannot be used.
+        InputError: a file is missing, `out` cannot be used, a weight is no number, options exclude each other, or the
+            size is too small.
         ModelError: a file is no LoRA, or two cannot be added; a sentence says why.
         StorageError: the disk does not take the file.
         Cancelled: the job was; nothing is written.
     """
     if not sources:
         raise InputError("No LoRA is given.", "Name at least one file.")
-    check_output(out, {f"source {path.name}": path for path, _ in sources}, options.overwrite)
+    _check_weights(sources)
+    _check_options(options)
+    if text_encoder is not None and not is_simo(sources[0][0]):
+        raise InputError(
+            f"{sources[0][0]} is no file of the old DreamBooth extension, so {text_encoder} does not belong to it.",
+            "Leave the text encoder's file out.",
+        )
+    inputs = {f"source {path.name}": path for path, _ in sources}
+    check_output(out, inputs, options.overwrite)
+    if about is not None:
+        _ = about.loaded  # before any work
     contents = [read_lora(path, text_encoder if not index else None) for index, (path, _) in enumerate(sources)]
     names = [path.name for path, _ in sources]
     weights = [weight * options.scale for _, weight in sources]
     merged = merge(contents, weights, names)
     pruned = prune(merged, options.prune)
-    errors = resize(merged, options, job)
+    errors = resize(merged, options, job, _room(merged, options, about))
+    dropped = tuple(name for name in errors[0] if name not in merged.modules)
     if not merged.modules and not merged.other and not merged.embeddings:
         raise ModelError("Nothing is left of the LoRA.", "Prune less, or use weights that do not cancel.")
     _tell(merged, contents, options, sources, errors)
     lora = merged.file(options.precision)
     if about is not None:
         about.add_to(lora)
+    if options.size and file_bytes(lora) > options.size * 1e6:
+        raise _too_small(options)
+    check_output(out, inputs, options.overwrite)  # somebody may have written it meanwhile
     lora.save(out)
-    report = EditReport(
+    return EditReport(
         out, len(merged.modules) + len(merged.other), errors[1], errors[0], pruned, tuple(merged.other),
-        tuple(merged.embeddings), out.stat().st_size,
+        _embeddings(merged, about), out.stat().st_size, dropped, told_family(lora.tensors, lora.metadata) or "SD1",
     )  # fmt: skip
-    if job is not None:
-        job.say(report.text())
-    return report
+
+
+def _check_weights(sources: Sequence[tuple[Path, float]]) -> None:
+    for path, weight in sources:
+        if not math.isfinite(weight):
+            raise InputError(f"The weight of {path} is {weight}.", "Write a number, such as 0.7.")
+
+
+def _check_options(options: EditOptions) -> None:
+    ways = {"rank": options.rank or options.conv_rank, "energy": options.energy, "size": options.size}
+    given = [name for name, value in ways.items() if value]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} are given, and one of them decides.", "Set all but one to 0.")
+
+
+def _embeddings(content: LoraContent, about: About | None) -> tuple[str, ...]:
+    more = [embedding.name for embedding in about.loaded] if about is not None else []
+    return tuple(dict.fromkeys([*content.embeddings, *more]))
 
 
 def merge(contents: Sequence[LoraContent], weights: Sequence[float], names: Sequence[str]) -> LoraContent:
     """The weighted sum, exactly: the factors of a module stand side by side, so its rank is the sum of the ranks.
+
+    Where another file has a whole difference for a module, the sum is a whole difference.
 
     Raises:
         ModelError: modules differ in shape, have forms that cannot be added, or two embeddings share a name.
@@ -136,7 +160,9 @@ def merge(contents: Sequence[LoraContent], weights: Sequence[float], names: Sequ
     for content, weight, source in zip(contents, weights, names, strict=True):
         for name, factors in content.modules.items():
             if name in result.other:
-                raise ModelError(f"{name} has another form in {source}; they cannot be added.", "Merge others.")
+                scaled = Factors(weight * factors.up, factors.down, factors.tail)
+                _add_other(result, name, _whole(scaled), 1.0, source)
+                continue
             known = result.modules.get(name)
             if known is not None and known.shape != factors.shape:
                 raise ModelError(f"{name} has another shape in {source}.", "Merge LoRAs for one model.")
@@ -160,28 +186,46 @@ def _add_other(result: LoraContent, name: str, parts: Mapping[str, torch.Tensor]
     if known is None and weight == 1.0 and name not in result.modules:
         result.other[name] = dict(parts)
         return
-    if parts.keys() - _ADDED or name in result.modules or (known is not None and known.keys() - _ADDED):
+    factors = result.modules.get(name)
+    if factors is not None:
+        known = _whole(factors)
+    forms = parts.keys() | (known or {}).keys()
+    if forms - _DIFFERENCE and forms - _NORM:
         raise ModelError(
             f"{name} in {source} has a form ({', '.join(sorted(parts))}) that cannot be scaled or added.",
             "Merge LoRAs of low rank.",
         )
     total = dict(known or {})
     for part, tensor in parts.items():
-        total[part] = weight * tensor.float() + (total[part].float() if part in total else 0.0)
+        before = total.get(part)
+        if before is not None and before.shape != tensor.shape and 1 not in (before.numel(), tensor.numel()):
+            raise ModelError(f"{name} has another shape in {source}.", "Merge LoRAs for one model.")
+        total[part] = weight * tensor.float() + (before.float() if before is not None else 0.0)
+    result.modules.pop(name, None)
     result.other[name] = total
+
+
+def _whole(factors: Factors) -> dict[str, torch.Tensor]:
+    """A low rank as a whole difference."""
+    return {"diff": (factors.up @ factors.down).reshape(factors.shape)}
 
 
 def prune(content: LoraContent, threshold: float) -> tuple[str, ...]:
     """Take dead modules out: those whose change is at most `threshold` times the greatest one. Gives their names.
 
-    A text encoder's four projections are one: OpenCLIP's are applied together or not at all.
+    A text encoder's four projections are one: OpenCLIP's are applied together or not at all. Forms that are no sum of
+    changes, such as LoHa, stay.
     """
     norms = {name: math.sqrt(max(0.0, factors.square())) for name, factors in content.modules.items()}
-    least = threshold * max(norms.values(), default=0.0)
+    for name, parts in content.other.items():
+        size = math.sqrt(sum(squared_norm(tensor) for tensor in parts.values()))
+        norms[name] = math.inf if parts.keys() - _ADDED else size
+    least = threshold * max((norm for norm in norms.values() if norm < math.inf), default=0.0)
     alive = {_attention(name) for name, norm in norms.items() if norm > least}
     dead = tuple(name for name in norms if _attention(name) not in alive)
     for name in dead:
-        del content.modules[name]
+        content.modules.pop(name, None)
+        content.other.pop(name, None)
     return dead
 
 
@@ -193,28 +237,37 @@ def _attention(name: str) -> str:
     return name
 
 
-def resize(content: LoraContent, options: EditOptions, job: Job | None = None) -> tuple[dict[str, float], float]:
+def resize(
+    content: LoraContent, options: EditOptions, job: Job | None = None, room: float = math.inf
+) -> tuple[dict[str, float], float]:
     """Cut every module to the rank that the options give, the best of that rank. Gives the errors by module and in all.
 
-    Without rank, energy and size only what no change needs goes: a merge's rank may exceed that of its sum.
+    The errors are those of the numbers as stored. Modules of which nothing is cut keep their numbers. Without rank,
+    energy and size only what no change needs goes: a merge's rank may exceed that of its sum. `room` is what the
+    modules may take, bytes, where the options have a size.
     """
-    squares: dict[str, float] = {}
-    lost: dict[str, float] = {}
     decompositions: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
     for index, (name, factors) in enumerate(content.modules.items()):
         if job is not None:
             job.check()
             job.progress(index, len(content.modules), name)
         decompositions[name] = factored_svd(factors.up, factors.down)
-    ranks = _ranks(content, decompositions, options)
+    ranks = _ranks(content, decompositions, options, room)
+    kind = PRECISIONS[options.precision]
+    squares: dict[str, float] = {}
+    lost: dict[str, float] = {}
     for name, (left, values, right) in decompositions.items():
         factors, rank = content.modules[name], ranks[name]
-        squares[name] = float(values.double().square().sum())
-        lost[name] = float(values[rank:].double().square().sum())
-        if rank:
-            content.modules[name] = Factors(*balanced(left, values, right, rank), factors.tail)
-        else:
+        squares[name] = lost[name] = max(0.0, factors.square())
+        if not rank:
             del content.modules[name]
+            continue
+        cut = _levelled(factors) if rank == factors.rank else (
+            Factors(*balanced(left, values, right, rank), factors.tail)
+        )  # fmt: skip
+        content.modules[name] = cut
+        stored = Factors(cut.up.to(kind).float(), cut.down.to(kind).float(), cut.tail)
+        lost[name] = _apart(factors, stored)
     if job is not None:
         job.progress(len(decompositions), len(decompositions))
     errors = {name: math.sqrt(lost[name] / squares[name]) if squares[name] else 0.0 for name in lost}
@@ -222,10 +275,26 @@ def resize(content: LoraContent, options: EditOptions, job: Job | None = None) -
     return errors, math.sqrt(sum(lost.values()) / whole) if whole else 0.0
 
 
+def _levelled(factors: Factors) -> Factors:
+    """The same factors with numbers of one size in both, by a power of two, which rounds nothing."""
+    up, down = float(factors.up.abs().max()), float(factors.down.abs().max())
+    if not up or not down:
+        return factors
+    shift = round(math.log2(down / up) / 2)
+    return Factors(factors.up * 2.0**shift, factors.down * 2.0**-shift, factors.tail)
+
+
+def _apart(one: Factors, other: Factors) -> float:
+    """‖one − other‖²."""
+    difference = Factors(torch.cat([one.up, -other.up], 1), torch.cat([one.down, other.down]), one.tail)
+    return max(0.0, difference.square())
+
+
 def _ranks(
     content: LoraContent,
     decompositions: Mapping[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
     options: EditOptions,
+    room: float,
 ) -> dict[str, int]:
     values = {name: parts[1].tolist() for name, parts in decompositions.items()}
     if options.size:
@@ -234,23 +303,18 @@ def _ranks(
                            _attention(name) if _attention(name) != name else "")
             for name, found in values.items()
         }  # fmt: skip
-        fixed = sum(
-            tensor.numel() * tensor.element_size() + 200
-            for parts in (*content.other.values(), *content.embeddings.values())
-            for tensor in parts.values()
-        )
-        room = options.size * 1e6 - fixed - 8000 - sum(len(value) for value in content.metadata.values())
-        if room <= 0:
-            raise InputError(f"{options.size:g} MB are too few for what is no low rank.", "Allow a larger file.")
-        return by_size(spectra, room, PRECISIONS[options.precision].itemsize)
+        width = PRECISIONS[options.precision].itemsize
+        ranks = by_size(spectra, room, width)
+        if sum(module_bytes(name, spectra[name].numbers, rank, width) for name, rank in ranks.items()) > room:
+            raise _too_small(options)
+        return ranks
     ranks = {}
     for name, found in values.items():
         square = sum(value**2 for value in found)
         if options.energy:
             ranks[name] = by_energy(found, square, options.energy)
-        elif options.rank:
-            convolution = content.modules[name].is_convolution and options.conv_rank
-            ranks[name] = min(len(found), options.conv_rank if convolution else options.rank)
+        elif most := (options.conv_rank if content.modules[name].is_convolution else 0) or options.rank:
+            ranks[name] = min(len(found), most)
         else:
             # What is rounding by the factors' own precision is no rank.
             noise = 1e-7 * max(found, default=0.0)
@@ -259,44 +323,32 @@ def _ranks(
     return ranks
 
 
+def _room(content: LoraContent, options: EditOptions, about: About | None) -> float:
+    """What the low ranks may take of the file, bytes; infinite without a size."""
+    if not options.size:
+        return math.inf
+    rest = LoraContent({}, content.other, content.embeddings, content.metadata).file(options.precision)
+    if about is not None:
+        about.add_to(rest)
+    room = options.size * 1e6 - file_bytes(rest) - _METADATA
+    if room < 0:
+        raise _too_small(options)
+    return room
+
+
+def file_bytes(lora: LoraFile) -> int:
+    """The size of the file to be, at most: its numbers and its header."""
+    numbers = sum(tensor.numel() * tensor.element_size() for tensor in lora.tensors.values())
+    header = sum(len(name.encode()) + _HEADER for name in lora.tensors)
+    return numbers + header + len(json.dumps(lora.metadata, ensure_ascii=False).encode())
+
+
+def _too_small(options: EditOptions) -> InputError:
+    return InputError(f"{options.size:g} MB are too few.", "Allow a larger file, or leave words or modules out.")
+
+
 def _flat(factors: Factors) -> tuple[int, int]:
     return factors.up.shape[0], factors.down.shape[1]
-
-
-def compare(first: Path, second: Path) -> Comparison:
-    """Compare what two LoRA files change, whatever their ranks and layouts.
-
-    Raises:
-        InputError, ModelError: as `read_lora`.
-    """
-    one, other = read_lora(first), read_lora(second)
-    modules: dict[str, tuple[float, float]] = {}
-    shared = [name for name in one.modules if name in other.modules]
-    products = ones = others = 0.0
-    for name in shared:
-        a, b = one.modules[name], other.modules[name]
-        if a.shape != b.shape:
-            raise ModelError(f"{name} has another shape in {second}.", "Compare LoRAs for one model.")
-        square, size, product = a.square(), b.square(), inner(a, b)
-        difference = Factors(torch.cat([a.up, -b.up], 1), torch.cat([a.down, b.down]), a.tail).square()
-        modules[name] = (_ratio(math.sqrt(max(0.0, difference)), math.sqrt(max(0.0, square))),
-                         _ratio(product, math.sqrt(max(0.0, square * size))))  # fmt: skip
-        products, ones, others = products + product, ones + square, others + size
-    alone = [tuple(name for name in x.modules if name not in y.modules) for x, y in ((one, other), (other, one))]
-    whole_one = ones + _total(one, alone[0])
-    whole_other = others + _total(other, alone[1])
-    distance = math.sqrt(max(0.0, whole_one + whole_other - 2 * products))
-    return Comparison(
-        _ratio(distance, math.sqrt(whole_one)), _ratio(products, math.sqrt(whole_one * whole_other)), modules, *alone
-    )
-
-
-def _total(content: LoraContent, names: Iterable[str]) -> float:
-    return sum(content.modules[name].square() for name in names)
-
-
-def _ratio(one: float, other: float) -> float:
-    return one / other if other else (0.0 if not one else math.inf)
 
 
 def _tell(
@@ -307,11 +359,13 @@ def _tell(
     errors: tuple[Mapping[str, float], float],
 ) -> None:
     family = next((found for item in contents if (found := item.family()) != "unknown"), "SD1")
-    told = base_metadata(content.metadata.get("ss_sd_model_name", ""), family)
+    known = {key: value for key, value in content.metadata.items() if key not in _OUTDATED}
+    # What the file says of its model stays as it says it: there are more versions than families.
+    known = {**base_metadata("", family), **known}
+    told = {"ss_network_module": "networks.lora"}
     ranks = [factors.rank for factors in content.modules.values()]
     if ranks:
         told["ss_network_dim"] = told["ss_network_alpha"] = str(max(ranks))
     told["dsm_made_from"] = json.dumps([[path.name, weight * options.scale] for path, weight in sources])
     told["dsm_relative_error"] = f"{errors[1]:.4f}"
-    content.metadata = {**content.metadata, **told}
-    content.metadata.pop("lora_adapter_metadata", None)
+    content.metadata = {**known, **told}

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lib_dsm.errors import DsmError, InputError
-from lib_dsm.files import file_name
 from lib_dsm.host.capturing import captured_contexts
 from lib_dsm.host.kinds import kind_of
+from lib_dsm.host.lora_names import free_name
 from lib_dsm.host.protocol import Host
 from lib_dsm.jobs import Job
 from lib_dsm.training.config import HYPERNETWORK, RunConfig
@@ -25,7 +25,7 @@ def lora_of_run(host: Host, run: Path, job: Job, name: str = "", force: bool = F
     number is put behind. A hypernetwork that is not linear is fitted on the run's captions; `force` takes a bad fit.
 
     Raises:
-        InputError: the run has saved nothing yet, or its checkpoint is gone.
+        InputError: the run has saved nothing yet, or the checkpoint of a hypernetwork's is gone.
         ModelError: a file is damaged.
         BadFitError: a hypernetwork's fit is bad; the job's data say so too (`forceable`).
         StorageError: the disk does not take the file.
@@ -39,7 +39,7 @@ def lora_of_run(host: Host, run: Path, job: Job, name: str = "", force: bool = F
         raise InputError(f"{run.name} has no saved step yet.", "Train it until the first one is saved.")
     # The file that every saved state of the kind has.
     saved = folder.state_file(steps[-1], f"{config.name}{kind_of(config).published}")
-    out = _free(host.folders.lora, file_name(name or f"{config.name}-lora", "LoRA's name"))
+    out = free_name(host.jobs, host.folders.lora, name or f"{config.name}-lora", job)
     about = _about(config, folder, steps[-1])
     if config.kind == HYPERNETWORK:
         from lib_dsm.extraction.facts import of_fit
@@ -65,33 +65,32 @@ def lora_of_run(host: Host, run: Path, job: Job, name: str = "", force: bool = F
         family = bundle_embedding(embedding, out, about, str(record.get("sha256", "")))
         facts, activation = facts_of_bundle(out, embedding), config.name
         said = f"{out} holds {config.name}, {len(embedding.vectors)} vectors."
-        source = {"base": str(_checkpoint(host, config)), "word": config.name}
+        # The embedding needs no checkpoint; without one its pictures cannot be drawn, which is all.
+        base_path = _find_checkpoint(host, config)
+        source = {"base": str(base_path), "word": config.name} if base_path is not None else {}
     write_sidecar(out, family, activation)
     host.networks_changed()
     prompt = f"<lora:{out.stem}:1> {activation}".strip()
-    source |= {"clip_skip": config.clip_skip, "captions": config.dataset}
-    job.data["lora"] = {**facts, "prompt": prompt, "source": source}
+    job.data["lora"] = {**facts, "prompt": prompt}
+    if source:
+        job.data["lora"]["source"] = {**source, "clip_skip": config.clip_skip, "captions": config.dataset}
     job.data["summary"] = f"{said}\nIn a prompt: {prompt}"
     job.say(job.data["summary"])
     return out
 
 
 def _checkpoint(host: Host, config: RunConfig) -> Path:
+    found = _find_checkpoint(host, config)
+    if found is None:
+        raise InputError(f'The checkpoint "{config.checkpoint}" of the run is gone.', "Put it back.")
+    return found
+
+
+def _find_checkpoint(host: Host, config: RunConfig) -> Path | None:
     named = Path(config.checkpoint)
     if named.is_file():
         return named
-    for checkpoint in host.checkpoints():
-        if checkpoint.name == config.checkpoint:
-            return checkpoint.path
-    raise InputError(f'The checkpoint "{config.checkpoint}" of the run is gone.', "Put it back.")
-
-
-def _free(folder: Path, name: str) -> Path:
-    found, number = folder / f"{name}.safetensors", 1
-    while found.exists():
-        number += 1
-        found = folder / f"{name}-{number}.safetensors"
-    return found
+    return next((item.path for item in host.checkpoints() if item.name == config.checkpoint), None)
 
 
 def _about(config: RunConfig, folder: RunFolder, step: int) -> Any:

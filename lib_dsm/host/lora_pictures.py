@@ -68,6 +68,7 @@ def compare_pictures(
     what: Compared, options: PictureOptions, prompts: Sequence[str], job: Job, sheet: Path | None = None
 ) -> dict[str, Any]:
     """Draw `options.previews` pictures of each kind and write one PNG sheet, beside the LoRA if `sheet` is None.
+    One that is there stays; the new one has a number behind.
 
     The prompts are taken in turn. The first picture with the LoRA becomes its card's, where the card has none. Gives
     plain data: the `sheet`, its `columns`, `rows` and the `boxes` of the pictures in it, and how far the pictures of
@@ -97,7 +98,7 @@ def compare_pictures(
         columns.append(name)
         drawn.append(row)
     job.progress(total, total)
-    target = sheet or what.lora.with_name(f"{what.lora.stem}{SHEET}")
+    target = sheet or _free_sheet(what.lora)
     boxes = _write_sheet(target, columns, drawn, requests)
     card = what.lora.with_suffix(".png")
     if not card.exists():
@@ -130,6 +131,15 @@ def text_of(facts: Mapping[str, Any]) -> str:
             f"{facts['left']:.1f})"
         )
     return f"{said}."
+
+
+def _free_sheet(lora: Path) -> Path:
+    first = found = lora.with_name(f"{lora.stem}{SHEET}")
+    number = 1
+    while found.exists():
+        number += 1
+        found = first.with_name(f"{first.stem}-{number}.png")
+    return found
 
 
 def _requests(base: Path, options: PictureOptions, prompts: Sequence[str]) -> list[PreviewRequest]:

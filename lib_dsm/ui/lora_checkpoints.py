@@ -13,7 +13,7 @@ from lib_dsm.extraction.options import ExtractionOptions
 from lib_dsm.jobs import Job
 from lib_dsm.ui import compat, lora_lists
 from lib_dsm.ui.compat import Component
-from lib_dsm.ui.lora_parts import Lists, fields, name_field, start, step, unsaved
+from lib_dsm.ui.lora_parts import Lists, bundled, fields, name_field, start, step, unsaved, with_words
 from lib_dsm.ui.parts import Page
 from lib_dsm.ui.widgets import Form
 
@@ -48,6 +48,7 @@ def build(page: Page, lists: Lists, panel: Component) -> None:
             tokens={"kind": gr.Number, "info": "Bundled as embeddings, at most."},
             overwrite={"label": "Replace a file"},
         )  # fmt: skip
+    embeddings = bundled(service, lists, "dsm_lora_extract_embeddings")
     step(3, "Look, then write")
     name = name_field("dsm_lora_extract_name", "Empty: as the fine-tuned checkpoint, with -lora behind.")
     with gr.Row():
@@ -65,7 +66,10 @@ def build(page: Page, lists: Lists, panel: Component) -> None:
                 raise InputError(f'"{wanted}" is chosen, and it is 0.', "Fill it in, or decide by a rank.")
         return options.from_json(ExtractionOptions, read, "extraction")
 
-    def on_extract(before: str | None, after: str | None, called: str, project: str, decided: str, *values: Any) -> str:
+    def on_extract(
+        before: str | None, after: str | None, called: str, project: str, words: list[str] | None, decided: str,
+        *values: Any,
+    ) -> str:  # fmt: skip
         from lib_dsm.extraction.about import About, write_sidecar
         from lib_dsm.extraction.checkpoint import extract_checkpoint
         from lib_dsm.extraction.facts import of_report
@@ -76,17 +80,21 @@ def build(page: Page, lists: Lists, panel: Component) -> None:
         wanted = chosen(decided, values)
         check_output(out, {"base checkpoint": base_path, "tuned checkpoint": tuned_path}, wanted.overwrite)
         captions = lora_lists.captions(service, project)
+        about = About(
+            made=f"extracted from {tuned_path.name} and {base_path.name}",
+            embeddings=lora_lists.embedding_paths(service, words),
+        )
+        _ = about.loaded  # what is wrong with them is said before any work
 
         def work(job: Job) -> dict[str, Any]:
-            about = About(made=f"extracted from {tuned_path.name} and {base_path.name}")
             report = extract_checkpoint(base_path, tuned_path, out, wanted, job, about)
             write_sidecar(out, report.family, "")
-            job.data["summary"] = report.text()
+            job.data["summary"] = about.told(report.text())
             source = {"base": str(base_path), "tuned": str(tuned_path), "averages": wanted.averages,
                       "captions": str(captions or "")}  # fmt: skip
-            return {**of_report(report), "source": source}
+            return with_words({**of_report(report), "source": source}, about)
 
-        return start(service, f"Extracting {out.name}", "layers", work)
+        return start(service, f"Extracting {out.name}", "layers", work, out)
 
     def on_look(before: str | None, after: str | None, decided: str, *values: Any) -> str:
         from lib_dsm.extraction.facts import of_survey
@@ -109,5 +117,7 @@ def build(page: Page, lists: Lists, panel: Component) -> None:
         return [compat.update(visible=shown[part]) for part in parts]
 
     compat.listen(way.change, on_way, [way], [form.components[part] for part in parts])
-    page.act(extract.click, "lora", on_extract, [base, tuned, name, page.project, way, *form.inputs], [panel])
+    page.act(
+        extract.click, "lora", on_extract, [base, tuned, name, page.project, embeddings, way, *form.inputs], [panel]
+    )
     page.act(look.click, "lora", on_look, [base, tuned, way, *form.inputs], [panel])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,7 +12,7 @@ from lib_dsm.extraction.options import EditOptions
 from lib_dsm.jobs import Job
 from lib_dsm.ui import compat, lora_lists, messages
 from lib_dsm.ui.compat import Component
-from lib_dsm.ui.lora_parts import TAB, Lists, fields, name_field, start, step, unsaved
+from lib_dsm.ui.lora_parts import TAB, Lists, bundled, fields, name_field, start, step, unsaved
 from lib_dsm.ui.parts import Page
 from lib_dsm.ui.widgets import Form
 
@@ -43,11 +42,13 @@ def build_edit(page: Page, lists: Lists, panel: Component) -> None:
         scale={"info": "Of the whole.", **small}, prune={"info": "0: empty modules only.", "kind": gr.Number, **small},
         precision=small,
     )  # fmt: skip
+    embeddings = bundled(service, lists, "dsm_lora_edit_embeddings")
     step(3, "Write")
     name = name_field("dsm_lora_edit_name", "A new one.")
     edit = gr.Button("Write LoRA", elem_id="dsm_lora_edit", variant="primary")
 
-    def on_edit(text: str, called: str, *values: Any) -> str:
+    def on_edit(text: str, called: str, words: list[str] | None, *values: Any) -> str:
+        from lib_dsm.extraction.about import About, write_sidecar
         from lib_dsm.extraction.edit_lora import edit_lora
         from lib_dsm.extraction.facts import of_edit
         from lib_dsm.extraction.lora_file import check_output
@@ -58,20 +59,23 @@ def build_edit(page: Page, lists: Lists, panel: Component) -> None:
         out = lora_lists.target(service, called)
         wanted = options.from_json(EditOptions, form.read(values), "result")
         check_output(out, {f"source {path.name}": path for path, _ in given}, wanted.overwrite)
+        about = About(embeddings=lora_lists.embedding_paths(service, words))
+        _ = about.loaded  # what is wrong with them is said before any work
 
         def work(job: Job) -> dict[str, Any]:
-            report = edit_lora(given, out, wanted, job)
+            report = edit_lora(given, out, wanted, job, about=about)
+            write_sidecar(out, report.family, "")
             job.data["summary"] = report.text()
             return of_edit(report)
 
-        return start(service, f"Writing {out.name}", "modules", work)
+        return start(service, f"Writing {out.name}", "modules", work, out)
 
     def on_known(chosen: str | None, text: str) -> str:
         lines = [line for line in text.splitlines() if line.strip()]
         return "\n".join([*lines, *([chosen] if chosen and chosen not in lines else [])])
 
     compat.listen(known.change, on_known, [known, sources], [sources])
-    page.act(edit.click, TAB, on_edit, [sources, name, *form.inputs], [panel])
+    page.act(edit.click, TAB, on_edit, [sources, name, embeddings, *form.inputs], [panel])
 
 
 def build_inspect(page: Page, lists: Lists, panel: Component) -> None:
@@ -94,15 +98,16 @@ def build_inspect(page: Page, lists: Lists, panel: Component) -> None:
 
         if not text:
             raise InputError("No file is named.", "Choose one, or write its path.")
-        return messages.lines(describe_text(describe(Path(text))))
+        return messages.lines(describe_text(describe(lora_lists.readable(service, text))))
 
     def on_compare(text: str | None, second: str | None) -> str:
-        from lib_dsm.extraction.edit_lora import compare as apart
+        from lib_dsm.extraction.compare_loras import compare as apart
 
         path = lora_lists.loras(service).get(second or "")
         if not text or path is None:
             raise InputError("Two LoRA files are needed.", "Choose both.")
-        return messages.lines(apart(Path(text), path).text(Path(text).name, path.name))
+        first = lora_lists.readable(service, text)
+        return messages.lines(apart(first, path).text(first.name, path.name))
 
     page.act(inspect.click, TAB, on_inspect, [file], [facts])
     page.act(compare.click, TAB, on_compare, [file, other], [facts])

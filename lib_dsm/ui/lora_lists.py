@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lib_dsm.api.service import Service
@@ -22,6 +23,19 @@ def embeddings(service: Service) -> dict[str, Path]:
         for path in sorted(run.glob(f"checkpoints/*/{run.name}.safetensors"), reverse=True):
             found[f"{run.name}, {path.parent.name}"] = path
     return found
+
+
+def embedding_paths(service: Service, names: Iterable[str] | None) -> tuple[Path, ...]:
+    """The files of embeddings of the list.
+
+    Raises:
+        InputError: one is gone.
+    """
+    known = embeddings(service) if names else {}
+    for name in names or ():
+        if name not in known:
+            raise InputError(f'There is no embedding "{name}" any more.', "Press ↻ and choose again.")
+    return tuple(known[name] for name in names or ())
 
 
 def hypernetworks(service: Service) -> dict[str, Path]:
@@ -84,17 +98,35 @@ def base_of(service: Service, hypernetwork: Path, chosen: str | None) -> Path:
     raise InputError(f"{hypernetwork.name} {said}.", "Choose the checkpoint it was trained on.")
 
 
+def readable(service: Service, text: str) -> Path:
+    """A file that the page may look into: one of the lists, or one in a folder of the host or an opened one.
+
+    Raises:
+        ForbiddenError, MissingError: it lies elsewhere, or is gone.
+    """
+    return Path(text) if text in every_file(service) else service.path(text)
+
+
 def weighted(service: Service, line: str) -> tuple[Path, float]:
-    """A LoRA file and its weight, such as "mine=0.7"; a name is one of the host's folder."""
+    """A LoRA file and its weight, such as "mine=0.7"; a name is one of the host's folder.
+
+    Raises:
+        ForbiddenError, MissingError: the file lies in no folder that the page may read, or is gone.
+        InputError: the weight is no finite number.
+    """
     text, sign, weight = line.rpartition("=")
     try:
         name, factor = (text.strip(), float(weight)) if sign else (line, 1.0)
     except ValueError:
         name, factor = line, 1.0
+    if not math.isfinite(factor):
+        raise InputError(f'"{weight}" is no weight.', "Write for example mine=0.7.")
     path = Path(name)
     if not path.is_absolute():
         path = service.host.folders.lora / name
-    return (path if path.suffix else path.with_name(f"{path.name}.safetensors")), factor
+    if not path.suffix or not path.exists():
+        path = path if path.suffix in _NETWORKS else path.with_name(f"{path.name}.safetensors")
+    return readable(service, str(path)), factor
 
 
 def target(service: Service, name: str) -> Path:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from lib_dsm.api.service import Service
+from lib_dsm.host.lora_names import start_writing
 from lib_dsm.jobs import Job
-from lib_dsm.ui import compat, messages
+from lib_dsm.ui import compat, lora_lists, messages
 from lib_dsm.ui.compat import Component
 from lib_dsm.ui.widgets import Form
+
+if TYPE_CHECKING:
+    from lib_dsm.extraction.about import About
 
 TAB = "lora"
 Work = Callable[[Job], dict[str, Any]]
@@ -53,6 +57,14 @@ def name_field(elem_id: str, info: str) -> Component:
     return unsaved(gr.Textbox(label="Name of the LoRA", info=info, elem_id=elem_id, max_lines=1))
 
 
+def bundled(service: Service, lists: Lists, elem_id: str) -> Component:
+    """A list of embeddings to bundle in the file."""
+    return lists.add(
+        service, lora_lists.embeddings, label="Embeddings to bundle", elem_id=elem_id, multiselect=True,
+        info="In the same file, each under its own word.",
+    )  # fmt: skip
+
+
 def fields(form: Form, *names: str, **changes: dict[str, Any]) -> None:
     """Options beside each other; `changes` by name are as `Form.add` takes them."""
     with gr.Row():
@@ -60,8 +72,18 @@ def fields(form: Form, *names: str, **changes: dict[str, Any]) -> None:
             unsaved(form.add(name, **{"min_width": 110, **changes.get(name, {})}))
 
 
-def start(service: Service, title: str, unit: str, work: Work) -> str:
-    """Start a job whose work gives the facts of its result, and the place that shows it."""
+def with_words(facts: dict[str, Any], about: About) -> dict[str, Any]:
+    """The facts with the embeddings that were bundled besides."""
+    words = [*facts.get("words", []), *(embedding.name for embedding in about.loaded)]
+    return {**facts, "words": words}
+
+
+def start(service: Service, title: str, unit: str, work: Work, out: Path | None = None) -> str:
+    """Start a job whose work gives the facts of its result, and the place that shows it; `out` is what it writes.
+
+    Raises:
+        InputError: another job writes the same file.
+    """
 
     def whole(job: Job) -> None:
         facts = work(job)
@@ -70,4 +92,6 @@ def start(service: Service, title: str, unit: str, work: Work) -> str:
             facts.setdefault("prompt", f"<lora:{Path(facts['file']).stem}:1>")
         job.data["lora"] = facts
 
-    return messages.job_place(TAB, service.host.jobs.start(title, whole, unit))
+    jobs = service.host.jobs
+    job = jobs.start(title, whole, unit) if out is None else start_writing(jobs, out, title, whole, unit)
+    return messages.job_place(TAB, job)

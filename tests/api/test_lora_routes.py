@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,11 @@ def test_its_pictures_are_drawn_of_the_runs_captions(client, made, service):
     assert drawn["state"] == "done", drawn["error"]
     assert drawn["data"]["of"] == made["id"] and drawn["data"]["compared"]["columns"] == ["base", "base + LoRA"]
     sheet = Path(drawn["data"]["compared"]["sheet"])
+    before = sheet.read_bytes()
+    settings["preview_seed"] = 7
+    answer = client.post(V1 + "lora/compare", json={"job": made["id"], "prompts": asked, "settings": settings})
+    again = finish(client, answer.json()["job"])["data"]["compared"]["sheet"]
+    assert again == str(sheet.with_name("zorgle-lora-compared-2.png")) and sheet.read_bytes() == before
     assert sheet.parent == service.host.folders.lora and client.get(V1 + "file", params={"path": str(sheet)}).is_success
 
 
@@ -45,6 +51,12 @@ def test_what_cannot_be_drawn_is_a_sentence(client, made, service, monkeypatch):
     assert "no LoRA to draw" in refused(job=_other(service), prompts=["a"], settings={"previews": 1})
     assert "previwes" in refused(job=made["id"], prompts=["a"], settings={"previwes": 1})
     assert "No picture" in refused(job=made["id"], prompts=["a"], settings={})
+    go = threading.Event()
+    busy = service.host.jobs.start("pictures", lambda job: go.wait(30))
+    busy.data["of"] = made["id"]
+    assert "being drawn" in refused(job=made["id"], prompts=["a"], settings={"previews": 1})
+    go.set()
+    assert busy.wait(30)
     monkeypatch.setattr(service.host, "name", "webui")
     assert "X/Y/Z" in refused(job=made["id"], prompts=["a"], settings={"previews": 1})
 

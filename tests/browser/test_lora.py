@@ -54,13 +54,24 @@ def test_two_checkpoints_are_looked_at_extracted_and_drawn(open_page, tuned, sho
     for field, value in (("count", 2), ("steps", 1), ("cfg", 1)):
         page.fill(f"#dsm_lora_{field}", str(value))
     page.click("#dsm_lora_draw")
+    page.wait_for_selector("#dsm_lora_draw[disabled]")
+    # Another job takes the panel; the end of this one is told all the same.
+    page.wait_for_selector("#dsm_lora_panel .dsm-job-panel[data-state=running] :text('Pictures of')")
+    page.evaluate("""async () => {
+        const {jobs} = await DSM.get("jobs", {tab: "lora"});
+        const made = jobs.filter((job) => job.state === "done").pop();
+        document.querySelector("#dsm_lora_panel [data-dsm=job]").dataset.job = made.id;
+    }""")
     page.wait_for_selector("#dsm_lora_pictures .dsm-picture")
+    page.wait_for_selector("#dsm_lora_draw:not([disabled])")
     assert page.locator("#dsm_lora_pictures .dsm-picture").count() == 6
     page.screenshot(path=shots / f"lora-{theme}-{width}.png", full_page=True)
-    # A reload finds the result again, and the new file is in the lists.
+    # A reload finds the result and its pictures again, and the new file is in the lists.
     page.reload()
     tab(page, "LoRA")
     page.wait_for_selector(f"#dsm_lora_shown code:text('<lora:{name}:1>')")
+    page.wait_for_selector("#dsm_lora_pictures .dsm-picture")
+    assert page.locator("#dsm_lora_pictures .dsm-picture").count() == 6
     page.locator("#dsm_lora_kind label").filter(has_text="Any file").click()
     choose(page, "dsm_lora_file", str(made))
     page.click("#dsm_lora_inspect")

@@ -105,3 +105,22 @@ def test_keys_of_older_files_are_found_too(pair, tmp_path):
         applied = Applied(file, read_lora(paths[2]))
         for key in older:
             assert torch.allclose(applied.read(key), tuned[canonical(key)], atol=2e-5), key
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "said"),
+    [
+        ("mid_block_attentions_0_proj_in", {"diff": (8, 8, 1, 1)}, "8×8×1×1"),
+        ("mid_block_attentions_0_proj_in", {"diff": (1,), "diff_b": (5,)}, "is 5 in the LoRA"),
+        ("mid_block_attentions_0_norm", {"w_norm": (6,), "b_norm": (6,)}, "is 6 in the LoRA"),
+        ("conv_in", {"diff": (7, 4, 3, 3)}, "7×4×3×3"),
+        ("mid_block_attentions_0_proj_in",
+         {"a1.weight": (3, 8), "a2.weight": (8, 3), "b1.weight": (1, 1), "b2.weight": (1, 1)}, "is 8×8"),
+        ("mid_block_attentions_0_proj_in", {"a1.weight": (3, 8), "a2.weight": (8, 3)}, "lacks b1.weight, b2.weight"),
+    ],
+)  # fmt: skip
+def test_no_form_of_another_shape_is_taken(pair, tmp_path, name, parts, said):
+    lora = LoraFile({f"lora_unet_{name}.{part}": torch.ones(shape) for part, shape in parts.items()})
+    lora.save(tmp_path / "other.safetensors")
+    with open_tensors(pair[2][0]) as file, pytest.raises(ModelError, match=said):
+        Applied(file, read_lora(tmp_path / "other.safetensors"))

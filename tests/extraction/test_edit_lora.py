@@ -3,9 +3,12 @@ import safetensors.torch
 import torch
 
 from lib_dsm.errors import InputError, ModelError
-from lib_dsm.extraction.edit_lora import compare, edit_lora
+from lib_dsm.extraction.about import About
+from lib_dsm.extraction.edit_lora import edit_lora
 from lib_dsm.extraction.lora_content import read_lora
 from lib_dsm.extraction.options import EditOptions
+from lib_dsm.jobs import Job
+from lib_dsm.networks.embedding import Embedding, save_pt
 
 LINEAR, CONV = "lora_unet_mid_block_attentions_0_proj_in", "lora_unet_mid_block_resnets_0_conv1"
 FULL = EditOptions(precision="fp32")
@@ -139,21 +142,6 @@ def test_precisions_and_what_does_not_fit_them(tmp_path):
     assert not (tmp_path / "x.safetensors").exists()
 
 
-def test_comparing_two_files(tmp_path):
-    one, other = lora(tmp_path / "a.safetensors"), lora(tmp_path / "b.safetensors", seed=2)
-    found = compare(one, other)
-    for name, (distance, cosine) in found.modules.items():
-        a, b = change(one, name), change(other, name)
-        assert distance == pytest.approx(float((a - b).norm() / a.norm()), rel=1e-4)
-        assert cosine == pytest.approx(float((a * b).sum() / a.norm() / b.norm()), abs=1e-4)
-    wide = edit_lora([(one, 1.0)], tmp_path / "same.safetensors", FULL)
-    same = compare(one, wide.path)
-    assert same.distance < 1e-3 and same.cosine == pytest.approx(1.0)
-    del_conv = {key: t for key, t in safetensors.torch.load_file(one).items() if CONV not in key}
-    safetensors.torch.save_file(del_conv, tmp_path / "less.safetensors")
-    assert compare(one, tmp_path / "less.safetensors").only_first == (CONV,)
-
-
 def test_refusals(tmp_path):
     safetensors.torch.save_file({"x": torch.ones(2)}, tmp_path / "x.safetensors")
     with pytest.raises(ModelError, match="no LoRA"):
@@ -165,3 +153,124 @@ def test_refusals(tmp_path):
         edit_lora([(broken, 1.0)], broken, EditOptions(overwrite=True))
     with pytest.raises(InputError, match="No LoRA"):
         edit_lora([], tmp_path / "o.safetensors", FULL)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_whole_difference_and_a_low_rank_are_added(tmp_path, order):
+    whole = {f"{CONV}.diff": torch.randn(10, 5, 3, 3), f"{CONV}.diff_b": torch.randn(10),
+             f"{LINEAR}.diff": torch.zeros(1), f"{LINEAR}.diff_b": torch.randn(20)}  # fmt: skip
+    safetensors.torch.save_file(whole, tmp_path / "w.safetensors")
+    one = lora(tmp_path / "a.safetensors")
+    report = edit_lora(
+        [(one, 0.5), (tmp_path / "w.safetensors", 2.0)][::order], tmp_path / "o.safetensors", EditOptions()
+    )
+    found = safetensors.torch.load_file(report.path)
+    for name, shape in ((CONV, (10, 5, 3, 3)), (LINEAR, (20, 12))):
+        expected = 0.5 * change(one, name).reshape(shape) + 2 * whole[f"{name}.diff"]
+        assert torch.allclose(found[f"{name}.diff"], expected, atol=1e-5)
+        assert torch.equal(found[f"{name}.diff_b"], 2 * whole[f"{name}.diff_b"])
+    safetensors.torch.save_file({f"{CONV}.diff": torch.ones(10, 5, 1, 1)}, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match="another shape"):
+        edit_lora([(one, 1.0), (tmp_path / "w.safetensors", 1.0)], tmp_path / "p.safetensors", EditOptions())
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_what_is_stored_in_a_precision_stays_the_same_number_for_number(tmp_path, kind):
+    source = lora(tmp_path / "a.safetensors", rank=8, alpha=0.25)
+    tensors = safetensors.torch.load_file(source)
+    stored = {key: t if "alpha" in key else t.to(kind) for key, t in tensors.items()}
+    safetensors.torch.save_file(stored, source)
+    precision = {torch.float16: "fp16", torch.bfloat16: "bf16"}[kind]
+    report = edit_lora([(source, 1.0)], tmp_path / "o.safetensors", EditOptions(precision=precision))
+    for name in (LINEAR, CONV):
+        assert torch.equal(change(report.path, name), change(source, name))
+    assert report.error < 1e-7
+
+
+def test_the_error_is_that_of_the_stored_numbers(tmp_path):
+    source = lora(tmp_path / "a.safetensors")
+    report = edit_lora([(source, 1.0)], tmp_path / "o.safetensors", EditOptions(precision="bf16"))
+    for name in (LINEAR, CONV):
+        before, after = change(source, name), change(report.path, name)
+        found = float((before - after).norm() / before.norm())
+        assert found > 1e-4 and report.errors[name] == pytest.approx(found, rel=1e-2)
+    assert report.error > 1e-4
+
+
+def test_dead_differences_go(tmp_path):
+    dead = {"lora_unet_out_0.w_norm": torch.zeros(4), "lora_unet_out_0.b_norm": torch.zeros(4),
+            "lora_unet_conv_in.diff": torch.zeros(1), "lora_unet_conv_in.diff_b": torch.full((4,), 1e-3)}  # fmt: skip
+    source = lora(tmp_path / "a.safetensors", **dead)
+    report = edit_lora([(source, 1.0)], tmp_path / "o.safetensors", EditOptions())
+    assert report.pruned == ("lora_unet_out_0",) and report.kept == ("lora_unet_conv_in",)
+    report = edit_lora([(source, 1.0)], tmp_path / "p.safetensors", EditOptions(prune=0.01))
+    assert set(report.pruned) == {"lora_unet_out_0", "lora_unet_conv_in"} and report.modules == 2
+
+
+def test_a_size_is_kept_or_refused(tmp_path):
+    attention = "lora_te_text_model_encoder_layers_0_self_attn_{}_proj.lora_{}.weight"
+    shapes = {"up": (2000, 1), "down": (1, 2000)}
+    more = {attention.format(part, which): torch.ones(shape) for part in ("q", "k", "v", "out")
+            for which, shape in shapes.items()}  # fmt: skip
+    source = lora(tmp_path / "a.safetensors", **more)
+    with pytest.raises(InputError, match="too few"):
+        edit_lora([(source, 1.0)], tmp_path / "o.safetensors", EditOptions(size=0.02))
+    assert not (tmp_path / "o.safetensors").exists()
+    report = edit_lora([(source, 1.0)], tmp_path / "o.safetensors", EditOptions(size=0.035))
+    assert report.path.stat().st_size <= 35_000
+    assert report.dropped == (LINEAR, CONV) and report.errors[CONV] == 1 and "2 modules" in report.text()
+    words = [tmp_path / f"{name}.pt" for name in ("one", "two")]
+    for path in words:
+        save_pt(Embedding(path.stem, torch.ones(4, 768)), path)
+    with pytest.raises(InputError, match="too few"):
+        edit_lora(
+            [(source, 1.0)], tmp_path / "q.safetensors", EditOptions(size=0.035), about=About(embeddings=tuple(words))
+        )
+
+
+def test_what_was_written_meanwhile_stays(tmp_path):
+    source, out = lora(tmp_path / "a.safetensors"), tmp_path / "o.safetensors"
+
+    class Meanwhile(Job):
+        def progress(self, *given):
+            out.write_bytes(b"another's")
+
+    with pytest.raises(InputError, match="exists already"):
+        edit_lora([(source, 1.0)], out, EditOptions(), Meanwhile("edit"))
+    assert out.read_bytes() == b"another's"
+
+
+def told(path):
+    with safetensors.safe_open(str(path), "pt") as file:
+        return file.metadata()
+
+
+def test_the_metadata_are_those_of_the_new_file(tmp_path):
+    source = lora(tmp_path / "a.safetensors")
+    before = {"sshs_legacy_hash": "abcd", "ss_network_args": '{"conv_dim": "8"}', "ss_base_model_version": "sd_v2_v",
+              "ss_v2": "True", "ss_network_dim": "32", "ss_sd_model_name": "mine"}  # fmt: skip
+    safetensors.torch.save_file(safetensors.torch.load_file(source), source, before)
+    report = edit_lora([(source, 1.0)], tmp_path / "o.safetensors", EditOptions())
+    found = told(report.path)
+    assert not {"sshs_legacy_hash", "ss_network_args"} & found.keys()
+    assert (found["ss_base_model_version"], found["ss_v2"], found["ss_network_dim"]) == ("sd_v2_v", "True", "6")
+    assert found["ss_sd_model_name"] == "mine" and report.family == "SD2"
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
+def test_a_weight_is_a_number(tmp_path, weight):
+    with pytest.raises(InputError, match=str(weight)):
+        edit_lora([(lora(tmp_path / "a.safetensors"), weight)], tmp_path / "o.safetensors", EditOptions())
+
+
+def test_what_would_be_passed_over_is_refused(tmp_path):
+    source, out = lora(tmp_path / "a.safetensors"), tmp_path / "o.safetensors"
+    with pytest.raises(InputError, match="rank and energy"):
+        edit_lora([(source, 1.0)], out, EditOptions(rank=2, energy=0.5))
+    with pytest.raises(InputError, match="energy and size"):
+        edit_lora([(source, 1.0)], out, EditOptions(size=2, energy=0.5))
+    with pytest.raises(InputError, match="old DreamBooth"):
+        edit_lora([(source, 1.0)], out, EditOptions(), text_encoder=source)
+    edit_lora([(source, 1.0)], out, EditOptions(conv_rank=2))
+    ranks = {name: factors.rank for name, factors in read_lora(out).modules.items()}
+    assert ranks == {LINEAR: 6, CONV: 2}

@@ -11,6 +11,7 @@ import torch
 from lib_dsm.extraction.applied import Applied
 from lib_dsm.extraction.hypernetwork_lora import BadFitError
 from lib_dsm.extraction.lora_content import read_lora
+from lib_dsm.host import lora_of_run as lora_module
 from lib_dsm.host.lora_of_run import lora_of_run
 from lib_dsm.host.run import train
 from lib_dsm.host.studio import MICRO, load_model
@@ -97,3 +98,14 @@ def test_an_embeddings_lora_can_be_used_by_its_word(studio, run_config):
     made = lora_of_run(studio, run, job, "mine")
     assert made.name == "mine.safetensors" and job.data["lora"]["prompt"] == "<lora:mine:1> zorgle"
     assert read_lora(made).embeddings["zorgle"]["string_to_param.*"].shape == (4, 80)
+
+
+def test_an_embeddings_lora_is_made_even_if_the_checkpoint_is_gone(studio, run_config, monkeypatch):
+    run = train(studio, dataclasses.replace(run_config(preview_every=2), output=""), Job("train")).folder
+    settings = lora_module.settings_of_run(run)
+    gone = dataclasses.replace(settings, checkpoint="deleted.safetensors")
+    monkeypatch.setattr(lora_module, "settings_of_run", lambda path: gone)
+    job = Job("lora")
+    made = lora_of_run(studio, run, job)
+    assert made.with_suffix(".json").exists() and "source" not in job.data["lora"]
+    assert read_lora(made).embeddings.keys() == {"zorgle"}

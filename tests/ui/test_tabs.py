@@ -9,12 +9,16 @@ import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 
 from lib_dsm import options
 from lib_dsm.api.service import Service
-from lib_dsm.errors import InputError
+from lib_dsm.errors import DsmError, InputError
+from lib_dsm.extraction.lora_content import read_lora
 from lib_dsm.extraction.options import EditOptions, ExtractionOptions, HypernetworkOptions
 from lib_dsm.host.studio import MICRO
+from lib_dsm.networks import embedding as embeddings
 from lib_dsm.networks.hypernetwork import Hypernetwork, facts_of, save_pt
 from lib_dsm.networks.hypernetwork_modules import Pairs, initialise
 from lib_dsm.networks.hypernetwork_structure import Structure
@@ -22,6 +26,7 @@ from lib_dsm.tagging.options import TagOptions
 
 pytest.importorskip("gradio")
 from lib_dsm.ui import lora_checkpoints, messages, tabs
+from lib_dsm.ui.lora_lists import weighted
 from lib_dsm.ui.studio import is_loopback, serve
 
 INTERACTIVE = {"Textbox", "Number", "Slider", "Checkbox", "Dropdown", "Radio", "Button", "File"}
@@ -84,6 +89,65 @@ def test_a_lora_is_as_small_as_what_was_decided_by(page, monkeypatch):
         look.fn("micro.safetensors", "micro.safetensors", way, *values)
     wait_for(lambda: len(seen) == 3)
     assert [(item.rank, item.energy, item.size) for item in seen] == [(64, 0, 0), (64, 0.95, 0), (64, 0, 100)]
+
+
+def handler_of(page, first):
+    return next(fn for fn in page.fns.values() if [block.elem_id for block in fn.inputs][:1] == [first])
+
+
+@pytest.mark.parametrize("what", ["hypernetwork", "files"])
+def test_embeddings_are_bundled_in_the_same_file(page, studio, what):
+    embeddings.save_pt(embeddings.Embedding("asuka", torch.ones(2, 80)), studio.folders.embeddings / "asuka.pt")
+    structure = Structure(widths=(80,), layers=(1.0, 2.0, 1.0))
+    pairs = Pairs.empty(structure)
+    initialise(pairs, "Normal", 0.1, 1)
+    save_pt(Hypernetwork(pairs.tensors(), facts_of(structure, "h", 1, "Normal")), studio.folders.hypernetworks / "h.pt")
+    module = "lora_unet_mid_block_attentions_0_proj_in"
+    lora = {f"{module}.lora_up.weight": torch.ones(4, 1), f"{module}.lora_down.weight": torch.ones(1, 4)}
+    studio.folders.lora.mkdir(exist_ok=True)
+    safetensors.torch.save_file(lora, studio.folders.lora / "l.safetensors")
+    first, given, chosen = {
+        "hypernetwork": (
+            "dsm_lora_hypernetwork",
+            ["h.pt", "micro.safetensors", "new", ""],
+            "dsm_lora_hyper_embeddings",
+        ),
+        "files": ("dsm_lora_sources", ["l", "new"], "dsm_lora_edit_embeddings"),
+    }[what]
+    handler = handler_of(page, first)
+    ids = [block.elem_id for block in handler.inputs]
+    assert ids[len(given)] == chosen and ("dsm_lora_hyper_clip_skip" in ids) == (what == "hypernetwork")
+    rest = [getattr(block, "value", None) for block in handler.inputs][len(given) + 1 :]
+    assert "no embedding" in handler.fn(*given, ["gone.pt"], *rest)
+    handler.fn(*given, ["asuka.pt"], *rest)
+    wait_for(lambda: all(job.state != "running" for job in studio.jobs.all()))
+    job = studio.jobs.all()[-1]
+    assert job.state == "done", job.error
+    assert read_lora(studio.folders.lora / "new.safetensors").embeddings.keys() == {"asuka"}
+    assert "Bundled embeddings: asuka" in job.data["summary"] and job.data["lora"]["words"] == ["asuka"]
+
+
+def test_the_page_looks_into_no_file_elsewhere(page, studio, tmp_path):
+    secret, own = tmp_path / "secret.safetensors", studio.folders.lora / "own.safetensors"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    module = "lora_unet_mid_block_attentions_0_proj_in"
+    for path in (secret, own):
+        tensors = {f"{module}.lora_up.weight": torch.ones(4, 1), f"{module}.lora_down.weight": torch.ones(1, 4)}
+        safetensors.torch.save_file(tensors, path)
+    service = Service(studio)
+    inspect, compare = (
+        fn for fn in page.fns.values() if [block.elem_id for block in fn.inputs][:1] == ["dsm_lora_file"]
+    )
+    assert "outside of the opened folders" in inspect.fn(str(secret)) and "a LoRA of" in inspect.fn(str(own))
+    assert "a LoRA of" not in inspect.fn(str(secret)) and "checkpoint" in inspect.fn(str(MICRO))
+    assert "outside of the opened folders" in compare.fn(str(secret), "own.safetensors")
+    assert "distance 0.000" in compare.fn(str(own), "own.safetensors")
+    for line in (f"{secret}=0.5", "../../secret"):
+        with pytest.raises(DsmError, match="outside"):
+            weighted(service, line)
+    assert weighted(service, "own=0.5") == (own.resolve(), 0.5) and weighted(service, str(own)) == (own, 1.0)
+    with pytest.raises(InputError, match="no weight"):
+        weighted(service, "own=nan")
 
 
 def test_a_hypernetworks_own_checkpoint_is_found(page, studio):
