@@ -65,7 +65,8 @@ def demand_space(path: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise StorageError(
-            f"{path} takes {size / 1e6:.1f} MB, and the disk of {folder} has {free / 1e6:.1f} MB left.",
+            f"No space left on device: {path} takes {size / 1e6:.2f} MB, and the disk of {folder} has "
+            f"{free / 1e6:.2f} MB left.",
             "Free some space or write elsewhere; nothing was written.",
         )
 
