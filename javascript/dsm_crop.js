@@ -130,6 +130,11 @@
             frame = 0;
             if (!page.isConnected) place.replaceChildren(page);
             notes.replaceChildren(...problems.slice(0, 4).map((problem) => DSM.line("warn", problem)));
+            draw();
+            // The picture one looks at is read before those that are to be listed and proposed.
+            const mine = pictures;
+            await stage.ready();
+            if (pictures !== mine) return;
             grid.show(pictures.length);
             if (!pictures.length) strip.replaceChildren(empty("No pictures", "Add some on the tab Dataset."));
             draw();

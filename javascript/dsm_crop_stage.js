@@ -8,6 +8,7 @@
     const [MARGIN, MOST] = [18, 40];
     const SHOWN_BY_BROWSERS = /\.(jpe?g|png|webp|gif|bmp)$/i;
 
+    const PATIENCE = 1500; // milliseconds that other pictures wait for the one that is looked at
     const LATE = 200; // milliseconds after which the browser tries to read the file itself, whichever is first
 
     const address = (picture) => DSM.thumbnail(picture.path, SIDE, picture.stamp);
@@ -105,6 +106,14 @@
             file.decode().then(() => { if (!image.complete && image.isConnected && current === picture) { image.dataset.sharp = "1"; image.src = file.src; } }, () => {});
         }
 
+        // Until the picture is there, or for as long as others can be kept waiting.
+        const ready = () => new Promise((resolve) => {
+            const image = stage.querySelector("img");
+            if (!image || image.complete) return resolve();
+            image.addEventListener("load", resolve, {once: true});
+            setTimeout(resolve, PATIENCE);
+        });
+
         // What lies next is fetched and decoded before it is asked for.
         function prefetch(pictures) {
             const wanted = new Set(pictures.map(address));
@@ -153,6 +162,7 @@
         return {
             element: stage, draw, prefetch,
             get scale() { return scale; },
+            ready,
             fit: () => zoomTo(1),
             pixels: () => zoomTo(zoom / scale / window.devicePixelRatio),
         };
