@@ -102,7 +102,7 @@
             parts.push(dot);
         }
         const said = `as the form says, ${chosen.label}: ${megabytes(chosen.bytes)}, error ${percent(chosen.error)}`;
-        parts.push(titled(svg("circle", {cx: x(chosen.bytes), cy: y(chosen.error), r: 9, class: "dsm-chosen"}), said));
+        parts.push(titled(svg("circle", {cx: x(chosen.bytes), cy: y(chosen.error), r: 9, class: "dsm-point-chosen"}), said));
         read(said);
         return parts;
     });
