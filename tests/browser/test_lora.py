@@ -37,7 +37,7 @@ def test_two_checkpoints_are_looked_at_extracted_and_drawn(open_page, tuned, sho
     choose(page, "dsm_lora_base", MICRO.name)
     choose(page, "dsm_lora_tuned", tuned.name)
     page.click("#dsm_lora_look")
-    page.wait_for_selector("#dsm_lora_shown .dsm-chosen")
+    page.wait_for_selector("#dsm_lora_shown .dsm-point-chosen")
     assert page.locator("#dsm_lora_shown .dsm-point").count() >= 4
     page.locator("#dsm_lora_shown .dsm-point").nth(1).click()
     page.wait_for_function("document.querySelector('#dsm_lora_rank input').value === '8'")
