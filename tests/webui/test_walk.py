@@ -104,6 +104,7 @@ def test_the_whole_way_and_again_after_reload_ui(page, webui, tidy, problems, sh
     shot("5-train")
     page.click("#dsm_cancel_train")
     assert trained(page, WORD) == "cancelled"
+    page.wait_for_selector("#dsm_previews .dsm-timeline-step")
     done = int(page.locator("#dsm_previews .dsm-timeline-step").last.inner_text())
     page.fill("#dsm_train_until", str(done + 4))
     page.click("#dsm_train_resume_start")
@@ -128,7 +129,7 @@ def test_the_whole_way_and_again_after_reload_ui(page, webui, tidy, problems, sh
     choose(page, "dsm_lora_embedding", f"{WORD}.safetensors")
     fill(page, "dsm_lora_bundle_name", f"{WORD}-lora")
     page.click("#dsm_lora_bundle")
-    page.wait_for_selector("#dsm_lora_panel .dsm-ok")
+    page.wait_for_selector(f"#dsm_lora_shown:has-text('{WORD}-lora.safetensors')")
     shot("8-lora")
     (webui.data / "embeddings" / f"{WORD}.safetensors").unlink()
     webui.call("/sdapi/v1/refresh-embeddings", {})
