@@ -18,7 +18,7 @@ from lib_dsm.cropping.cleaning import CleanOptions, find_flaws, set_aside
 from lib_dsm.cropping.colors import AUTO, parse_color
 from lib_dsm.cropping.draft import DRAFT, Decision, Draft, left_unreviewed
 from lib_dsm.cropping.known_detectors import DETECTORS, KNOWN, fetch_detector, find_known, here
-from lib_dsm.cropping.plan import LOOKING, UNTOUCHED, CropItem, CropOptions, CropPlan, PlanPicture
+from lib_dsm.cropping.plan import LOOKING, UNTOUCHED, CropItem, CropOptions, CropPlan, PlanPicture, stamp_of
 from lib_dsm.cropping.propose import Proposer
 from lib_dsm.cropping.render import render
 from lib_dsm.cropping.tags import impossible_tags
@@ -50,7 +50,7 @@ def show(service: Service, call: Call) -> Any:
         except DsmError as error:
             problems.append(str(error))
             continue
-        facts = {"name": path.name, "path": str(path), "stamp": _stamp(path), "width": width, "height": height}
+        facts = {"name": path.name, "path": str(path), "stamp": stamp_of(path), "width": width, "height": height}
         told = _told(decided[path.name]) if path.name in decided else {"state": UNTOUCHED, "items": [], "mark": ""}
         if path.name in decided and decided[path.name].picture.stamp not in ("", facts["stamp"]):
             told.update(state=UNTOUCHED, items=[])  # another picture by now
@@ -83,7 +83,7 @@ def propose(service: Service, call: Call) -> Any:
         except DsmError as error:
             problems.append(str(error))
             continue
-        facts = {"name": path.name, "path": str(path), "stamp": _stamp(path), "notes": proposal.notes}
+        facts = {"name": path.name, "path": str(path), "stamp": stamp_of(path), "notes": proposal.notes}
         items = [options.to_json(item) for item in proposal.items]
         pictures.append({**facts, "width": proposal.size[0], "height": proposal.size[1], "items": items})
     return {"folder": str(source), "pictures": pictures, "problems": problems}
@@ -257,7 +257,7 @@ def clean(service: Service, call: Call) -> Any:
         job.data["flaws"] = [
             {
                 "name": flaw.path.name, "path": str(flaw.path), "kind": flaw.kind, "text": flaw.text,
-                "stamp": _stamp(flaw.path), "like": str(flaw.like) if flaw.like else "",
+                "stamp": stamp_of(flaw.path), "like": str(flaw.like) if flaw.like else "",
                 "size": found.sizes.get(flaw.path, (0, 0)),
             }
             for flaw in found.flaws
@@ -318,10 +318,6 @@ def _project(service: Service, call: Call) -> Project:
 
 def _draft(project: Project) -> Draft:
     return Draft(project.metadata / DRAFT)
-
-
-def _stamp(path: Path) -> str:
-    return str(path.stat().st_mtime_ns)
 
 
 def _options(call: Call) -> CropOptions:

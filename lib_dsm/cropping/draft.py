@@ -86,30 +86,33 @@ class Draft:
                 if item.source != source:
                     raise InputError(f"A frame of {item.source!r} was given for {source!r}.", "Give each its own.")
         with _LOCK:
-            saved = self.states()
+            plan = self.load()
+            saved = _decisions(plan)
             left = {
                 source for source in changed if known is not None and source in known
                 and known[source] != (saved[source].mark if source in saved else "")
             }  # fmt: skip
             for source in left:
                 del changed[source]
-            plan = self.load()
             pictures = {picture.source: picture for picture in plan.pictures} | changed
             kept = tuple(item for item in plan.items if item.source not in changed)
             planned = kept + tuple(item for source in changed for item in frames[source])
             plan = dataclasses.replace(plan, items=planned, pictures=tuple(pictures.values()))
             if changed:
                 plan.save(self.path)
-            now = self.states()
+            now = _decisions(plan)
             return Changed(plan, {source: now[source].mark for source in changed}, {one: now[one] for one in left})
 
     def states(self) -> dict[str, Decision]:
         """What is decided, with the frames, by source."""
-        plan = self.load()
-        found = {picture.source: Decision(picture) for picture in plan.pictures}
-        for item in plan.items:
-            found.setdefault(item.source, Decision(PlanPicture(item.source, UNTOUCHED))).items.append(item)
-        return found
+        return _decisions(self.load())
+
+
+def _decisions(plan: CropPlan) -> dict[str, Decision]:
+    found = {picture.source: Decision(picture) for picture in plan.pictures}
+    for item in plan.items:
+        found.setdefault(item.source, Decision(PlanPicture(item.source, UNTOUCHED))).items.append(item)
+    return found
 
 
 def left_unreviewed(plan: CropPlan) -> int:

@@ -9,8 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageCms
 
 from lib_dsm.cropping.plan import CropItem
-
-_EXIF_ORIENTATION = 0x0112
+from lib_dsm.dataset.pictures import exif_orientation, is_srgb
 
 
 def kept_where_it_can_be(item: CropItem, path: Path, file_format: str) -> CropItem:
@@ -28,15 +27,11 @@ def _is_as_wanted(path: Path, item: CropItem, file_format: str) -> bool:
                 return False
             plain = image.mode in ("RGB", "RGBA") and "transparency" not in image.info
             still = not getattr(image, "is_animated", False)
-            # Not `image.getexif()`: a PNG's decodes the whole picture in search of a block behind the pixels.
-            upright = Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1) == 1
+            damaged: list[str] = []
+            upright = exif_orientation(image, damaged) == 1 and not damaged
             deep = any("16" in str(tile[3]) for tile in image.tile)  # a PNG's 16 bits are told only there
-            return plain and still and upright and not deep and _is_srgb(image.info.get("icc_profile"))
+            profile = image.info.get("icc_profile")
+            standard = not profile or is_srgb(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+            return plain and still and upright and not deep and standard
     except Exception:  # Pillow's readers raise nearly any kind of error; whoever decodes it says what is wrong
         return False
-
-
-def _is_srgb(profile: bytes | None) -> bool:
-    if not profile:
-        return True
-    return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).lower().startswith("srgb")

@@ -158,6 +158,15 @@ class CropPlan:
         return from_json(cls, read_json(path), "crop plan")
 
 
+def stamp_of(path: Path) -> str:
+    """A `PlanPicture`'s stamp for the file as it is now.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    return str(path.stat().st_mtime_ns)
+
+
 def shown(source: str) -> str:
     """A source's path as text that can be printed: JSON can hold halves of characters, which nothing else takes."""
     return source.encode("utf-8", "replace").decode("utf-8")

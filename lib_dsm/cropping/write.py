@@ -10,7 +10,7 @@ from lib_dsm.cropping.aside import Replaced, move_aside
 from lib_dsm.cropping.colors import TRANSPARENT
 from lib_dsm.cropping.kept import kept_where_it_can_be
 from lib_dsm.cropping.names import Names, key_of
-from lib_dsm.cropping.plan import CropItem, CropOptions, CropPlan, check_item, shown
+from lib_dsm.cropping.plan import CropItem, CropOptions, CropPlan, check_item, shown, stamp_of
 from lib_dsm.cropping.pool import PixelBudget, in_parallel
 from lib_dsm.cropping.propose import plan_crops
 from lib_dsm.cropping.render import SUFFIXES, encode, needed_side, render
@@ -126,7 +126,7 @@ class _Work:
         try:
             if not inside(self.path, self.path.parents[len(Path(self.name).parts) - 1]).is_file():
                 raise PictureError(f"{self.path} does not exist.", "Check the path, or make the plan anew.")
-            if self.stamp and self.stamp != str(self.path.stat().st_mtime_ns):
+            if self.stamp and self.stamp != stamp_of(self.path):
                 raise PictureError(
                     f"{self.path} has changed since its frames were confirmed.", "Look at it again and confirm them."
                 )

@@ -82,7 +82,7 @@ def picture_size(path: Path) -> Size:
     """
     try:
         with _open(path) as source:
-            return _upright_size(source, _orientation(source, []))
+            return _upright_size(source, exif_orientation(source, []))
     except PictureError:
         raise
     except Exception as error:
@@ -98,6 +98,11 @@ def thumbnail_bytes(path: Path, side: int) -> bytes:
     target = io.BytesIO()
     read_picture(path, max_side=side).image.save(target, "JPEG", quality=85)
     return target.getvalue()
+
+
+def is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
+    """Whether a colour profile calls itself sRGB."""
+    return bool(ImageCms.getProfileDescription(profile).lower().startswith("srgb"))
 
 
 def shrunk_size(size: Size, max_side: int) -> Size:
@@ -140,7 +145,7 @@ def _open(path: Path, side: int | None = None) -> Image.Image:
 
 def _decode(path: Path, source: Image.Image, max_side: int | None, flatten: bool, draft_side: int | None) -> Picture:
     notes: list[str] = []
-    orientation = _orientation(source, notes)
+    orientation = exif_orientation(source, notes)
     size = _upright_size(source, orientation)
     if source.format != "MPO" and getattr(source, "is_animated", False):
         notes.append("It is animated; its first frame is used.")
@@ -186,8 +191,11 @@ def _upright_size(image: Image.Image, orientation: int) -> Size:
     return (height, width) if orientation in _SIDEWAYS else (width, height)
 
 
-def _orientation(image: Image.Image, notes: list[str]) -> int:
-    """The EXIF orientation, 1 to 8, as far as the header knows it; 1 where there is none."""
+def exif_orientation(image: Image.Image, notes: list[str]) -> int:
+    """The EXIF orientation of an opened picture, 1 to 8, as far as the header knows it; 1 where there is none.
+
+    A damaged block is noted.
+    """
     try:
         # Not `image.getexif()`: a PNG's decodes the whole picture in search of a block behind the pixels.
         value = Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1)
@@ -225,7 +233,7 @@ def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
         image = image.convert("RGB")
     elif space == "GRAY" and image.mode == "RGB":
         image = image.convert("L")
-    if space == "RGB" and ImageCms.getProfileDescription(source).lower().startswith("srgb"):
+    if space == "RGB" and is_srgb(source):
         return image
     result = ImageCms.profileToProfile(
         image,
