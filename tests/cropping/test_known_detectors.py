@@ -1,11 +1,8 @@
 """A known detector is fetched once from a hub on this machine, used, and not asked for again."""
 
-import http.server
 import json
-import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -13,20 +10,14 @@ from typing import ClassVar
 import pytest
 
 from tests.cropping.test_proposals import noise, yunet
+from tests.hub import Handler, environment, serving
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
+class Hub(Handler):
     content: ClassVar[bytes] = b""
     asked: ClassVar[list[str]] = []
-
-    def do_HEAD(self) -> None:
-        self.answer()
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        self.answer()
 
     def answer(self) -> None:
         found = self.path.startswith("/opencv/face_detection_yunet/resolve/")
@@ -36,10 +27,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(self.content)))
         self.end_headers()
         if self.command == "GET":
+            self.asked.append(self.path)
             self.wfile.write(self.content)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -48,21 +37,17 @@ def hub(tmp_path: Path) -> Iterator[str]:
     pytest.importorskip("onnxruntime")
     Hub.content = yunet(tmp_path / "face.onnx", (40, 24, 16, 20)).read_bytes()
     Hub.asked.clear()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(Hub) as address:
+        yield address
 
 
 def crop(folder: Path, endpoint: str, detector: str) -> subprocess.CompletedProcess[str]:
-    hindering = ("proxy", "offline")
-    environment = {key: value for key, value in os.environ.items() if not key.lower().endswith(hindering)}
-    environment |= {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(folder / "home")}
     command = ["crop", folder / "in", "--out", folder / "out", "--data", folder / "data", "--mode", "portrait",
                "--size", "64x64", "--detector", detector, "--save-plan", folder / "plan.json"]  # fmt: skip
     words = [sys.executable, "-m", "lib_dsm", *map(str, command)]
-    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        words, cwd=ROOT, env=environment(endpoint, folder / "home"), capture_output=True, text=True, timeout=60
+    )
 
 
 def test_fetched_by_its_name_and_used(hub: str, tmp_path: Path) -> None:

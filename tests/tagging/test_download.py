@@ -2,11 +2,8 @@
 
 import contextlib
 import hashlib
-import http.server
-import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +11,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+
+from tests.hub import Handler, environment, serving
 
 ROOT = Path(__file__).parent.parent.parent
 FETCH = """
@@ -45,13 +44,7 @@ def content_of(name: str) -> bytes:
     return b"content of " + name.encode()
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    def do_HEAD(self) -> None:
-        self.answer()
-
-    def do_GET(self) -> None:
-        self.answer()
-
+class Hub(Handler):
     def answer(self) -> None:
         parts = self.path.split("/")
         content = content_of(parts[-1])
@@ -64,22 +57,13 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(content)
 
-    def log_message(self, *_: object) -> None:
-        pass
 
-
-class LargeHub(http.server.BaseHTTPRequestHandler):
+class LargeHub(Handler):
     """Names files by their hashes as the hub does; what it sends of the network is slow and may be other bytes."""
 
     asked: ClassVar[list[str]] = []
     damaged = False
     pause = 0.05
-
-    def do_HEAD(self) -> None:
-        self.answer()
-
-    def do_GET(self) -> None:
-        self.answer()
 
     def answer(self) -> None:
         name = self.path.split("/")[-1]
@@ -108,35 +92,25 @@ class LargeHub(http.server.BaseHTTPRequestHandler):
                     if large:
                         time.sleep(self.pause)
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @pytest.fixture
 def large_hub() -> Iterator[str]:
     LargeHub.asked.clear()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), LargeHub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(LargeHub) as address:
+        yield address
 
 
 @pytest.fixture
 def hub() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(Hub) as address:
+        yield address
 
 
 def fetch(endpoint: str, cache: Path, *more: str) -> str:
-    hindering = ("proxy", "offline")
-    environment = {key: value for key, value in os.environ.items() if not key.lower().endswith(hindering)}
-    environment |= {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(cache / "home")}
     command = [sys.executable, "-c", FETCH, str(cache), *more]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(endpoint, cache / "home"), capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
