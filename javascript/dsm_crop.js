@@ -35,12 +35,12 @@
     const [FEW, MANY] = [6, 200]; // pictures that are proposed at a time: those that must be read, those that need not
 
     DSM.widgets.crop = (place) => {
-        const frames = DSM.frames; // of a script that is read after this one
+        const frames = DSM.frames; // of scripts that are read after this one
+        const {folded, unfolded} = DSM.cropPlan;
         let pictures = [];
         let problems = [];
         let [at, frame] = [0, 0];
         let [locked, snap, showKept] = [true, false, false];
-        let detectors = [];
         const options = {mode: "auto", width: 512, height: 512, shrink: true, enlarge: false, color: "auto", format: "png", quality: 95, flip: false, detector: "", bucket_step: 64};
 
         // ---- elements ----------------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@
         const color = h("input", {class: "dsm-field", id: "dsm_crop_color", type: "color", value: "#ffffff", "aria-label": "Padding colour", onchange: recolor, hidden: true});
         const format = choice("format", "Format", [["png", "PNG"], ["jpeg", "JPEG"], ["webp", "WebP"]], reformat);
         const quality = h("input", {class: "dsm-field", id: "dsm_crop_quality", type: "number", min: "1", max: "100", value: "95", title: "Quality", "aria-label": "Quality", hidden: true, onchange: reformat});
-        const detector = choice("detector", "Detector", [["", "none"]], detect);
+        const detector = DSM.cropDetector((path) => { options.detector = path; remember(); if (LOOKING.includes(options.mode)) propose(); });
         const acceptButton = h("button", {class: "dsm-button", id: "dsm_crop_accept", title: "Confirm all that is proposed (Shift and a)", onclick: acceptAll});
         const writeButton = h("button", {class: "dsm-button dsm-primary", id: "dsm_crop_write", onclick: write});
         const backButton = h("button", {class: "dsm-button", id: "dsm_crop_back", title: "Take back what was written last; nothing is deleted", onclick: takeBack}, "Take back");
@@ -77,7 +77,7 @@
         const stage = DSM.cropStage({drag, redraw: () => draw(true), focus: () => page.focus({preventScroll: true}), facts: label});
         const page = h("div", {class: "dsm-page dsm-page-crop", tabindex: "-1"},
             h("div", {class: "dsm-toolbar"}, h("span", {class: "dsm-subdued"}, "Propose"), modes,
-                h("label", {title: "ONNX files of faces or heads that you put into the folder of detectors"}, "Detector", detector),
+                h("label", {}, "Detector", detector.element),
                 h("span", {class: "dsm-spring"}), cleanButton, help),
             h("div", {class: "dsm-toolbar"}, h("label", {}, "Size", width, "×", height), ratioLabel, snapLabel, enlargeLabel,
                 h("label", {}, "Padding", ground, color), flipLabel, h("label", {}, "Write as", format, quality)),
@@ -119,13 +119,11 @@
             if (!answer || DSM.state.project.path !== project) return;
             const last = current() && current().name;
             past.length = 0;
-            saver = DSM.cropSaving(project, {folded, other});
+            saver = DSM.cropSaving(project, other);
             pictures = answer.pictures.map((picture) => ({...picture, ...unfolded(picture.items)}));
             problems = answer.problems;
-            detectors = answer.detectors;
             recall();
-            listDetectors();
-            detector.title = `Finds faces or heads, so that frames are put around them. Your own ONNX files go into ${answer.detector_folder}`;
+            options.detector = detector.list(answer.detectors, answer.detector_folder, options.detector);
             at = Math.max(0, pictures.findIndex((picture) => picture.name === last));
             frame = 0;
             if (!page.isConnected) place.replaceChildren(page);
@@ -154,52 +152,7 @@
             quality.hidden = options.format === "png";
         }
 
-        function listDetectors() {
-            const told = (item) => (item.finds ? `${item.name}: ${item.finds}${item.path ? "" : ` (fetch ${item.megabytes} MB)`}` : item.name);
-            detector.replaceChildren(h("option", {value: ""}, "none"), ...detectors.map((item) => h("option", {value: item.path || item.name}, told(item))));
-            if (!detectors.some((item) => item.path && item.path === options.detector)) options.detector = "";
-            detector.value = options.detector;
-        }
-
-        // Another detector is chosen; one that is not on this machine is fetched if the person says so.
-        async function detect() {
-            const wanted = detectors.find((item) => (item.path || item.name) === detector.value);
-            if (wanted && !wanted.path) {
-                detector.value = options.detector;
-                const sure = await DSM.confirm(`Fetch ${wanted.name}`, `It finds ${wanted.finds}, and is fetched once from ${wanted.repository} on huggingface.co: about ${wanted.megabytes} MB, licence ${wanted.licence}.`, "Fetch");
-                const answer = sure && await attempt(() => post("crop/detector", {name: wanted.name}));
-                if (!answer) return;
-                const ended = new Promise((resolve) => { DSM.job.quietly(answer.job, resolve); });
-                detector.disabled = true;
-                const job = await ended;
-                detector.disabled = false;
-                if (job.state !== "done") return toast([job.error, job.remedy].filter(Boolean).join(" ") || "It was not fetched.", "error");
-                wanted.path = job.data.detector;
-                options.detector = wanted.path;
-                listDetectors();
-            } else {
-                options.detector = detector.value;
-            }
-            remember();
-            if (LOOKING.includes(options.mode)) propose();
-        }
-
         const remember = () => localStorage.setItem(stored(), JSON.stringify(options));
-
-        // In the page a mirrored copy is a mark of its crop; in the plan it is one of its own.
-        function unfolded(items) {
-            const plainPart = (item) => (item.part === "flipped" ? "" : item.part.replace(/-flipped$/, ""));
-            const twin = (item, other) => other.flip && !item.flip && plainPart(other) === item.part;
-            const own = items.filter((item) => !items.some((other) => twin(other, item)));
-            return {items: own.map((item) => ({...item, mirrored: items.some((other) => twin(item, other))}))};
-        }
-
-        function folded(picture) {
-            return picture.items.flatMap(({mirrored, kept, ...item}) => {
-                const twin = {...item, part: item.part ? `${item.part}-flipped` : "flipped", flip: true, mode: item.mode === "keep" ? "free" : item.mode};
-                return mirrored ? [item, twin] : [item];
-            });
-        }
 
         // Another window has decided on a picture.
         function other(picture, saved) {
@@ -679,18 +632,5 @@
         DSM.on("project", () => { [pictures, at, frame] = [[], 0, 0]; begin(); });
         DSM.on("changed", begin);
         begin();
-    };
-
-    // What variable-aspect training would make of the pictures as they are.
-    DSM.cropBuckets = async (options) => {
-        const answer = await attempt(() => post("crop/sizes", {project: DSM.state.project.path, width: options.width, height: options.height, step: options.bucket_step}));
-        if (!answer) return;
-        const share = (value) => `${(100 * value).toFixed(1)} %`;
-        const rows = answer.buckets.map((item) => h("tr", {}, h("td", {}, item.size.join("×")), h("td", {}, item.pictures), h("td", {}, share(item.mean)), h("td", {}, share(item.most))));
-        const table = h("div", {class: "dsm-crop-table"},
-            h("p", {}, `At ${options.width}×${options.height} with variable aspect each picture is trained uncropped at the size nearest its shape. This much of it is cut away:`),
-            h("table", {}, h("thead", {}, h("tr", {}, ["Size", "Pictures", "Cut on average", "At most"].map((text) => h("th", {}, text)))), h("tbody", {}, rows)),
-            answer.small ? h("p", {}, `${plural(answer.small, "picture")} too small to be trained.`) : null);
-        DSM.confirm("Variable-aspect training", table, "Good");
     };
 })();

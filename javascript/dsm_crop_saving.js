@@ -1,12 +1,30 @@
-// Saving what was decided on a project's pictures, so that nothing is lost and nothing of another window's overwritten.
+// What was decided on a project's pictures as the plan has it, and saving it so that nothing is lost and nothing of
+// another window's overwritten.
 "use strict";
 
 (function () {
     const {post, attempt, toast, plural} = DSM;
     const SAVE_AFTER = 150; // milliseconds
 
-    // `folded` gives a picture's frames as the plan has them; `other` takes what another window saved for a picture.
-    DSM.cropSaving = (project, {folded, other}) => {
+    // In the page a mirrored copy is a mark of its crop; in the plan it is one of its own.
+    function unfolded(items) {
+        const plainPart = (item) => (item.part === "flipped" ? "" : item.part.replace(/-flipped$/, ""));
+        const twin = (item, other) => other.flip && !item.flip && plainPart(other) === item.part;
+        const own = items.filter((item) => !items.some((other) => twin(other, item)));
+        return {items: own.map((item) => ({...item, mirrored: items.some((other) => twin(item, other))}))};
+    }
+
+    function folded(picture) {
+        return picture.items.flatMap(({mirrored, kept, ...item}) => {
+            const twin = {...item, part: item.part ? `${item.part}-flipped` : "flipped", flip: true, mode: item.mode === "keep" ? "free" : item.mode};
+            return mirrored ? [item, twin] : [item];
+        });
+    }
+
+    DSM.cropPlan = {folded, unfolded};
+
+    // `other` takes what another window saved for a picture.
+    DSM.cropSaving = (project, other) => {
         const dirty = new Set();
         let [saving, timer] = [null, 0];
 
