@@ -7,8 +7,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from lib_dsm import options
 from lib_dsm.api.http import Bytes, Call, Route
 from lib_dsm.api.service import ConflictError, Service
@@ -27,7 +25,7 @@ from lib_dsm.dataset import history
 from lib_dsm.dataset.acts import REMOVED
 from lib_dsm.dataset.listing import list_pictures, require_pictures
 from lib_dsm.dataset.one_sided import not_mirrored
-from lib_dsm.dataset.pictures import Picture, picture_size, read_picture
+from lib_dsm.dataset.pictures import Picture, may_be_transparent, picture_size, read_picture
 from lib_dsm.dataset.project import Project
 from lib_dsm.dataset.training_sizes import crop_box, lost_share, training_size
 from lib_dsm.errors import DsmError, InputError, ModelError
@@ -346,9 +344,9 @@ def _told(decision: Decision) -> dict[str, Any]:
 
 def _shown(service: Service, path: Path) -> Picture:
     """A picture as it is shown, from what is kept of it where it has no transparency."""
-    with Image.open(path) as image:
-        transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-    return read_picture(path, max_side=STAGE, flatten=False) if transparent else service.thumbnails.picture(path)
+    if may_be_transparent(path):
+        return read_picture(path, max_side=STAGE, flatten=False)
+    return service.thumbnails.picture(path)
 
 
 def _box(item: CropItem) -> tuple[int, int, int, int]:

@@ -89,6 +89,21 @@ def picture_size(path: Path) -> Size:
         raise _broken(path, error) from error
 
 
+def may_be_transparent(path: Path) -> bool:
+    """Whether a picture has transparency, or could have some, from its header alone.
+
+    Raises:
+        PictureError: as `picture_size`.
+    """
+    try:
+        with _open(path) as source:
+            return _has_alpha(source)
+    except PictureError:
+        raise
+    except Exception as error:
+        raise _broken(path, error) from error
+
+
 def thumbnail_bytes(path: Path, side: int) -> bytes:
     """A JPEG of the picture, shrunk to at most `side` pixels a side; never decoded at full size where it can be helped.
 
@@ -205,9 +220,13 @@ def exif_orientation(image: Image.Image, notes: list[str]) -> int:
         return 1
 
 
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
 def _alpha(image: Image.Image) -> Image.Image | None:
     """The transparency as an "L" image, or None where nothing is transparent."""
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if _has_alpha(image):
         alpha = image.convert("RGBA").getchannel("A")
         return None if alpha.getextrema() == (255, 255) else alpha
     return None

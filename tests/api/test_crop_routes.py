@@ -31,12 +31,13 @@ def test_a_preview_shows_the_padding_that_will_be_written(client, opened):
 def test_a_bad_preview_is_a_sentence(client, opened, tmp_path):
     outside = tmp_path / "outside.png"
     Image.new("RGB", (8, 8)).save(outside)
+    (opened / "text.png").write_text("no picture")
     for path, box, color, status in (
         (outside, "0,0,8,8", "auto", 403), (opened / "a.txt", "0,0,8,8", "auto", 400),
         (opened / "a.png", "0,0,8", "auto", 400),
         (opened / "a.png", "9,9,3,3", "auto", 400), (opened / "a.png", "900,900,950,950", "auto", 400),
         (opened / "a.png", "0,0,8,8", "mauve-ish", 400), (opened / "a.png", "0,0,8," + 500 * "9", "white", 400),
-        (opened / "a.png", "0,0,999999,1", "white", 200),
+        (opened / "text.png", "0,0,8,8", "auto", 400), (opened / "a.png", "0,0,999999,1", "white", 200),
     ):  # fmt: skip
         answer = client.get(V1 + "crop/preview", params={"path": str(path), "box": box, "color": color})
         assert answer.status_code == status, (path, box, answer.text)
