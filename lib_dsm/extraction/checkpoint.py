@@ -148,8 +148,7 @@ class _Extraction:
         for key in keys:
             added = self.pair.tuned.shapes[key][0] - self.pair.base.shapes[key][0]
             if added > 0:
-                reason = f"{added} added vectors of tokens without a name"
-                self.tally.leave(key, reason, squared_norm(self.pair.tuned.read(key)[-added:]), counts=False)
+                self.tally.leave(key, f"{added} added vectors of tokens without a name")
         found = changed_vocabulary(self.pair, self.options.tokens)
         self.tally.unchanged += len(keys) - (len(found.changed) if found else 0)
         if found is None:
@@ -174,7 +173,7 @@ class _Extraction:
             if change is None:
                 self.tally.unchanged += 1
             else:
-                self.tally.leave(key, _why_left_out(key), squared_norm(change), not key.startswith(VAE_PREFIX))
+                self.tally.leave(key, _why_left_out(key), 0.0 if key.startswith(VAE_PREFIX) else squared_norm(change))
 
     def _carry_exactly(self, layer: Layer, kind: str, weight: torch.Tensor | None, bias: torch.Tensor | None) -> None:
         if weight is not None:
