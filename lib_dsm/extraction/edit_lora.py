@@ -17,7 +17,7 @@ import torch
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.about import About
 from lib_dsm.extraction.lora_content import Factors, LoraContent, read_lora
-from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, base_metadata, check_output
+from lib_dsm.extraction.lora_file import PRECISIONS, base_metadata, check_output
 from lib_dsm.extraction.low_rank import balanced, factored_svd, squared_norm
 from lib_dsm.extraction.options import EditOptions
 from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size, module_bytes
@@ -31,8 +31,7 @@ _ADDED = _DIFFERENCE | _NORM  # parts that are changes by themselves
 _OUTDATED = frozenset(
     {"sshs_legacy_hash", "ss_network_args", "ss_network_dim", "ss_network_alpha", "lora_adapter_metadata"}
 )
-_METADATA = 1000  # bytes that the metadata grow by
-_HEADER = 100  # bytes of the header for a tensor, beside its name
+_METADATA = 800  # bytes that the metadata grow by, apart from those that saving adds
 _ATTENTION = ("_q_proj", "_k_proj", "_v_proj", "_out_proj")
 
 
@@ -117,7 +116,7 @@ def edit_lora(
     lora = merged.file(options.precision)
     if about is not None:
         about.add_to(lora)
-    if options.size and file_bytes(lora) > options.size * 1e6:
+    if options.size and lora.size() > options.size * 1e6:
         raise _too_small(options)
     check_output(out, inputs, options.overwrite)  # somebody may have written it meanwhile
     lora.save(out)
@@ -330,17 +329,10 @@ def _room(content: LoraContent, options: EditOptions, about: About | None) -> fl
     rest = LoraContent({}, content.other, content.embeddings, content.metadata).file(options.precision)
     if about is not None:
         about.add_to(rest)
-    room = options.size * 1e6 - file_bytes(rest) - _METADATA
+    room = options.size * 1e6 - rest.size() - _METADATA
     if room < 0:
         raise _too_small(options)
     return room
-
-
-def file_bytes(lora: LoraFile) -> int:
-    """The size of the file to be, at most: its numbers and its header."""
-    numbers = sum(tensor.numel() * tensor.element_size() for tensor in lora.tensors.values())
-    header = sum(len(name.encode()) + _HEADER for name in lora.tensors)
-    return numbers + header + len(json.dumps(lora.metadata, ensure_ascii=False).encode())
 
 
 def _too_small(options: EditOptions) -> InputError:
