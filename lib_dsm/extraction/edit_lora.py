@@ -17,7 +17,7 @@ import torch
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.about import About
 from lib_dsm.extraction.lora_content import Factors, LoraContent, read_lora
-from lib_dsm.extraction.lora_file import PRECISIONS, base_metadata, check_output
+from lib_dsm.extraction.lora_file import CHANGES, PRECISIONS, base_metadata, check_output
 from lib_dsm.extraction.low_rank import balanced, factored_svd, squared_norm
 from lib_dsm.extraction.options import EditOptions
 from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size, module_bytes
@@ -26,7 +26,6 @@ from lib_dsm.jobs import Job
 from lib_dsm.networks.inspect import told_family
 
 _DIFFERENCE, _NORM = frozenset({"diff", "diff_b"}), frozenset({"w_norm", "b_norm"})
-_ADDED = _DIFFERENCE | _NORM  # parts that are changes by themselves
 # Metadata of the file that was: its hash, and how its network was made.
 _OUTDATED = frozenset(
     {"sshs_legacy_hash", "ss_network_args", "ss_network_dim", "ss_network_alpha", "lora_adapter_metadata"}
@@ -218,7 +217,7 @@ def prune(content: LoraContent, threshold: float) -> tuple[str, ...]:
     norms = {name: math.sqrt(max(0.0, factors.square())) for name, factors in content.modules.items()}
     for name, parts in content.other.items():
         size = math.sqrt(sum(squared_norm(tensor) for tensor in parts.values()))
-        norms[name] = math.inf if parts.keys() - _ADDED else size
+        norms[name] = math.inf if parts.keys() - CHANGES else size
     least = threshold * max((norm for norm in norms.values() if norm < math.inf), default=0.0)
     alive = {_attention(name) for name, norm in norms.items() if norm > least}
     dead = tuple(name for name in norms if _attention(name) not in alive)
@@ -298,7 +297,7 @@ def _ranks(
     values = {name: parts[1].tolist() for name, parts in decompositions.items()}
     if options.size:
         spectra = {
-            name: Spectrum(tuple(found), sum(value**2 for value in found), sum(_flat(content.modules[name])),
+            name: Spectrum(tuple(found), sum(value**2 for value in found), sum(content.modules[name].flat),
                            _attention(name) if _attention(name) != name else "")
             for name, found in values.items()
         }  # fmt: skip
@@ -337,10 +336,6 @@ def _room(content: LoraContent, options: EditOptions, about: About | None) -> fl
 
 def _too_small(options: EditOptions) -> InputError:
     return InputError(f"{options.size:g} MB are too few.", "Allow a larger file, or leave words or modules out.")
-
-
-def _flat(factors: Factors) -> tuple[int, int]:
-    return factors.up.shape[0], factors.down.shape[1]
 
 
 def _tell(
