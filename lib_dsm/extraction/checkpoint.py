@@ -90,8 +90,6 @@ def extract_checkpoint(
             f"{options.size:g} MB are too few: the file would have {lora.size() / 1e6:.3f} MB.", "Allow a larger file."
         )
     lora.save(out)
-    if job is not None:
-        job.say(report.text())
     return report
 
 

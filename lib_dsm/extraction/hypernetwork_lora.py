@@ -155,8 +155,6 @@ def extract_hypernetwork(
     if about is not None:
         about.add_to(work.lora)
     work.lora.save(out)
-    if job is not None:
-        job.say(report.text())
     return report
 
 
