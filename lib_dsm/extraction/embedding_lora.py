@@ -71,7 +71,7 @@ def bundle_embedding(embedding: Embedding, out: Path, about: About, base_hash: s
     return family
 
 
-def facts_of_bundle(out: Path, embedding: Embedding) -> dict[str, Any]:
+def facts_of_bundle(out: Path, name: str, vectors: int) -> dict[str, Any]:
     """What the file holds, as plain data for the page."""
     return {"what": "embedding", "file": str(out), "bytes": out.stat().st_size, "layers": [],
-            "words": [embedding.name], "vectors": len(embedding.vectors)}  # fmt: skip
+            "words": [name], "vectors": vectors}  # fmt: skip
