@@ -21,9 +21,9 @@ from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, base_metadata, ch
 from lib_dsm.extraction.low_rank import balanced, residual_norm, squared_norm, truncated_svd
 from lib_dsm.extraction.options import ExtractionOptions
 from lib_dsm.extraction.pair import TOKENS, Pair, open_pair
-from lib_dsm.extraction.ranks import by_energy, significant
+from lib_dsm.extraction.ranks import WHOLE_WIDTH, by_energy, significant
 from lib_dsm.extraction.report import BIAS, LOW_RANK, NORM, WHOLE, ExtractionReport, Tally
-from lib_dsm.extraction.survey import WIDTHS, equal, layer_change, survey_pair
+from lib_dsm.extraction.survey import equal, layer_change, survey_pair
 from lib_dsm.extraction.vocabulary import changed_vocabulary, vocabulary_keys
 from lib_dsm.files import sha256
 from lib_dsm.jobs import Job
@@ -204,13 +204,14 @@ class _Extraction:
         rank = max(1, significant(values.tolist()))
         if self.options.energy:
             rank = min(rank, by_energy(values.tolist(), square, self.options.energy))
-        if rank * sum(matrix.shape) * WIDTHS[self.options.precision] >= matrix.numel() * 4 and self.ranks is None:
+        kind = PRECISIONS[self.options.precision]
+        if rank * sum(matrix.shape) * kind.itemsize >= matrix.numel() * WHOLE_WIDTH and self.ranks is None:
             self.lora.add_difference(layer.name, weight, bias)  # takes no more room and is exact
             self._carry_exactly(layer, WHOLE, weight, bias)
             return
         kept = float(values[:rank].double().square().sum())
         self.capped += rank == most and kept < (self.options.energy - _ROUNDING) * square
-        up, down = (part.to(PRECISIONS[self.options.precision]) for part in balanced(left, values, right, rank))
+        up, down = (part.to(kind) for part in balanced(left, values, right, rank))
         residual = residual_norm(matrix, up, down)
         if not math.isfinite(residual):
             raise ModelError(f"The change of {layer.weight} is too large for fp16.", "Extract with fp32 or bf16.")
