@@ -336,6 +336,9 @@ def test_a_survey_needs_no_file_to_write(capsys, tmp_path):
     assert len(data(capsys, *command, "--survey")["outlooks"]) > 1
     assert main([*map(str, command)]) == 1
     assert "--out" in capsys.readouterr().err
+    assert main([*map(str, command), "--out", str(tmp_path / "o.safetensors")]) == 0
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("holds 1 layers") == 1  # the report is told once
 
 
 def test_extract_checkpoint_refuses_equal_ones(capsys, tmp_path):

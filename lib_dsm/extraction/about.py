@@ -20,7 +20,7 @@ from lib_dsm.networks.inspect import FAMILIES, told_family
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_SDXL_WIDTHS = (1280, 2048)  # of its second text encoder, and of both
+_SECOND_WIDTH = 1280  # of SDXL's second text encoder
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,14 @@ class About:
             _bundle(lora, embedding, family)
 
 
+def family_of_vectors(width: int) -> str:
+    """The family of an embedding by the numbers of a vector, "SDXL" also for one of its encoders; "" if unknown."""
+    return "SDXL" if width == _SECOND_WIDTH else FAMILIES.get(width, "")
+
+
 def _bundle(lora: LoraFile, embedding: Embedding, family: str) -> None:
     width = embedding.vectors.shape[1]
-    own = "SDXL" if width in _SDXL_WIDTHS else FAMILIES.get(width, "")
+    own = family_of_vectors(width)
     if own and family and own != family:
         raise ModelError(
             f'The embedding "{embedding.name}" has {width} numbers a vector, which is {own}; the LoRA is for {family}.',

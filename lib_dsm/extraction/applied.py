@@ -15,12 +15,11 @@ import torch
 
 from lib_dsm.errors import ModelError
 from lib_dsm.extraction.key_map import Layer, canonical, family_of, layers_of
-from lib_dsm.extraction.lora_content import Factors, LoraContent
+from lib_dsm.extraction.lora_content import LoraContent
+from lib_dsm.extraction.lora_file import BIAS_PARTS, CHANGES, WEIGHT_PARTS
 from lib_dsm.networks.safetensors_files import TensorFile
 
-_WEIGHT_PARTS, _BIAS_PARTS = ("diff", "w_norm"), ("diff_b", "b_norm")
 _GLORA = frozenset({"a1.weight", "a2.weight", "b1.weight", "b2.weight", "alpha"})
-_KNOWN = frozenset({*_WEIGHT_PARTS, *_BIAS_PARTS})
 
 
 class Applied:
@@ -75,7 +74,7 @@ class Applied:
             rows = slice(layer.rows or 0, (layer.rows or 0) + layer.shape[0])
             self._change(layer, whole[rows])
         if name in self._biases:
-            for part in _BIAS_PARTS:
+            for part in BIAS_PARTS:
                 change = self._lora.other.get(self._biases[name].name, {}).get(part)
                 if change is not None:
                     whole += self._strength * change.float()
@@ -93,7 +92,7 @@ class Applied:
             change = flat @ parts["a2.weight"].float() @ parts["a1.weight"].float()
             change = change + parts["b2.weight"].float() @ parts["b1.weight"].float()
             weight += self._strength * change.reshape(weight.shape)
-        for part in _WEIGHT_PARTS:
+        for part in WEIGHT_PARTS:
             whole = parts.get(part)
             if whole is None:
                 continue
@@ -103,18 +102,18 @@ class Applied:
 
     def _demand(self, layer: Layer) -> None:
         factors, parts = self._lora.modules.get(layer.name), self._lora.other.get(layer.name)
-        if parts is not None and parts.keys() - _KNOWN and parts.keys() - _GLORA:
+        if parts is not None and parts.keys() - CHANGES and parts.keys() - _GLORA:
             forms = ", ".join(sorted(parts))
             raise ModelError(f"{layer.name} has a form ({forms}) that is not drawn here.", "Use it in the WebUI.")
-        if factors is not None and _flat(factors) != _rows_and_columns(layer):
+        if factors is not None and factors.flat != _rows_and_columns(layer):
             raise self._misfit(layer, factors.shape)
         for part, tensor in (parts or {}).items():
             shape, wanted = tuple(tensor.shape), layer.shape
-            if part in _BIAS_PARTS:
+            if part in BIAS_PARTS:
                 wanted = layer.shape[:1]
-            elif part in _WEIGHT_PARTS and len(shape) == len(wanted) == 4 and layer.is_end:
+            elif part in WEIGHT_PARTS and len(shape) == len(wanted) == 4 and layer.is_end:
                 wanted = (wanted[0], min(shape[1], wanted[1]), *wanted[2:])  # an inpainting model has more channels
-            elif part not in _WEIGHT_PARTS:
+            elif part not in WEIGHT_PARTS:
                 continue
             if shape != wanted and tensor.numel() != 1:
                 raise self._misfit(layer, shape)
@@ -140,10 +139,6 @@ class Applied:
             f"{'×'.join(map(str, layer.shape))} in {self._file.path.name}.",
             "Use it with a checkpoint of its own family.",
         )
-
-
-def _flat(factors: Factors) -> tuple[int, int]:
-    return factors.up.shape[0], factors.down.shape[1]
 
 
 def _rows_and_columns(layer: Layer) -> tuple[int, int]:

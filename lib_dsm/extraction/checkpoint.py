@@ -21,9 +21,9 @@ from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, base_metadata, ch
 from lib_dsm.extraction.low_rank import balanced, residual_norm, squared_norm, truncated_svd
 from lib_dsm.extraction.options import ExtractionOptions
 from lib_dsm.extraction.pair import TOKENS, Pair, open_pair
-from lib_dsm.extraction.ranks import by_energy, significant
+from lib_dsm.extraction.ranks import WHOLE_WIDTH, by_energy, significant
 from lib_dsm.extraction.report import BIAS, LOW_RANK, NORM, WHOLE, ExtractionReport, Tally
-from lib_dsm.extraction.survey import WIDTHS, equal, layer_change, survey_pair
+from lib_dsm.extraction.survey import equal, layer_change, survey_pair
 from lib_dsm.extraction.vocabulary import changed_vocabulary, vocabulary_keys
 from lib_dsm.files import sha256
 from lib_dsm.jobs import Job
@@ -90,8 +90,6 @@ def extract_checkpoint(
             f"{options.size:g} MB are too few: the file would have {lora.size() / 1e6:.3f} MB.", "Allow a larger file."
         )
     lora.save(out)
-    if job is not None:
-        job.say(report.text())
     return report
 
 
@@ -148,8 +146,7 @@ class _Extraction:
         for key in keys:
             added = self.pair.tuned.shapes[key][0] - self.pair.base.shapes[key][0]
             if added > 0:
-                reason = f"{added} added vectors of tokens without a name"
-                self.tally.leave(key, reason, squared_norm(self.pair.tuned.read(key)[-added:]), counts=False)
+                self.tally.leave(key, f"{added} added vectors of tokens without a name")
         found = changed_vocabulary(self.pair, self.options.tokens)
         self.tally.unchanged += len(keys) - (len(found.changed) if found else 0)
         if found is None:
@@ -174,7 +171,7 @@ class _Extraction:
             if change is None:
                 self.tally.unchanged += 1
             else:
-                self.tally.leave(key, _why_left_out(key), squared_norm(change), not key.startswith(VAE_PREFIX))
+                self.tally.leave(key, _why_left_out(key), 0.0 if key.startswith(VAE_PREFIX) else squared_norm(change))
 
     def _carry_exactly(self, layer: Layer, kind: str, weight: torch.Tensor | None, bias: torch.Tensor | None) -> None:
         if weight is not None:
@@ -207,13 +204,14 @@ class _Extraction:
         rank = max(1, significant(values.tolist()))
         if self.options.energy:
             rank = min(rank, by_energy(values.tolist(), square, self.options.energy))
-        if rank * sum(matrix.shape) * WIDTHS[self.options.precision] >= matrix.numel() * 4 and self.ranks is None:
+        kind = PRECISIONS[self.options.precision]
+        if rank * sum(matrix.shape) * kind.itemsize >= matrix.numel() * WHOLE_WIDTH and self.ranks is None:
             self.lora.add_difference(layer.name, weight, bias)  # takes no more room and is exact
             self._carry_exactly(layer, WHOLE, weight, bias)
             return
         kept = float(values[:rank].double().square().sum())
         self.capped += rank == most and kept < (self.options.energy - _ROUNDING) * square
-        up, down = (part.to(PRECISIONS[self.options.precision]) for part in balanced(left, values, right, rank))
+        up, down = (part.to(kind) for part in balanced(left, values, right, rank))
         residual = residual_norm(matrix, up, down)
         if not math.isfinite(residual):
             raise ModelError(f"The change of {layer.weight} is too large for fp16.", "Extract with fp32 or bf16.")

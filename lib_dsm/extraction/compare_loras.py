@@ -11,8 +11,8 @@ import torch
 
 from lib_dsm.errors import ModelError
 from lib_dsm.extraction.lora_content import Factors, LoraContent, inner, read_lora
+from lib_dsm.extraction.lora_file import BIAS_PARTS, CHANGES, WEIGHT_PARTS
 
-_WEIGHT, _BIAS = ("diff", "w_norm"), ("diff_b", "b_norm")
 Parts = Mapping[str, torch.Tensor]
 Change = Factors | Parts
 
@@ -87,16 +87,15 @@ def _names(content: LoraContent) -> Iterable[str]:
 
 def _changes(content: LoraContent) -> dict[str, Change]:
     """By module, a low rank or the whole change of the weight and the bias; no other form."""
-    known = frozenset({*_WEIGHT, *_BIAS})
-    return {**content.modules, **{name: parts for name, parts in content.other.items() if not parts.keys() - known}}
+    return {**content.modules, **{name: parts for name, parts in content.other.items() if not parts.keys() - CHANGES}}
 
 
 def _whole(change: Change) -> dict[str, torch.Tensor]:
     if isinstance(change, Factors):
         return {"weight": (change.up.double() @ change.down.double()).reshape(change.shape)}
     found = {
-        "weight": next((change[part].double() for part in _WEIGHT if part in change), None),
-        "bias": next((change[part].double() for part in _BIAS if part in change), None),
+        "weight": next((change[part].double() for part in WEIGHT_PARTS if part in change), None),
+        "bias": next((change[part].double() for part in BIAS_PARTS if part in change), None),
     }
     # A weight's difference of a single zero stands for none.
     return {key: tensor for key, tensor in found.items() if tensor is not None and bool(tensor.any())}

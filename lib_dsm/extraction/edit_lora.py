@@ -17,7 +17,7 @@ import torch
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.about import About
 from lib_dsm.extraction.lora_content import Factors, LoraContent, read_lora
-from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, base_metadata, check_output
+from lib_dsm.extraction.lora_file import CHANGES, PRECISIONS, base_metadata, check_output
 from lib_dsm.extraction.low_rank import balanced, factored_svd, squared_norm
 from lib_dsm.extraction.options import EditOptions
 from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size, module_bytes
@@ -26,13 +26,11 @@ from lib_dsm.jobs import Job
 from lib_dsm.networks.inspect import told_family
 
 _DIFFERENCE, _NORM = frozenset({"diff", "diff_b"}), frozenset({"w_norm", "b_norm"})
-_ADDED = _DIFFERENCE | _NORM  # parts that are changes by themselves
 # Metadata of the file that was: its hash, and how its network was made.
 _OUTDATED = frozenset(
     {"sshs_legacy_hash", "ss_network_args", "ss_network_dim", "ss_network_alpha", "lora_adapter_metadata"}
 )
-_METADATA = 1000  # bytes that the metadata grow by
-_HEADER = 100  # bytes of the header for a tensor, beside its name
+_METADATA = 800  # bytes that the metadata grow by, apart from those that saving adds
 _ATTENTION = ("_q_proj", "_k_proj", "_v_proj", "_out_proj")
 
 
@@ -117,7 +115,7 @@ def edit_lora(
     lora = merged.file(options.precision)
     if about is not None:
         about.add_to(lora)
-    if options.size and file_bytes(lora) > options.size * 1e6:
+    if options.size and lora.size() > options.size * 1e6:
         raise _too_small(options)
     check_output(out, inputs, options.overwrite)  # somebody may have written it meanwhile
     lora.save(out)
@@ -219,7 +217,7 @@ def prune(content: LoraContent, threshold: float) -> tuple[str, ...]:
     norms = {name: math.sqrt(max(0.0, factors.square())) for name, factors in content.modules.items()}
     for name, parts in content.other.items():
         size = math.sqrt(sum(squared_norm(tensor) for tensor in parts.values()))
-        norms[name] = math.inf if parts.keys() - _ADDED else size
+        norms[name] = math.inf if parts.keys() - CHANGES else size
     least = threshold * max((norm for norm in norms.values() if norm < math.inf), default=0.0)
     alive = {_attention(name) for name, norm in norms.items() if norm > least}
     dead = tuple(name for name in norms if _attention(name) not in alive)
@@ -299,7 +297,7 @@ def _ranks(
     values = {name: parts[1].tolist() for name, parts in decompositions.items()}
     if options.size:
         spectra = {
-            name: Spectrum(tuple(found), sum(value**2 for value in found), sum(_flat(content.modules[name])),
+            name: Spectrum(tuple(found), sum(value**2 for value in found), sum(content.modules[name].flat),
                            _attention(name) if _attention(name) != name else "")
             for name, found in values.items()
         }  # fmt: skip
@@ -330,25 +328,14 @@ def _room(content: LoraContent, options: EditOptions, about: About | None) -> fl
     rest = LoraContent({}, content.other, content.embeddings, content.metadata).file(options.precision)
     if about is not None:
         about.add_to(rest)
-    room = options.size * 1e6 - file_bytes(rest) - _METADATA
+    room = options.size * 1e6 - rest.size() - _METADATA
     if room < 0:
         raise _too_small(options)
     return room
 
 
-def file_bytes(lora: LoraFile) -> int:
-    """The size of the file to be, at most: its numbers and its header."""
-    numbers = sum(tensor.numel() * tensor.element_size() for tensor in lora.tensors.values())
-    header = sum(len(name.encode()) + _HEADER for name in lora.tensors)
-    return numbers + header + len(json.dumps(lora.metadata, ensure_ascii=False).encode())
-
-
 def _too_small(options: EditOptions) -> InputError:
     return InputError(f"{options.size:g} MB are too few.", "Allow a larger file, or leave words or modules out.")
-
-
-def _flat(factors: Factors) -> tuple[int, int]:
-    return factors.up.shape[0], factors.down.shape[1]
 
 
 def _tell(

@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_dsm.errors import ModelError
-from lib_dsm.extraction.about import About, write_sidecar
+from lib_dsm.extraction.about import About, family_of_vectors, write_sidecar
 from lib_dsm.extraction.lora_file import LoraFile, base_metadata, check_output
 from lib_dsm.networks.embedding import Embedding, load_embedding
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-_SDXL_WIDTHS = (1280, 2048)
-_SD2_WIDTH = 1024
 
 
 @dataclass(frozen=True)
@@ -64,9 +61,9 @@ def bundle_embedding(embedding: Embedding, out: Path, about: About, base_hash: s
         StorageError: the disk does not take the file.
     """
     width = embedding.vectors.shape[1]
-    if width in _SDXL_WIDTHS:
+    family = family_of_vectors(width) or "SD1"
+    if family == "SDXL":
         raise ModelError(f"{embedding.name} has {width} numbers a vector, which is part of SDXL.", "Use one for SD1.")
-    family = "SD2" if width == _SD2_WIDTH else "SD1"
     lora = LoraFile(metadata=base_metadata(embedding.checkpoint_name, family, embedding.clip_skip, base_hash))
     lora.add_embedding(embedding)
     about.add_to(lora)
@@ -74,7 +71,7 @@ def bundle_embedding(embedding: Embedding, out: Path, about: About, base_hash: s
     return family
 
 
-def facts_of_bundle(out: Path, embedding: Embedding) -> dict[str, Any]:
+def facts_of_bundle(out: Path, name: str, vectors: int) -> dict[str, Any]:
     """What the file holds, as plain data for the page."""
     return {"what": "embedding", "file": str(out), "bytes": out.stat().st_size, "layers": [],
-            "words": [embedding.name], "vectors": len(embedding.vectors)}  # fmt: skip
+            "words": [name], "vectors": vectors}  # fmt: skip

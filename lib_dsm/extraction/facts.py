@@ -37,8 +37,7 @@ def of_report(report: ExtractionReport) -> Facts:
         "spectra": _spectra(layers, {item.name: item.values for item in report.modules}),
         "words": list(report.words),
         "left_out": [
-            {"reason": reason, "count": len(items), "norm": sum(item.norm**2 for item in items) ** 0.5,
-             "keys": [item.key for item in items[:_NAMED]]}
+            {"reason": reason, "count": len(items), "keys": [item.key for item in items[:_NAMED]]}
             for reason, items in reasons.items()
         ],
         "notes": [report.note] if report.note else [],
@@ -54,8 +53,6 @@ def of_survey(survey: Survey, outlooks: Sequence[Outlook], chosen: Outlook, rank
         "chosen": _outlook(chosen),
         "layers": layers,
         "spectra": _spectra(layers, {name: item.values for name, item in survey.spectra.items()}),
-        "unchanged": len(survey.unchanged),
-        "whole": len(survey.whole),
     }
 
 

@@ -27,6 +27,7 @@ from lib_dsm.extraction.key_map import Layer, canonical, family_of, layers_of
 from lib_dsm.extraction.lora_file import PRECISIONS, LoraFile, base_metadata, check_output
 from lib_dsm.extraction.low_rank import factors
 from lib_dsm.extraction.options import HypernetworkOptions
+from lib_dsm.extraction.ranks import WHOLE_WIDTH
 from lib_dsm.extraction.regression import fit_groups
 from lib_dsm.files import sha256
 from lib_dsm.jobs import Job
@@ -37,7 +38,6 @@ from lib_dsm.networks.tensor_files import open_tensors
 
 _PROJECTION = re.compile(r"(.+\.attn[12])\.to_([kv])\.weight$")
 _DEFAULT_RANK = 32
-_DIFFERENCE = 4  # bytes of a number of a whole difference
 
 Captured = Mapping[str, Sequence[torch.Tensor]]
 """By attention layer, such as `model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2`, what it computed
@@ -155,8 +155,6 @@ def extract_hypernetwork(
     if about is not None:
         about.add_to(work.lora)
     work.lora.save(out)
-    if job is not None:
-        job.say(report.text())
     return report
 
 
@@ -220,7 +218,7 @@ class _Work:
             return  # a module of rank 0 makes the loader divide by 0
         rank = self.options.rank or int(torch.linalg.matrix_rank(matrix))
         width_of_number = PRECISIONS[self.options.precision].itemsize
-        if not self.options.rank and rank * sum(change.shape) * width_of_number >= change.numel() * _DIFFERENCE:
+        if not self.options.rank and rank * sum(change.shape) * width_of_number >= change.numel() * WHOLE_WIDTH:
             self.lora.add_difference(layer.name, change.float(), None)
             self._count(layer, whole, 0.0)
             return

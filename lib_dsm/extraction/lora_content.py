@@ -44,6 +44,11 @@ class Factors:
         return (self.up.shape[0], *self.tail)
 
     @property
+    def flat(self) -> tuple[int, int]:
+        """Rows and columns of up @ down."""
+        return self.up.shape[0], self.down.shape[1]
+
+    @property
     def is_convolution(self) -> bool:
         """Whether it is a convolution larger than 1×1."""
         return len(self.tail) == 3 and self.tail[1:] != (1, 1)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+WEIGHT_PARTS, BIAS_PARTS = ("diff", "w_norm"), ("diff_b", "b_norm")  # of whole differences and norms
+CHANGES = frozenset({*WEIGHT_PARTS, *BIAS_PARTS})  # parts that are changes by themselves
 _ADDED = 200  # bytes of the metadata that are added last
 _COVER_SIZE = 512  # pixels of the longer side at most
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 _HEADER = 100  # bytes of a file's header for one tensor, beside its name
 _PARTS = 3  # tensors of a module
 _ROUNDING = 1e-9  # of the squared norm: 3e-5 of the norm, less than half precision takes away
-_BIAS_WIDTH = 4  # bytes of a number of what is carried as it is
+WHOLE_WIDTH = 4  # bytes of a number of what is carried as it is
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Spectrum:
         """What the layer takes in the file at that rank, with `width` bytes a number."""
         if rank or not self.bias:
             return module_bytes(name, self.numbers, rank, width)
-        return module_bytes(name, self.bias, 1, _BIAS_WIDTH)
+        return module_bytes(name, self.bias, 1, WHOLE_WIDTH)
 
     def lost(self, rank: int) -> float:
         """The squared error of the best matrix of that rank."""

@@ -29,11 +29,10 @@ class CarriedModule:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A changed tensor that the LoRA does not carry, and why; `norm` is ‖Δ‖."""
+    """A changed tensor that the LoRA does not carry, and why."""
 
     key: str
     reason: str
-    norm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,10 +93,10 @@ class Tally:
         self.kept_square += square
         self.lost_square += residual**2
 
-    def leave(self, key: str, reason: str, square: float, counts: bool = True) -> None:
-        """Note a change that is not in the file; `counts` if it is one of the U-Net or a text encoder."""
-        self.left_out.append(LeftOut(key, reason, math.sqrt(square)))
-        self.left_square += square if counts else 0.0
+    def leave(self, key: str, reason: str, square: float = 0.0) -> None:
+        """Note a change that is not in the file; `square` is ‖Δ‖² if it is one of the U-Net or a text encoder."""
+        self.left_out.append(LeftOut(key, reason))
+        self.left_square += square
 
     def report(self, path: Path, note: str, size: int, family: str) -> ExtractionReport:
         """The report."""

@@ -15,12 +15,10 @@ from lib_dsm.extraction.lora_file import PRECISIONS
 from lib_dsm.extraction.low_rank import squared_norm, truncated_svd
 from lib_dsm.extraction.options import ExtractionOptions
 from lib_dsm.extraction.pair import Pair, open_pair
-from lib_dsm.extraction.ranks import Spectrum, by_energy, by_size, module_bytes, significant
+from lib_dsm.extraction.ranks import WHOLE_WIDTH, Spectrum, by_energy, by_size, module_bytes, significant
 from lib_dsm.extraction.vocabulary import changed_vocabulary
 from lib_dsm.jobs import Job
 
-WIDTHS = {name: kind.itemsize for name, kind in PRECISIONS.items()}  # bytes of a number
-_FIXED_WIDTH = 4
 _OUTLOOK_RANKS = (4, 8, 16, 32, 64, 128)
 
 
@@ -68,7 +66,7 @@ class Survey:
             if options.conv_rank or name not in self.convolutions
         }
         if options.size:
-            width = WIDTHS[options.precision]
+            width = PRECISIONS[options.precision].itemsize
             fixed = more + self.fixed_bytes()
             fixed += sum(item.bytes(name, 0, width) for name, item in self.spectra.items() if name not in carried)
             least = fixed + sum(item.bytes(name, int(bool(item.group)), width) for name, item in carried.items())
@@ -91,12 +89,12 @@ class Survey:
         names = [*self.spectra, *self.whole, *self.words]
         metadata = 4000 + sum(len(name) + 20 for name in names)
         as_they_are = (*self.whole.items(), *self.words.items())
-        return metadata + sum(module_bytes(name, numbers, 1, _FIXED_WIDTH) for name, numbers in as_they_are)
+        return metadata + sum(module_bytes(name, numbers, 1, WHOLE_WIDTH) for name, numbers in as_they_are)
 
     def outlook(self, options: ExtractionOptions) -> Outlook:
         """Size and error with these options, the rounding of the numbers aside."""
         ranks = self.ranks(options)
-        width = WIDTHS[options.precision]
+        width = PRECISIONS[options.precision].itemsize
         size = sum(item.bytes(name, ranks.get(name, 0), width) for name, item in self.spectra.items())
         lost = sum(spectrum.lost(ranks.get(name, 0)) for name, spectrum in self.spectra.items())
         whole = sum(spectrum.square for spectrum in self.spectra.values())

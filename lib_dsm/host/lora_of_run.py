@@ -63,7 +63,7 @@ def lora_of_run(host: Host, run: Path, job: Job, name: str = "", force: bool = F
         record = folder.read_record().get("checkpoint", {})
         embedding = replace(load_embedding(saved), name=config.name)
         family = bundle_embedding(embedding, out, about, str(record.get("sha256", "")))
-        facts, activation = facts_of_bundle(out, embedding), config.name
+        facts, activation = facts_of_bundle(out, config.name, len(embedding.vectors)), config.name
         said = f"{out} holds {config.name}, {len(embedding.vectors)} vectors."
         # The embedding needs no checkpoint; without one its pictures cannot be drawn, which is all.
         base_path = _find_checkpoint(host, config)

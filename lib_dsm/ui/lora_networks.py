@@ -33,7 +33,6 @@ def build_embedding(page: Page, lists: Lists, panel: Component) -> None:
     def on_bundle(source: str | None, called: str) -> str:
         from lib_dsm.extraction.embedding_lora import embedding_to_lora, facts_of_bundle
         from lib_dsm.extraction.lora_file import check_output
-        from lib_dsm.networks.embedding import load_embedding
 
         path = lora_lists.embeddings(service).get(source or "")
         if path is None:
@@ -44,7 +43,7 @@ def build_embedding(page: Page, lists: Lists, panel: Component) -> None:
         def work(job: Job) -> dict[str, Any]:
             made = embedding_to_lora(path, out)
             job.data["summary"] = f"{made.path} holds {made.name}, {made.vectors} vectors."
-            return {**facts_of_bundle(out, load_embedding(path)), "prompt": made.prompt}
+            return {**facts_of_bundle(out, made.name, made.vectors), "prompt": made.prompt}
 
         return start(service, f"Bundling {out.name}", "files", work, out)
 
