@@ -90,7 +90,7 @@ def from_json(options: type[Options], values: Any, what: str = "settings") -> Op
         if name in values:
             checked[name] = check(spec, values[name], what)
         elif spec.default is dataclasses.MISSING:
-            raise InputError(f'The {what} lack "{name}".', spec.help)
+            raise InputError(f'The {what} lack "{name}".', spec.help and f"{spec.help.rstrip('.')}.")
     return options(**checked)
 
 
@@ -148,7 +148,7 @@ def _convert(kind: Any, value: Any, spec: Spec, what: str) -> Any:
         return value
     if kind is str:
         # Such as the learning rate 0.005, which is a number to everybody who writes it.
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf:
             return str(value)
         if not isinstance(value, str):
             raise wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -70,10 +71,10 @@ class Service:
             raise MissingError(f'There is no "{text}".', "It may have been moved; reload the list.")
         return resolved
 
-    def may_read(self, path: Path) -> bool:
-        """Whether a path, with links resolved, lies in an opened folder or in one of the host's."""
+    def may_read(self, caption: str | Path) -> bool:
+        """Whether a caption in an opened folder is no link, or one into an opened folder or one of the host's."""
         try:
-            return self._is_open(path.resolve())
+            return not os.path.islink(caption) or self._is_open(Path(caption).resolve())  # noqa: PTH114 - of very many
         except (OSError, ValueError, RuntimeError):
             return False
 
@@ -85,7 +86,7 @@ class Service:
             InputError: it cannot be read, or is no text.
         """
         path = caption_path(picture)
-        if path.is_symlink() and not self.may_read(path):
+        if not self.may_read(path):
             raise ForbiddenError(f"{path} is a link that leads out of the opened folders.", "Copy the file there.")
         return read_caption(picture)
 

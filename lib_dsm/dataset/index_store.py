@@ -30,8 +30,8 @@ class _Entry:
 class IndexStore:
     """Indexes by folder; may be asked by several threads at once."""
 
-    def __init__(self, may_read: Callable[[Path], bool] | None = None) -> None:
-        """`may_read` decides on captions that are links."""
+    def __init__(self, may_read: Callable[[str], bool] | None = None) -> None:
+        """`may_read` decides on captions by their path; some may be links that lead elsewhere."""
         self._may_read = may_read
         self._entries: OrderedDict[tuple[Path, bool], _Entry] = OrderedDict()
         self._lock = threading.Lock()

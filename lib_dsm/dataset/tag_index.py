@@ -69,11 +69,11 @@ class TagIndex:
         folder: Path,
         recursive: bool = False,
         before: TagIndex | None = None,
-        may_read: Callable[[Path], bool] | None = None,
+        may_read: Callable[[str], bool] | None = None,
     ) -> TagIndex:
         """Read the captions of a folder, but those that have not changed since `before`, or since the cache in `.dsm`.
 
-        A caption that cannot be read is noted and left out, and so is one that is a link to what `may_read` forbids.
+        A caption that cannot be read is noted and left out, and so is one, a link, that `may_read` forbids.
         Where nothing changed, the answer is `before` itself.
 
         Raises:
@@ -100,7 +100,7 @@ class TagIndex:
             index._save()
         return index
 
-    def _read_captions(self, before: TagIndex | None, may_read: Callable[[Path], bool] | None) -> None:
+    def _read_captions(self, before: TagIndex | None, may_read: Callable[[str], bool] | None) -> None:
         known: dict[str, int] = {}
         if before is not None:
             self.vocabulary, self._numbers = before.vocabulary, before._numbers  # only ever grow
@@ -139,7 +139,7 @@ class TagIndex:
             if raw is None:
                 try:
                     place = os.path.join(root, caption_name)  # noqa: PTH118 - there may be very many
-                    if may_read is not None and os.path.islink(place) and not may_read(Path(place)):  # noqa: PTH114
+                    if may_read is not None and not may_read(place):
                         raise PermissionError(errno.EPERM, "it is a link that leads out of the opened folders")
                     raw = read_bytes(place)
                 except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from lib_dsm import options
@@ -53,12 +53,10 @@ def settings() -> WebUISettings:
     """As they are now; what config.json has of another kind counts as not set."""
     from modules import shared
 
-    known = options.specs(WebUISettings)
     found: dict[str, Any] = {}
-    for field in fields(WebUISettings):
-        value = shared.opts.data.get(PREFIX + field.name)
+    for name, spec in options.specs(WebUISettings).items():
         try:
-            found[field.name] = options.check(known[field.name], value)
+            found[name] = options.check(spec, shared.opts.data.get(PREFIX + name))
         except DsmError:
             continue
     return WebUISettings(**found)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import io
 import mmap
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,8 +42,6 @@ _DTYPES = {
 # What a reader needs besides data/N. Of what torch.save adds, the WebUI refuses some, and some differs by version.
 _RECORDS = ("data.pkl", "byteorder", "version")
 
-_ReadStorage = Callable[[str, torch.dtype, int], torch.Tensor]
-
 
 def load_pickle(path: Path, mapped: list[mmap.mmap] | None = None) -> Any:
     """The object in a PyTorch file, made of dicts, lists, tuples, numbers, strings and tensors on the CPU.
@@ -63,9 +60,8 @@ def load_pickle(path: Path, mapped: list[mmap.mmap] | None = None) -> Any:
             file.seek(0)
             start = file.read(4)
             file.seek(0)
-            load = {b"PK": _load_zip, b"\x80": _load_legacy}.get(start[:2] if start[:1] == b"P" else start[:1])
-            if load is not None:
-                content = load(file, path, mapped)
+            if start.startswith((b"PK", b"\x80")):
+                content = _load_zip(file, path, mapped) if start.startswith(b"PK") else _load_legacy(file, path)
                 demand_moderate(content, path.stat().st_size)
                 return content
     except OSError as error:
@@ -143,7 +139,7 @@ def _view(mapped: mmap.mmap, dtype: torch.dtype, count: int, start: int) -> torc
     return torch.frombuffer(bytearray(mapped[start : start + count * dtype.itemsize]), dtype=dtype, count=count)
 
 
-def _load_legacy(file: BinaryIO, path: Path, _: object) -> Any:
+def _load_legacy(file: BinaryIO, path: Path) -> Any:
     """The layout before PyTorch 1.6: magic number, version, system, object, storage keys, then each storage's data."""
     size = path.stat().st_size
     storages: dict[str, torch.Tensor] = {}

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import resource
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 
 from lib_dsm.errors import DsmError
 
+PNG_START = b"\x89PNG\r\n\x1a\n"
 TIMES = max(1, int(os.environ.get("DSM_FUZZ", "1")))
 MOST_MEMORY = 400 << 20
 """Bytes by which the process may grow over a whole file of tests: nothing that a file announces may be allocated."""
@@ -150,6 +153,11 @@ def _change(value: Any, path: list[int], how: str, new: Any) -> Any:
 def deep(opening: str, closing: str, depth: int = 100_000) -> str:
     """JSON that is nested deeper than any reader recurses."""
     return opening * depth + closing * depth
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG with the right checksum; `PNG_START` comes before the first."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.fuzz.mangled import PNG_START, png_chunk
+
 ROOT = Path(__file__).resolve().parents[2]
 SPARE = 300 << 20  # bytes beyond what the imports take
 
@@ -55,13 +57,9 @@ def demand_refusals(paths: list[Path], names: str) -> dict[str, list[str]]:
     return {path.name: [line for line in lines if line.startswith(f"{path.name} ")] for path in paths}
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
 def png(width: int, height: int, *chunks: bytes) -> bytes:
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IEND", b"")
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return PNG_START + header + b"".join(chunks) + png_chunk(b"IEND", b"")
 
 
 def gif(width: int, height: int) -> bytes:
@@ -85,7 +83,7 @@ def webp(width: int, height: int) -> bytes:
 
 
 PICTURES = {
-    "png": png(50_000, 50_000, chunk(b"IDAT", zlib.compress(bytes(100_000)))),
+    "png": png(50_000, 50_000, png_chunk(b"IDAT", zlib.compress(bytes(100_000)))),
     "gif": gif(50_000, 50_000),
     "webp": webp(16_383, 16_383),
     "bmp": b"BM" + struct.pack("<IHHIIiiHHIIiiII", 100, 0, 0, 54, 40, 50_000, 50_000, 1, 24, *[0] * 6),
@@ -125,8 +123,8 @@ def packed_text(path: Path) -> Path:
     packer = zlib.compressobj(1)
     block = bytes(1 << 24)
     packed = b"".join(packer.compress(block) for _ in range(24)) + packer.flush()
-    pixels = chunk(b"IDAT", zlib.compress(bytes(4)))
-    path.write_bytes(png(1, 1, chunk(b"zTXt", b"sd-ti-embedding\0\0" + packed), pixels))
+    pixels = png_chunk(b"IDAT", zlib.compress(bytes(4)))
+    path.write_bytes(png(1, 1, png_chunk(b"zTXt", b"sd-ti-embedding\0\0" + packed), pixels))
     return path
 
 

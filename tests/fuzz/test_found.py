@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lib_dsm import options
+from lib_dsm.cropping.plan import CropPlan
 from lib_dsm.dataset.acts import read_file
 from lib_dsm.diffusion.sizes import read_sizes
 from lib_dsm.errors import DsmError, InputError, ModelError
@@ -83,6 +84,16 @@ def test_json_without_end(tmp_path, content):
     (tmp_path / "a.yaml").write_text(content, encoding="utf-8")
     with pytest.raises(ModelError):
         read_sizes(tmp_path / "a.yaml")
+
+
+def test_a_text_that_is_a_number_beyond_all_floats():
+    config = options.from_json(RunConfig, {"name": "a", "checkpoint": 10**400, "dataset": "c"})
+    assert config.checkpoint == "1" + 400 * "0"
+
+
+def test_what_is_said_of_a_missing_key_is_a_sentence():
+    with pytest.raises(InputError, match=r'The items lack "source"\. Path in the source folder\.$'):
+        options.from_json(CropPlan, {"items": [{}]})
 
 
 @pytest.mark.parametrize("changes", [{"problems": None}, {"trials": [1]}, {"trials": None}])

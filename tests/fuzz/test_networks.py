@@ -53,6 +53,18 @@ def through_every_reader(path: Path) -> None:
     refused_or_fine(lambda: read_hypernetwork_moments(path, path, [torch.Size((2, 2))]))
 
 
+def spoiled_through_every_reader(path: Path, good: list[bytes], count: int) -> None:
+    """`count` spoiled copies of these files, one after the other in `path`, through every reader."""
+
+    @examples(count)
+    @given(spoiled(good))
+    def check(content):
+        path.write_bytes(content)
+        through_every_reader(path)
+
+    check()
+
+
 def read_all(path: Path, streamed: bool) -> dict[str, torch.Tensor]:
     with open_tensors(path, streamed) as file:
         return {name: file.read(name) for name in file.shapes}
@@ -120,16 +132,7 @@ def good_safetensors(folder: Path) -> list[bytes]:
 
 
 def test_spoiled_safetensors(place):
-    contents = good_safetensors(place)
-    path = place / "spoiled.safetensors"
-
-    @examples(150)
-    @given(spoiled(contents))
-    def check(content):
-        path.write_bytes(content)
-        through_every_reader(path)
-
-    check()
+    spoiled_through_every_reader(place / "spoiled.safetensors", good_safetensors(place), 150)
 
 
 def framed(header: str | bytes, data: bytes = bytes(64), length: int | None = None) -> bytes:
@@ -220,16 +223,7 @@ def test_overlapping_tensors_are_refused_or_harmless(place):
 
 
 def test_spoiled_pickles(place):
-    contents = good_pickles()
-    path = place / "spoiled.pt"
-
-    @examples(220)
-    @given(spoiled(contents))
-    def check(content):
-        path.write_bytes(content)
-        through_every_reader(path)
-
-    check()
+    spoiled_through_every_reader(place / "spoiled.pt", good_pickles(), 220)
 
 
 def zipped(structure: bytes, **records: bytes) -> bytes:
@@ -383,15 +377,7 @@ def test_odd_contents_in_a_picture(place, content):
 
 def test_spoiled_pictures_with_embeddings(place):
     good = [png_bytes(Embedding("word", VECTORS, 5), Image.new("RGB", (16, 16)))]
-    path = place / "spoiled.png"
-
-    @examples(100)
-    @given(spoiled(good))
-    def check(content):
-        path.write_bytes(content)
-        through_every_reader(path)
-
-    check()
+    spoiled_through_every_reader(place / "spoiled.png", good, 100)
 
 
 @examples(40)

@@ -14,9 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from lib_dsm.dataset.huge import open_huge
 from lib_dsm.dataset.pictures import picture_size, read_picture, thumbnail_bytes
-from tests.fuzz.mangled import examples, refused_or_fine, spoiled
-
-PNG_START = b"\x89PNG\r\n\x1a\n"
+from tests.fuzz.mangled import PNG_START, examples, png_chunk, refused_or_fine, spoiled
 
 
 def good_pictures(form: str) -> list[bytes]:
@@ -76,10 +74,6 @@ def test_any_bytes_behind_a_known_start(place, content, start):
     refused_or_fine(lambda: read_picture(path, max_side=64))
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
 @examples(60)
 @given(
     st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.sampled_from((1, 2, 4, 8, 16, 3)),
@@ -90,10 +84,10 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 )  # fmt: skip
 def test_a_png_of_valid_chunks_with_odd_contents(place, width, height, depth, color, laced, chunks, pixels):
     """Checksums are right, so that what is in the chunks is really looked at."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, laced))
-    middle = b"".join(chunk(kind, content) for kind, content in chunks)
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, laced))
+    middle = b"".join(png_chunk(kind, content) for kind, content in chunks)
     path = place / "made.png"
-    path.write_bytes(PNG_START + header + middle + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b""))
+    path.write_bytes(PNG_START + header + middle + png_chunk(b"IDAT", zlib.compress(pixels)) + png_chunk(b"IEND", b""))
     refused_or_fine(lambda: picture_size(path))
     refused_or_fine(lambda: read_picture(path))
     refused_or_fine(lambda: read_picture(path, max_side=64))

@@ -1,4 +1,4 @@
-"""Inside the WebUI's process: every way in which it comes to the VAE that it uses. Loaded beside inside.py."""
+"""Inside the WebUI's process: every way in which it comes to the VAE that it uses."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class WebUI:
             return json.load(answer)
 
     def inside(self, function: str, **arguments: Any) -> Any:
-        """Call a function of inside.py in the WebUI's process."""
+        """Call a function of inside.py, or of an inside_SUBJECT.py, in the WebUI's process."""
         answer = self.call(f"/dsm-checks/{function}", arguments)
         assert "error" not in answer, answer["error"]
         return answer["result"]
@@ -159,11 +159,12 @@ def _add_checks(scripts: Path) -> None:
     files = {name: str(path) for name, path in parts.items()}
     (scripts / "checks.py").write_text(
         "import importlib.util\n"
+        "import sys\n"
         "from modules import script_callbacks\n"
         "loaded = {}\n"
         f"for name, file in {files!r}.items():\n"
         "    spec = importlib.util.spec_from_file_location(name, file)\n"
-        "    loaded[name] = importlib.util.module_from_spec(spec)\n"
+        "    loaded[name] = sys.modules[name] = importlib.util.module_from_spec(spec)\n"
         "    spec.loader.exec_module(loaded[name])\n"
         "checks = loaded['dsm_checks']\n"
         "for module in loaded.values():\n"
