@@ -104,9 +104,9 @@ class Names:
         try:
             path = self.out / made.name
             inside(path, self.out)
-        except (InputError, ValueError):  # the record, or what lies there now, may come from anywhere
+            return path if path.is_file() else None
+        except (InputError, ValueError, OSError):  # the record, or what lies there now, may come from anywhere
             return None
-        return path if path.is_file() else None
 
     def all(self) -> list[Made]:
         """All crops that were ever recorded; several may have had the same name, one after the other."""

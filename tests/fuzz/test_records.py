@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -254,6 +254,8 @@ CROPS = [{"key": "k", "name": "a.png", "source": "a.png", "part": "", "sha256": 
 
 @examples(80)
 @given(changed_json(CROPS), st.booleans())
+@example([{**CROPS[0], "name": "1" * 300}], False)  # longer than a file system takes
+@example([{**CROPS[0], "name": "a\0.png"}], False)
 def test_records_of_crops(place, lines, nested):
     out = place / "made"
     (out / ".dsm").mkdir(parents=True, exist_ok=True)
