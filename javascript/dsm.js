@@ -207,6 +207,15 @@ window.DSM = (function () {
         return true;
     }
 
+    // What those buttons do that need nothing of gradio's, by their id. gradio attaches its own listeners some time after it
+    // drew a button, and a click before that would do nothing.
+    const acts = {};
+    const onClick = (id, act) => { acts[id] = act; };
+    document.addEventListener("click", (event) => {
+        const button = event.target instanceof Element && event.target.closest("button[id]");
+        if (button && acts[button.id]) acts[button.id]();
+    });
+
     const TABS = ["Dataset", "Crop", "Tag", "Prune", "Train", "LoRA"];
 
     const tabButtons = () => [...root().querySelectorAll("#dsm_tabs button[role=tab], #dsm_tabs > .tab-nav > button")];
@@ -298,6 +307,9 @@ window.DSM = (function () {
         use: useProject,
     };
     widgets.project = showProject;
+    onClick("dsm_project_open", project.open);
+    onClick("dsm_project_new", project.make);
+    for (const label of TABS) onClick(`dsm_next_${label.toLowerCase()}`, () => openTab(label));
 
     let scheduled = false;
     function schedule() {
@@ -316,7 +328,7 @@ window.DSM = (function () {
 
     return {
         widgets, state, h, svg, get, post, call, attempt, toast, line, empty, over, confirm, showKeys, lightbox, on, tell, press, fill,
-        openTab, project, plural, duration, root, address, fileAddress, thumbnail, TABS,
+        onClick, openTab, project, plural, duration, root, address, fileAddress, thumbnail, TABS,
         visible: (element) => element.isConnected && element.offsetParent !== null,
     };
 })();

@@ -92,5 +92,6 @@
         draw();
     };
 
+    DSM.onClick("dsm_tour_open", showTour);
     DSM.tour = {show: showTour, makeDemo, noProject};
 })();

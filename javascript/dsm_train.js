@@ -56,7 +56,7 @@
 
     const read = () => new Promise((done) => {
         readers.push(done);
-        press("dsm_train_gather");
+        if (values) press("dsm_train_gather"); // else the first reading, which is under way, answers
     });
 
     let timer = null;
@@ -291,4 +291,7 @@
         }
     };
     train.read = read;
+    DSM.onClick("dsm_train_create", train.create);
+    DSM.onClick("dsm_train_check", train.check);
+    DSM.onClick("dsm_train_start", train.start);
 })();

@@ -47,8 +47,7 @@ class Page:
     def next(self, label: str) -> None:
         """The button at a tab's end that opens the next one."""
         with gr.Row(elem_classes=["dsm-next"]):
-            button = gr.Button(f"Next: {label} →", elem_id=f"dsm_next_{label.lower()}")
-        compat.listen(button.click, None, js=f'() => DSM.openTab("{label}")')
+            gr.Button(f"Next: {label} →", elem_id=f"dsm_next_{label.lower()}")
 
     def folder(self, tab: str, label: str, info: str | None = None) -> Component:
         """Which folder of the project a tab works on."""

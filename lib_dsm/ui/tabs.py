@@ -38,13 +38,10 @@ def build(service: Service, token: str, project: str = "") -> Any:
             )
             # What was open belongs to the browser, not to the host's saved settings.
             folder.do_not_save_to_config = True
-            opening = gr.Button("Open", elem_id="dsm_project_open", scale=1, min_width=90)
-            making = gr.Button("New", elem_id="dsm_project_new", scale=1, min_width=90)
+            gr.Button("Open", elem_id="dsm_project_open", scale=1, min_width=90)
+            gr.Button("New", elem_id="dsm_project_new", scale=1, min_width=90)
             tour = gr.Button("?", elem_id="dsm_tour_open", scale=1, min_width=44)
             tour.do_not_save_to_config = True
-        compat.listen(tour.click, None, js="() => DSM.tour.show()")
-        compat.listen(opening.click, None, js="() => DSM.project.open()")
-        compat.listen(making.click, None, js="() => DSM.project.make()")
         compat.html('<div data-dsm="project"></div>', "dsm_project_summary")
         page = Page(service, folder)
         with gr.Tabs(elem_id="dsm_tabs"):

@@ -107,17 +107,14 @@ def build(page: Page) -> None:
     places = {"folder": folder, "checkpoint": checkpoint}
     _wire(form, places, service)
     with gr.Row():
-        create = gr.Button("Create only", elem_id="dsm_train_create")
-        check = gr.Button("Check settings", elem_id="dsm_train_check")
-        start = gr.Button("Start training", elem_id="dsm_train_start", variant="primary")
+        gr.Button("Create only", elem_id="dsm_train_create")
+        gr.Button("Check settings", elem_id="dsm_train_check")
+        gr.Button("Start training", elem_id="dsm_train_start", variant="primary")
     compat.html(messages.place("traincheck"), "dsm_train_findings")
     compat.html(messages.place("traintune"), "dsm_train_tune")
     compat.html(messages.place("trainruns"), "dsm_train_runs_place")
     compat.html(messages.place("trainrun"), "dsm_train_panel")
     page.next("LoRA")
-    compat.listen(create.click, None, js="() => DSM.train.create()")
-    compat.listen(check.click, None, js="() => DSM.train.check()")
-    compat.listen(start.click, None, js="() => DSM.train.start()")
     for component in (checkpoint, form.components["clip_skip"], *(form.components[name] for name in LISTED)):
         # The WebUI would begin with what the host had when it was started for the first time, whatever it has now.
         component.do_not_save_to_config = True

@@ -62,6 +62,21 @@ def test_mistakes_are_told_in_sentences(open_page, tmp_path, project):
     assert "Traceback" not in page.inner_text("body")
 
 
+def test_a_click_before_gradio_listens_counts(open_page):
+    page = open_page()
+    page.evaluate("localStorage.clear(); sessionStorage.clear()")
+    page.add_init_script(
+        """new MutationObserver((changes, self) => {
+            const button = document.querySelector("#dsm_train_start");
+            if (button) { self.disconnect(); button.click(); }
+        }).observe(document, {childList: true, subtree: true});"""
+    )
+    page.reload()
+    page.wait_for_selector("#dsm_tabs")
+    tab(page, "Train")
+    page.wait_for_selector("#dsm_train_panel .dsm-error:has-text('no name')")
+
+
 def test_cropping_by_keyboard_and_mouse(open_page, project, shots):
     Image.new("RGB", (400, 200), "teal").save(project / "IMGS" / "000 first.png")
     page = open_page()
