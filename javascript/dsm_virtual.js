@@ -33,11 +33,17 @@
             return [first, Math.min(total, first + rows * shape.columns)];
         }
 
+        // A picture that is out of view is no longer waited for: the browser asks for a few at a time only.
+        function release(element) {
+            for (const image of element.querySelectorAll("img")) if (!image.complete) image.removeAttribute("src");
+            element.remove();
+        }
+
         function draw() {
             if (!container.clientWidth) return;
             const [first, end] = range();
             for (const [index, element] of drawn) {
-                if (index < first || index >= end) { element.remove(); drawn.delete(index); }
+                if (index < first || index >= end) { release(element); drawn.delete(index); }
             }
             for (let index = first; index < end; index++) {
                 if (drawn.has(index)) continue;
@@ -49,7 +55,7 @@
         }
 
         function refresh() {
-            for (const element of drawn.values()) element.remove();
+            for (const element of drawn.values()) release(element);
             drawn.clear();
             measure();
             draw();

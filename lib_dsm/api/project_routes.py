@@ -8,7 +8,7 @@ from typing import Any
 from lib_dsm.api.http import Call, Route, wrong
 from lib_dsm.api.plain import plain
 from lib_dsm.api.service import ForbiddenError, MissingError, Service
-from lib_dsm.dataset.listing import has_pictures, scan_names
+from lib_dsm.dataset.listing import has_pictures, list_pictures, scan_names
 from lib_dsm.dataset.project import CopyReport, Project, create_project, open_project
 from lib_dsm.errors import InputError
 from lib_dsm.files import file_name
@@ -23,7 +23,14 @@ def open_folder(service: Service, call: Call) -> Any:
 
     A name alone is looked for in the host's folder for projects.
     """
-    return describe(open_project(service.open(_folder(call.text("path"), service.host.folders.projects))))
+    project = open_project(service.open(_folder(call.text("path"), service.host.folders.projects)))
+
+    def first() -> Path | None:
+        pictures, _ = list_pictures(project.source_folder())
+        return service.picture(str(pictures[0])) if pictures else None
+
+    service.thumbnails.ahead(first)  # the Crop page begins with it
+    return describe(project)
 
 
 def new_folder(service: Service, call: Call) -> Any:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
 
 from lib_dsm.dataset.pictures import Picture, picture_size, thumbnail_bytes
+from lib_dsm.errors import DsmError
 
 LIMIT = 64 * 2**20  # bytes
 STAGE = 1400
@@ -34,6 +38,8 @@ class Thumbnails:
         self._bytes = 0
         self._lock = threading.Lock()
         self._turns = tuple(threading.Lock() for _ in range(_TURNS))
+        # One core is left to answer what takes no time, such as the list of the pictures.
+        self._large = threading.Semaphore(max(1, (os.cpu_count() or 1) - 1))
 
     @property
     def size(self) -> int:
@@ -60,6 +66,22 @@ class Thumbnails:
                 return self._keep(key, side, _smaller(self._made(key, STAGE), side))
             return self._made(key, side)
 
+    def ahead(self, first: Callable[[], Path | None]) -> threading.Thread:
+        """Make the picture that `first` finds in the background, as the Crop page will show it; None is none.
+
+        What cannot be read says so when it is asked for.
+        """
+
+        def make() -> None:
+            with suppress(DsmError, OSError):
+                path = first()
+                if path is not None:
+                    self.of(path, STAGE)
+
+        thread = threading.Thread(target=make, name="dsm-thumbnail", daemon=True)
+        thread.start()
+        return thread
+
     def picture(self, path: Path) -> Picture:
         """A picture as it was read, but from its thumbnail of `STAGE` pixels: over white, without its transparency.
 
@@ -78,7 +100,10 @@ class Thumbnails:
         return None if larger is None else self._keep(key, side, _smaller(larger, side))
 
     def _made(self, key: _Key, side: int) -> bytes:
-        return self._keep(key, side, thumbnail_bytes(key[0], side))
+        if _pixels(key[0]) <= _LARGE:
+            return self._keep(key, side, thumbnail_bytes(key[0], side))
+        with self._large:
+            return self._keep(key, side, thumbnail_bytes(key[0], side))
 
     def _keep(self, key: _Key, side: int, content: bytes) -> bytes:
         with self._lock:

@@ -54,3 +54,14 @@ def test_small_ones_and_jpegs_are_read_at_the_size_wanted(tmp_path, decoded):
     kept.of(tmp_path / "large.jpg", STAGE)
     kept.of(tmp_path / "large.jpg", 256)
     assert decoded == [("small.png", 192), ("large.jpg", 192), ("large.jpg", STAGE)]
+
+
+def test_the_first_one_is_made_before_it_is_asked_for(tmp_path, decoded):
+    path = photograph(tmp_path / "a.png")
+    kept = Thumbnails()
+    kept.ahead(lambda: path).join()
+    kept.ahead(lambda: None).join()
+    kept.ahead(lambda: tmp_path / "gone.png").join()
+    kept.of(path, STAGE)
+    kept.of(path, 192)
+    assert decoded == [("a.png", STAGE)]
