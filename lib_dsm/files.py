@@ -22,12 +22,14 @@ _HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)  # how systems say that anot
 _NAME_LIMIT_BYTES = 180  # room for suffixes under the 255 bytes most file systems take
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], replace: bool = True) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk, and put it in place of `path` at once.
 
-    Whoever reads `path` sees the old content or the new one, never a part; a crash leaves the old one.
+    Whoever reads `path` sees the old content or the new one, never a part; a crash leaves the old one. Of several that
+    write `path` at once without `replace` only one succeeds.
 
     Raises:
+        InputError: there is such a file, and it is not to be replaced.
         StorageError: the disk is full or the folder cannot be written; `path` is as it was.
     """
     temporary: Path | None = None
@@ -40,8 +42,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         _keep_permissions(path, temporary)
-        temporary.replace(path)
-        temporary = None
+        if replace:
+            temporary.replace(path)
+            temporary = None
+        else:
+            _put_new(temporary, path)
         _flush_folder(path.parent)
     except OSError as error:
         raise StorageError(
@@ -51,6 +56,21 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def exists_already(path: Path) -> InputError:
+    """What is said where a file is in the way."""
+    return InputError(f"{path} exists already.", "Choose another name, or allow to replace it.")
+
+
+def _put_new(temporary: Path, path: Path) -> None:
+    """Give a file a second name if no other one has it."""
+    try:
+        path.hardlink_to(temporary)
+    except OSError:
+        if path.exists():
+            raise exists_already(path) from None
+        temporary.rename(path)  # a file system without links; a moment is left in which another one could come
 
 
 def demand_space(path: Path, size: int) -> None:

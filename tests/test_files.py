@@ -8,6 +8,8 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,8 @@ def test_an_error_of_the_writer_leaves_the_old_content(tmp_path: Path) -> None:
 
 FULL_DISK = """
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from lib_dsm import files
 from lib_dsm.errors import StorageError
@@ -259,3 +263,30 @@ def test_a_network_that_does_not_fit_is_a_sentence_and_no_file(tmp_path, monkeyp
         save_tensors(tmp_path / "lora.safetensors", {"a": torch.zeros(1000)}, {})
     assert list(tmp_path.iterdir()) == []
     save_tensors(tmp_path / "lora.safetensors", {"a": torch.zeros(100)}, {})
+
+
+def test_of_several_that_write_one_new_name_one_succeeds(tmp_path, monkeypatch):
+    path = tmp_path / "a.bin"
+    together = threading.Barrier(8)
+
+    def write(number: int) -> bool:
+        def fill(file) -> None:
+            file.write(bytes([number]))
+            together.wait()
+
+        try:
+            files.write_atomically(path, fill, replace=False)
+        except InputError as error:
+            assert "exists already" in str(error)
+            return False
+        return path.read_bytes() == bytes([number])
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(write, range(8))) == 1
+    assert [item.name for item in tmp_path.iterdir()] == ["a.bin"]
+    # A file system without links has no such promise, but nothing is replaced there either.
+    monkeypatch.setattr(Path, "hardlink_to", lambda *_: (_ for _ in ()).throw(OSError(95, "no links here")))
+    files.write_atomically(tmp_path / "b.bin", lambda file: file.write(b"b"), replace=False)
+    with pytest.raises(InputError, match="exists already"):
+        files.write_atomically(path, lambda file: file.write(b"c"), replace=False)
+    assert (tmp_path / "b.bin").read_bytes() == b"b" and len(list(tmp_path.iterdir())) == 2

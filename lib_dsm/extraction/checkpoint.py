@@ -89,7 +89,7 @@ def extract_checkpoint(
         raise InputError(
             f"{options.size:g} MB are too few: the file would have {lora.size() / 1e6:.3f} MB.", "Allow a larger file."
         )
-    lora.save(out)
+    lora.save(out, options.overwrite)
     return report
 
 

@@ -117,8 +117,7 @@ def edit_lora(
         about.add_to(lora)
     if options.size and lora.size() > options.size * 1e6:
         raise _too_small(options)
-    check_output(out, inputs, options.overwrite)  # somebody may have written it meanwhile
-    lora.save(out)
+    lora.save(out, options.overwrite)
     return EditReport(
         out, len(merged.modules) + len(merged.other), errors[1], errors[0], pruned, tuple(merged.other),
         _embeddings(merged, about), out.stat().st_size, dropped, told_family(lora.tensors, lora.metadata) or "SD1",

@@ -47,16 +47,18 @@ def embedding_to_lora(
     embedding = load_embedding(embedding_path)
     if name:
         embedding = replace(embedding, name=name)
-    family = bundle_embedding(embedding, out, About(cover=cover))
+    family = bundle_embedding(embedding, out, About(cover=cover), overwrite=overwrite)
     write_sidecar(out, family, embedding.name)
     return BundledEmbedding(out, embedding.name, len(embedding.vectors), f"<lora:{out.stem}:1> {embedding.name}")
 
 
-def bundle_embedding(embedding: Embedding, out: Path, about: About, base_hash: str = "") -> str:
+def bundle_embedding(
+    embedding: Embedding, out: Path, about: About, base_hash: str = "", overwrite: bool = False
+) -> str:
     """Write an embedding into the LoRA file `out`, with what is known about it; gives its family.
 
     Raises:
-        InputError: its name holds a dot.
+        InputError: its name holds a dot, or there is such a file.
         ModelError: it is none for SD1 or SD2.
         StorageError: the disk does not take the file.
     """
@@ -67,7 +69,7 @@ def bundle_embedding(embedding: Embedding, out: Path, about: About, base_hash: s
     lora = LoraFile(metadata=base_metadata(embedding.checkpoint_name, family, embedding.clip_skip, base_hash))
     lora.add_embedding(embedding)
     about.add_to(lora)
-    lora.save(out)
+    lora.save(out, overwrite)
     return family
 
 

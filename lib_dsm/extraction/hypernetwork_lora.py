@@ -154,7 +154,7 @@ def extract_hypernetwork(
         work.lora.metadata["ss_network_dim"] = str(max(len(down) for down in downs))
     if about is not None:
         about.add_to(work.lora)
-    work.lora.save(out)
+    work.lora.save(out, options.overwrite)
     return report
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lib_dsm.errors import InputError, ModelError
-from lib_dsm.files import file_name
+from lib_dsm.files import exists_already, file_name
 from lib_dsm.networks.embedding import Embedding
 from lib_dsm.networks.safetensors_files import data_sha256, save_tensors
 
@@ -103,11 +103,11 @@ class LoraFile:
         header = json.dumps([entries, self.metadata], separators=(",", ":"), ensure_ascii=False).encode("utf-8")
         return len(header) + position + _ADDED
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, replace: bool = False) -> None:
         """Write the file atomically, with its hash and its own name as the alias; equal content gives equal bytes.
 
         Raises:
-            InputError: the path does not end in `.safetensors`.
+            InputError: there is such a file, and it is not to be replaced.
             ModelError: a number is NaN or infinite, which would turn pictures black.
             StorageError: the file cannot be written.
         """
@@ -115,7 +115,7 @@ class LoraFile:
             if not is_finite(tensor):
                 raise ModelError(f"{name} of {path} would be NaN or infinity.", "Look at what it was made of.")
         hashes = {"ss_output_name": path.stem, "sshs_model_hash": data_sha256(self.tensors)}
-        save_tensors(path, self.tensors, {**self.metadata, **hashes})
+        save_tensors(path, self.tensors, {**self.metadata, **hashes}, replace)
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
@@ -155,4 +155,4 @@ def check_output(out: Path, sources: Mapping[str, Path], overwrite: bool) -> Non
         if out.exists() and source.exists() and out.samefile(source):
             raise InputError(f"{out} is the {what} itself.", "Choose another name for the LoRA file.")
     if out.exists() and not overwrite:
-        raise InputError(f"{out} exists already.", "Choose another name, or allow to replace it.")
+        raise exists_already(out)

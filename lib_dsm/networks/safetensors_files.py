@@ -154,12 +154,15 @@ def stream_safetensors(path: Path) -> Iterator[TensorFile]:
         yield TensorFile(path, header.metadata, header.shapes, header.dtypes, read)
 
 
-def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+def save_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], replace: bool = True
+) -> None:
     """Write named tensors with metadata, atomically. Equal content gives equal bytes, in whatever order it is given.
 
     (The library writes metadata in random order, so it is not used for writing.)
 
     Raises:
+        InputError: there is such a file, and it is not to be replaced.
         StorageError: there is no room for it, which is found out first, or the disk does not take it.
     """
     entries: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
@@ -184,7 +187,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
         for name in names:
             file.write(_data(tensors[name]))
 
-    write_atomically(path, write)
+    write_atomically(path, write, replace)
 
 
 def data_sha256(tensors: Mapping[str, torch.Tensor]) -> str:

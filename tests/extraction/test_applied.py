@@ -91,7 +91,7 @@ def test_a_lora_for_another_model_is_refused(pair, tmp_path):
     wide.add_module("lora_unet_mid_block_attentions_0_proj_in", torch.ones(8, 1), torch.ones(1, 8), (8, 8))
     strange.add_module("lora_unet_mid_block_attentions_7_proj_in", torch.ones(8, 1), torch.ones(1, 8), (8, 8))
     for lora, said in ((wide, "mid_block_attentions_0_proj_in is 8×8"), (strange, "None of the LoRA's 1 modules")):
-        lora.save(tmp_path / "other.safetensors")
+        lora.save(tmp_path / "other.safetensors", replace=True)
         with open_tensors(pair[2][0]) as file, pytest.raises(ModelError, match=said):
             Applied(file, read_lora(tmp_path / "other.safetensors"))
 
