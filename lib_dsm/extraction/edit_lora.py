@@ -31,6 +31,7 @@ _OUTDATED = frozenset(
     {"sshs_legacy_hash", "ss_network_args", "ss_network_dim", "ss_network_alpha", "lora_adapter_metadata"}
 )
 _METADATA = 800  # bytes that the metadata grow by, apart from those that saving adds
+_NAMED = 8  # tensors of other kinds
 _ATTENTION = ("_q_proj", "_k_proj", "_v_proj", "_out_proj")
 
 
@@ -40,7 +41,8 @@ class EditReport:
 
     `error` is the relative Frobenius error of what the rank and the precision took from the low ranks, `errors` that by
     module; `pruned` names the modules that were left out as dead, `dropped` those that the size had no room for, `kept`
-    those of another form than a low rank that stayed as they were. `family` is that of the models it is for.
+    those of another form than a low rank that stayed as they were, `unknown` tensors of the sources that are no part of
+    a LoRA and were left out. `family` is that of the models it is for.
     """
 
     path: Path
@@ -53,6 +55,19 @@ class EditReport:
     bytes: int
     dropped: tuple[str, ...] = ()
     family: str = "SD1"
+    unknown: tuple[str, ...] = ()
+
+    def notes(self) -> list[str]:
+        """What is not in the file, a sentence each."""
+        found = []
+        if self.pruned:
+            found.append(f"Dead and left out: {len(self.pruned)} modules.")
+        if self.dropped:
+            found.append(f"Left out, the size has no room for them: {len(self.dropped)} modules.")
+        if self.unknown:
+            more = f" and {len(self.unknown) - _NAMED} more" if len(self.unknown) > _NAMED else ""
+            found.append(f"Left out, no part of a LoRA: {', '.join(self.unknown[:_NAMED])}{more}.")
+        return found
 
     def text(self) -> str:
         """A sentence or two for a person."""
@@ -60,10 +75,7 @@ class EditReport:
         lines = [f"{self.path} ({self.bytes / 1e6:.1f} MB) holds {self.modules} modules{error}."]
         if self.embeddings:
             lines.append(f"Bundled embeddings: {', '.join(self.embeddings)}.")
-        if self.pruned:
-            lines.append(f"Dead and left out: {len(self.pruned)} modules.")
-        if self.dropped:
-            lines.append(f"Left out, the size has no room for them: {len(self.dropped)} modules.")
+        lines += self.notes()
         if self.kept:
             lines.append(f"Of another form, kept as they were: {len(self.kept)} modules.")
         return "\n".join(lines)
@@ -121,6 +133,7 @@ def edit_lora(
     return EditReport(
         out, len(merged.modules) + len(merged.other), errors[1], errors[0], pruned, tuple(merged.other),
         _embeddings(merged, about), out.stat().st_size, dropped, told_family(lora.tensors, lora.metadata) or "SD1",
+        tuple(dict.fromkeys(key for content in contents for key in content.unknown)),
     )  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def of_edit(report: EditReport) -> Facts:
             for name, error in report.errors.items()
         ],
         "words": list(report.embeddings),
-        "notes": [f"{len(report.pruned)} dead modules were left out."] if report.pruned else [],
+        "notes": report.notes(),
     }
 
 

@@ -67,12 +67,14 @@ class LoraContent:
         other: by module, the tensors of one that has another form (a whole difference, a norm, LoHa, …).
         embeddings: by name, the tensors of a bundled embedding.
         metadata: as it was.
+        unknown: the names of tensors that are no part of a LoRA.
     """
 
     modules: dict[str, Factors] = field(default_factory=dict)
     other: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
     embeddings: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
 
     def file(self, precision: str) -> LoraFile:
         """What to write, with the factors in that precision.
@@ -160,6 +162,8 @@ def _kohya(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, 
             content.embeddings.setdefault(name, {})[rest] = tensor
         elif module.startswith(("lora_", "oft_")) or part in ("w_norm", "b_norm"):
             parts.setdefault(module, {})[_PEFT.get(part, part)] = tensor
+        else:
+            content.unknown.append(key)
     for module, found in parts.items():
         if _UP not in found or _DOWN not in found or found.keys() - _KNOWN_ADDITIONS:
             content.other[module] = found

@@ -274,3 +274,12 @@ def test_what_would_be_passed_over_is_refused(tmp_path):
     edit_lora([(source, 1.0)], out, EditOptions(conv_rank=2))
     ranks = {name: factors.rank for name, factors in read_lora(out).modules.items()}
     assert ranks == {LINEAR: 6, CONV: 2}
+
+
+def test_what_is_no_part_of_a_lora_is_named(tmp_path):
+    odd = {f"strange_{number}.weight": torch.ones(1) for number in range(10)}
+    report = edit_lora([(lora(tmp_path / "a.safetensors", **odd), 1.0)], tmp_path / "o.safetensors", FULL)
+    assert report.unknown == tuple(sorted(odd))
+    assert "Left out, no part of a LoRA: strange_0.weight, strange_1.weight" in report.text()
+    assert report.text().count("strange_") == 8 and "and 2 more" in report.text()
+    assert not any(name.startswith("strange_") for name in safetensors.torch.load_file(report.path))
