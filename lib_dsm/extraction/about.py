@@ -14,7 +14,7 @@ import torch
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.lora_file import LoraFile
 from lib_dsm.files import write_json
-from lib_dsm.networks.embedding import Embedding, load_embedding
+from lib_dsm.networks.embedding import Embedding, load_any_embedding
 from lib_dsm.networks.inspect import FAMILIES, told_family
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ class About:
         """
         found: dict[str, Embedding] = {}
         for path in self.embeddings:
-            embedding = load_embedding(path)
+            embedding = load_any_embedding(path)
             known = found.setdefault(embedding.name, embedding)
-            if not torch.equal(known.vectors, embedding.vectors):
+            if not known.equals(embedding):
                 raise InputError(f'Two embeddings are called "{embedding.name}".', "Rename one of them.")
         return tuple(found.values())
 
@@ -96,20 +96,32 @@ class About:
             _bundle(lora, embedding, family)
 
 
-def family_of_vectors(width: int) -> str:
-    """The family of an embedding by the numbers of a vector, "SDXL" also for one of its encoders; "" if unknown."""
-    return "SDXL" if width == _SECOND_WIDTH else FAMILIES.get(width, "")
+def family_of_embedding(embedding: Embedding) -> str:
+    """The family that an embedding is for, "" if unknown.
+
+    Raises:
+        ModelError: it has vectors for one of SDXL's two text encoders alone.
+    """
+    width = embedding.vectors.shape[1]
+    if embedding.second is not None:
+        return "SDXL"
+    if width == _SECOND_WIDTH:
+        raise ModelError(
+            f'The embedding "{embedding.name}" has {width} numbers a vector, one of the two text encoders of SDXL.',
+            "Use a file with the vectors for both.",
+        )
+    return FAMILIES.get(width, "")
 
 
 def _bundle(lora: LoraFile, embedding: Embedding, family: str) -> None:
-    width = embedding.vectors.shape[1]
-    own = family_of_vectors(width)
+    own = family_of_embedding(embedding)
     if own and family and own != family:
         raise ModelError(
-            f'The embedding "{embedding.name}" has {width} numbers a vector, which is {own}; the LoRA is for {family}.',
+            f'The embedding "{embedding.name}" is for {own} ({embedding.vectors.shape[1]} numbers a vector), the LoRA '
+            f"is for {family}.",
             "Bundle one that was trained for the same models.",
         )
-    if family == "SDXL":
+    if family == "SDXL" and embedding.second is None:
         raise ModelError(
             f'The embedding "{embedding.name}" has vectors for one text encoder, and SDXL has two.', "Leave it out."
         )

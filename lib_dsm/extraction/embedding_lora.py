@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib_dsm.errors import ModelError
-from lib_dsm.extraction.about import About, family_of_vectors, write_sidecar
+from lib_dsm.extraction.about import About, family_of_embedding, write_sidecar
 from lib_dsm.extraction.lora_file import LoraFile, base_metadata, check_output
-from lib_dsm.networks.embedding import Embedding, load_embedding
+from lib_dsm.networks.embedding import Embedding, load_any_embedding
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,10 +40,10 @@ def embedding_to_lora(
 
     Raises:
         InputError: a file is missing, `out` cannot be used, or the name holds a dot.
-        ModelError: the file is no embedding for SD1 or SD2.
+        ModelError: the file is no embedding.
     """
     check_output(out, {"embedding": embedding_path}, overwrite)
-    embedding = load_embedding(embedding_path)
+    embedding = load_any_embedding(embedding_path)
     if name:
         embedding = replace(embedding, name=name)
     family = bundle_embedding(embedding, out, About(cover=cover), overwrite=overwrite)
@@ -59,13 +58,10 @@ def bundle_embedding(
 
     Raises:
         InputError: its name holds a dot, or there is such a file.
-        ModelError: it is none for SD1 or SD2.
+        ModelError: it is for one of SDXL's two text encoders alone.
         StorageError: the disk does not take the file.
     """
-    width = embedding.vectors.shape[1]
-    family = family_of_vectors(width) or "SD1"
-    if family == "SDXL":
-        raise ModelError(f"{embedding.name} has {width} numbers a vector, which is part of SDXL.", "Use one for SD1.")
+    family = family_of_embedding(embedding) or "SD1"
     lora = LoraFile(metadata=base_metadata(embedding.checkpoint_name, family, embedding.clip_skip, base_hash))
     lora.add_embedding(embedding)
     about.add_to(lora)

@@ -83,7 +83,7 @@ class LoraFile:
         Raises:
             InputError: the name holds a dot, at which the loader would cut it.
         """
-        self.add_vectors(embedding.name, embedding.vectors)
+        self.add_vectors(embedding.name, embedding.vectors, embedding.second)
 
     def add_cover(self, picture: Image) -> None:
         """Put a picture into the metadata, which the WebUI shows on the file's card."""

@@ -2,7 +2,8 @@
 
 - `.pt`: a pickled dict, `string_to_param {"*": vectors}`, `name`, `step`, `sd_checkpoint` (first ten digits of the
   checkpoint's SHA-256), `sd_checkpoint_name`.
-- `.safetensors`: one tensor, `emb_params`; what else is known is in the metadata.
+- `.safetensors`: one tensor, `emb_params`; what else is known is in the metadata. For SDXL two, `clip_l` and `clip_g`,
+  which are read for a LoRA to carry and not written.
 - `.png`: the text chunk `sd-ti-embedding` holds the dict of the `.pt` as JSON in base64; a tensor is
   `{"TORCHTENSOR": nested lists}`.
 
@@ -49,6 +50,7 @@ class Embedding:
         checkpoint_name: what it was trained on, "" if unknown.
         checkpoint_hash: that file's SHA-256 or its first digits; files keep ten.
         clip_skip: what it was trained with, None if unknown.
+        second: for SDXL the V×1280 of its second text encoder, where `vectors` are the V×768 of the first; else None.
     """
 
     name: str
@@ -57,6 +59,13 @@ class Embedding:
     checkpoint_name: str = ""
     checkpoint_hash: str = ""
     clip_skip: int | None = None
+    second: torch.Tensor | None = None
+
+    def equals(self, other: Embedding) -> bool:
+        """Whether the other one has the same vectors."""
+        if self.second is None or other.second is None:
+            return self.second is other.second and torch.equal(self.vectors, other.vectors)
+        return torch.equal(self.vectors, other.vectors) and torch.equal(self.second, other.second)
 
 
 def save_pt(embedding: Embedding, path: Path) -> None:
@@ -106,12 +115,22 @@ def png_bytes(embedding: Embedding, preview: Image, texts: Mapping[str, str] | N
 
 
 def load_embedding(path: Path) -> Embedding:
-    """Read an embedding from a `.pt`, `.bin`, `.safetensors` or PNG file, told apart by content; nothing is executed.
+    """Read an embedding for SD1 or SD2 from a `.pt`, `.bin`, `.safetensors` or PNG file, told apart by content.
+
+    Nothing is executed.
 
     Raises:
         InputError: there is no such file.
         ModelError: it is something else, damaged, of SDXL, or holds NaN.
     """
+    embedding = load_any_embedding(path)
+    if embedding.second is not None:
+        raise ModelError(f"{path} is an embedding for SDXL.", "Only embeddings for SD1 and SD2 can be used here.")
+    return embedding
+
+
+def load_any_embedding(path: Path) -> Embedding:
+    """Like `load_embedding`, but one for SDXL is read, too."""
     kind = file_kind(path)
     if kind == "a PNG picture":
         content = read_png(path)
@@ -129,13 +148,15 @@ def load_embedding(path: Path) -> Embedding:
     if not isinstance(content, dict):
         raise _not_an_embedding(path, f"a {type(content).__name__}")
     name = _text(content.get("name")) if kind == "a PNG picture" else ""
+    first, second = _find_vectors(content, path)
     return Embedding(
         name=name or path.stem,
-        vectors=_checked(_find_vectors(content, path), str(path)),
+        vectors=_checked(first, str(path)),
         step=_number(content.get("step")),
         checkpoint_name=_text(content.get("sd_checkpoint_name")),
         checkpoint_hash=_text(content.get("sd_checkpoint")),
         clip_skip=_number(content.get("clip_skip")),
+        second=None if second is None else _checked(second, str(path)),
     )
 
 
@@ -200,16 +221,24 @@ def _checked(vectors: torch.Tensor, what: str) -> torch.Tensor:
     return result
 
 
-def _find_vectors(content: dict[str, Any], path: Path) -> torch.Tensor:
+def _find_vectors(content: dict[str, Any], path: Path) -> tuple[torch.Tensor, torch.Tensor | None]:
     if "clip_l" in content and "clip_g" in content:
-        raise ModelError(f"{path} is an embedding for SDXL.", "Only embeddings for SD1 and SD2 can be used here.")
+        both = content["clip_l"], content["clip_g"]
+        if not all(torch.is_tensor(value) and value.is_floating_point() and value.dim() == 2 for value in both):
+            raise _not_an_embedding(path, "a file with clip_l and clip_g that are no vectors")
+        if len(both[0]) != len(both[1]):
+            raise ModelError(
+                f"{path} has {len(both[0])} vectors for one text encoder of SDXL and {len(both[1])} for the other.",
+                "Get the file again.",
+            )
+        return both
     terms = content.get("string_to_param", content)
     found = [value for value in terms.values() if torch.is_tensor(value)] if isinstance(terms, dict) else []
     if len(found) != 1 or not found[0].is_floating_point():
         names = ", ".join(map(str, list(content)[:3]))
         raise _not_an_embedding(path, f"a file with {len(content)} entries ({names}…)")
     vectors: torch.Tensor = found[0]
-    return vectors.unsqueeze(0) if vectors.dim() == 1 else vectors
+    return (vectors.unsqueeze(0) if vectors.dim() == 1 else vectors), None
 
 
 def _not_an_embedding(path: Path, what: str) -> ModelError:

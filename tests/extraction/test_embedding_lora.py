@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 
 from lib_dsm.errors import InputError, ModelError
+from lib_dsm.extraction.about import About
 from lib_dsm.extraction.embedding_lora import embedding_to_lora
+from lib_dsm.extraction.lora_file import LoraFile, base_metadata
 from lib_dsm.networks.embedding import Embedding, save_png, save_pt, save_safetensors
 from lib_dsm.networks.inspect import describe
 
@@ -81,6 +83,39 @@ def test_another_name_and_sd2(tmp_path):
     assert embedding_to_lora(saved(tmp_path, "v1.5"), out, name="rei").name == "rei"
     embedding_to_lora(saved(tmp_path, vectors=torch.ones(2, 1024)), out, overwrite=True)
     assert metadata(out)["ss_v2"] == "True"
+
+
+def saved_for_sdxl(folder, name="mai", first=2, second=2):
+    generator = torch.Generator().manual_seed(5)
+    tensors = {"clip_l": torch.randn(first, 768, generator=generator)}
+    tensors["clip_g"] = torch.randn(second, 1280, generator=generator)
+    safetensors.torch.save_file(tensors, folder / f"{name}.safetensors")
+    return folder / f"{name}.safetensors", tensors
+
+
+def test_both_halves_of_one_for_sdxl_are_bundled(tmp_path):
+    source, before = saved_for_sdxl(tmp_path)
+    out = tmp_path / "x.safetensors"
+    result = embedding_to_lora(source, out)
+    assert (result.name, result.vectors, result.prompt) == ("mai", 2, "<lora:x:1> mai")
+    tensors = safetensors.torch.load_file(out)
+    assert sorted(tensors) == ["bundle_emb.mai.clip_g", "bundle_emb.mai.clip_l"]  # as the WebUI's loader takes them
+    assert all(torch.equal(tensors[f"bundle_emb.mai.{key}"], tensor) for key, tensor in before.items())
+    assert metadata(out)["ss_base_model_version"] == "sdxl_base_v1-0"
+    assert json.loads((tmp_path / "x.json").read_text())["sd version"] == "SDXL"
+    with pytest.raises(ModelError, match="2 vectors for one text encoder of SDXL and 3"):
+        embedding_to_lora(saved_for_sdxl(tmp_path, "odd", second=3)[0], tmp_path / "y.safetensors")
+
+
+def test_an_embedding_for_sdxl_goes_with_no_lora_for_sd1(tmp_path):
+    lora = LoraFile(metadata=base_metadata("nai", "SD1"))
+    lora.add_module("lora_unet_x", torch.ones(3, 1), torch.ones(1, 4), (3, 4))
+    with pytest.raises(ModelError, match=r'"mai".*SDXL.*SD1'):
+        About(embeddings=(saved_for_sdxl(tmp_path)[0],)).add_to(lora)
+    own = LoraFile(metadata=base_metadata("xl", "SDXL"))
+    own.add_module("lora_unet_x", torch.ones(3, 1), torch.ones(1, 4), (3, 4))
+    About(embeddings=(tmp_path / "mai.safetensors",)).add_to(own)
+    assert {"bundle_emb.mai.clip_l", "bundle_emb.mai.clip_g"} < own.tensors.keys()
 
 
 def test_what_cannot_work_is_refused(tmp_path):
