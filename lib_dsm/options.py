@@ -171,7 +171,7 @@ def _kind_name(kind: Any) -> str:
 
 
 def markdown_table(options: type) -> str:
-    """The options as a Markdown table, for the README."""
+    """The options as a Markdown table, for the documentation."""
     rows = ["| option | default | meaning |", "|---|---|---|"]
     for spec in specs(options).values():
         default = "" if spec.default is dataclasses.MISSING else f"`{spec.default}`"
