@@ -113,7 +113,6 @@
 
     function comparing(job) {
         const title = h("h3", {}, "Side by side, from the same noise");
-        if (place.dataset.pictures) return h("div", {class: "dsm-comparing"}, title, h("p", {class: "dsm-subdued"}, place.dataset.pictures));
         const source = job.data.lora.source;
         const prompts = h("textarea", {class: "dsm-field", id: "dsm_lora_prompts", rows: 3, "aria-label": "Prompts, one a line", placeholder: "Prompts, one a line"});
         get("lora/prompts", {job: job.id, count: 3}).then((answer) => { if (!prompts.value) prompts.value = answer.prompts.join("\n"); }).catch(() => {});

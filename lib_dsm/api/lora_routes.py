@@ -32,11 +32,9 @@ def compare(service: Service, call: Call) -> Any:
     `prompts` are taken in turn; `settings` are as the command line's: previews, preview_seed, preview_steps,
     preview_cfg, preview_side, preview_clip_skip.
     """
-    from lib_dsm.host.lora_pictures import IN_THE_WEBUI, Compared, compare_pictures, text_of
+    from lib_dsm.host.lora_pictures import Compared, compare_pictures, text_of
 
     made = _made(service, call)
-    if service.host.name != "studio":
-        raise InputError(IN_THE_WEBUI)
     chosen = options.from_json(PictureOptions, call.object("settings"), "pictures")
     wanted = [text.strip() for text in call.texts("prompts")] or [""]
     if not chosen.previews:
@@ -50,8 +48,10 @@ def compare(service: Service, call: Call) -> Any:
         strength=float(source.get("strength", 1.0)), **paths,
     )  # fmt: skip
 
+    variants = service.host.variants(what)
+
     def work(job: Job) -> None:
-        drawn = compare_pictures(what, chosen, wanted, job)
+        drawn = compare_pictures(variants, what, chosen, wanted, job)
         job.data["compared"] = drawn
         job.data["summary"] = text_of(drawn)
 

@@ -86,14 +86,14 @@ def extract_hypernetwork(arguments: argparse.Namespace) -> Result:
 def _with_pictures(arguments: argparse.Namespace, data: dict[str, Any], text: str, **original: Any) -> Result:
     """The result of an extraction, with pictures side by side where they are asked for."""
     from lib_dsm.extraction.options import PictureOptions
-    from lib_dsm.host.lora_pictures import Compared, compare_pictures, prompts_from, text_of
+    from lib_dsm.host.lora_pictures import Compared, compare_pictures, prompts_from, text_of, variants
 
     chosen = read_flags(arguments, PictureOptions)
     if not chosen.previews:
         return Result(data, text)
     prompts = arguments.prompt or prompts_from(arguments.captions, chosen.previews)
     what = Compared(arguments.base, arguments.out, **original)
-    drawn = run_job("Drawing", "pictures", lambda job: compare_pictures(what, chosen, prompts, job))
+    drawn = run_job("Drawing", "pictures", lambda job: compare_pictures(variants(what), what, chosen, prompts, job))
     return Result({**data, "pictures": drawn}, f"{text}\n{text_of(drawn)}")
 
 

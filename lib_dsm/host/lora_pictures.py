@@ -1,7 +1,7 @@
 """Pictures of a LoRA beside those of what it was made of: the same prompts and the same noise, one model at a time.
 
-The studio's own models draw them. In the WebUI that would take a second model beside its own, so there the prompt
-`<lora:NAME:1>` and the WebUI's X/Y/Z plot do it.
+The host draws them. Here is how the studio and the command line do, with models of their own; the WebUI's way is in
+webui_pictures.py.
 """
 
 from __future__ import annotations
@@ -25,12 +25,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from lib_dsm.diffusion.diffusers import DiffusersModel
+    from lib_dsm.diffusion.protocol import DiffusionModel
     from lib_dsm.networks.safetensors_files import TensorFile
 
-IN_THE_WEBUI = (
-    "Pictures side by side are drawn by the studio and the command line, which load models of their own; here, compare "
-    "with the X/Y/Z plot."
-)
 SHEET = "-compared.png"  # behind the LoRA's name
 _LEAST_CELL = 192  # pixels of a side; smaller pictures are enlarged by a whole factor
 _LATENT = 8
@@ -61,13 +58,25 @@ class Compared:
     strength: float = 1.0
 
 
-Loader = Callable[[], AbstractContextManager[tuple["DiffusersModel", Mapping[str, "torch.Tensor"]]]]
+Draw = Callable[[PreviewRequest, int, Callable[[], None]], "Image"]
+"""Draws a request with a CLIP skip; the last one is called where the picture can be given up, and may raise."""
+
+Lend = Callable[[], AbstractContextManager[Draw]]
+"""Lends what draws; a model is loaded as long as the context lasts."""
+
+Variant = tuple[str, Lend]
+"""What is drawn, by name."""
 
 
 def compare_pictures(
-    what: Compared, options: PictureOptions, prompts: Sequence[str], job: Job, sheet: Path | None = None
+    variants: Sequence[Variant],
+    what: Compared,
+    options: PictureOptions,
+    prompts: Sequence[str],
+    job: Job,
+    sheet: Path | None = None,
 ) -> dict[str, Any]:
-    """Draw `options.previews` pictures of each kind and write one PNG sheet, beside the LoRA if `sheet` is None.
+    """Draw `options.previews` pictures of each variant and write one PNG sheet, beside the LoRA if `sheet` is None.
     One that is there stays; the new one has a number behind.
 
     The prompts are taken in turn. The first picture with the LoRA becomes its card's, where the card has none. Gives
@@ -83,17 +92,16 @@ def compare_pictures(
     requests = _requests(what.base, options, prompts)
     columns: list[str] = []
     drawn: list[list[Image]] = []
-    kinds = variants(what)
-    total = len(kinds) * len(requests)
-    for name, load in kinds:
+    total = len(variants) * len(requests)
+    for name, load in variants:
         job.check()
         job.progress(len(drawn) * len(requests), total, f"loading for {name}")
-        with load() as (model, replacements):
+        with load() as draw:
             row = []
             for index, request in enumerate(requests):
                 job.progress(len(drawn) * len(requests) + index, total, f"{name}: {request.prompt[:60]}")
-                row.append(_generate(model, request, replacements, options.preview_clip_skip, job.check))
-        del model
+                row.append(draw(request, options.preview_clip_skip, job.check))
+        del draw
         gc.collect()
         columns.append(name)
         drawn.append(row)
@@ -165,19 +173,16 @@ def _side(base: Path) -> int:
     return _SD2_SIDE if velocity else _LATENT * sizes.image_size
 
 
-def variants(what: Compared) -> list[tuple[str, Loader]]:
-    """What is drawn, by name, with a context manager each that lends the model and the replacements for its prompts.
-
-    A model is in memory as long as its context lasts.
-    """
+def variants(what: Compared) -> list[Variant]:
+    """What the studio and the command line draw, from the files."""
     from lib_dsm.host.studio import load_model
 
     @contextmanager
-    def base() -> Iterator[tuple[DiffusersModel, Mapping[str, torch.Tensor]]]:
-        yield load_model(what.base), {}
+    def base() -> Iterator[Draw]:
+        yield _drawing(load_model(what.base), {})
 
     @contextmanager
-    def tuned() -> Iterator[tuple[DiffusersModel, Mapping[str, torch.Tensor]]]:
+    def tuned() -> Iterator[Draw]:
         from lib_dsm.extraction.key_map import canonical
         from lib_dsm.extraction.pair import open_pair
 
@@ -189,21 +194,16 @@ def variants(what: Compared) -> list[tuple[str, Loader]]:
                 return lambda key: pair.tuned.read(canonical(key)) if canonical(key) in known else file.read(key)
 
             model = load_model(what.tuned, reading, described=what.base)
-        yield model, {}
+        yield _drawing(model, {})
 
     @contextmanager
-    def hypernetwork() -> Iterator[tuple[DiffusersModel, Mapping[str, torch.Tensor]]]:
-        from lib_dsm.networks.hypernetwork import load_hypernetwork
-        from lib_dsm.networks.hypernetwork_training import HypernetworkTraining
-
-        assert what.hypernetwork is not None
-        found, model = load_hypernetwork(what.hypernetwork), load_model(what.base)
-        network = HypernetworkTraining("compared", found.structure, found.weights, model.device)
-        with network.applied(model, what.strength) as replacements:
-            yield model, replacements
+    def hypernetwork() -> Iterator[Draw]:
+        model = load_model(what.base)
+        with hypernetwork_on(model, what) as replacements:
+            yield _drawing(model, replacements)
 
     @contextmanager
-    def lora() -> Iterator[tuple[DiffusersModel, Mapping[str, torch.Tensor]]]:
+    def lora() -> Iterator[Draw]:
         from lib_dsm.extraction.applied import Applied
         from lib_dsm.extraction.lora_content import read_lora
 
@@ -215,40 +215,48 @@ def variants(what: Compared) -> list[tuple[str, Loader]]:
             return found[0].read
 
         model = load_model(what.base, reading)
-        yield model, found[0].replacements
+        yield _drawing(model, found[0].replacements)
 
-    kinds: list[tuple[str, Loader]] = [("base", base)]
-    if what.tuned is not None:
-        kinds.append(("fine-tuned", tuned))
-    elif what.hypernetwork is not None:
-        kinds.append(("hypernetwork", hypernetwork))
-    return [*kinds, ("base + LoRA", lora)]
+    return named(what, base, tuned, hypernetwork, lora)
 
 
-def _generate(
-    model: DiffusersModel,
-    request: PreviewRequest,
-    replacements: Mapping[str, torch.Tensor],
-    clip_skip: int,
-    check: Callable[[], None],
-) -> Image:
+def named(what: Compared, base: Lend, tuned: Lend, hypernetwork: Lend, lora: Lend) -> list[Variant]:
+    """Those of the variants that there are, from left to right."""
+    originals = [("fine-tuned", tuned)] if what.tuned is not None else []
+    if what.hypernetwork is not None and not originals:
+        originals = [("hypernetwork", hypernetwork)]
+    return [("base", base), *originals, ("base + LoRA", lora)]
+
+
+def hypernetwork_on(model: DiffusionModel, what: Compared) -> AbstractContextManager[Mapping[str, torch.Tensor]]:
+    """The hypernetwork of `what` at work in a model; gives the replacements for prompts."""
+    from lib_dsm.networks.hypernetwork import load_hypernetwork
+    from lib_dsm.networks.hypernetwork_training import HypernetworkTraining
+
+    assert what.hypernetwork is not None
+    found = load_hypernetwork(what.hypernetwork)
+    network = HypernetworkTraining("compared", found.structure, found.weights, model.device)
+    return network.applied(model, what.strength)
+
+
+def _drawing(model: DiffusersModel, replacements: Mapping[str, torch.Tensor]) -> Draw:
     from lib_dsm.diffusion.sampling import generate
 
-    return generate(model, request, replacements, clip_skip, check)
+    return lambda request, clip_skip, check: generate(model, request, replacements, clip_skip, check)
 
 
 def _write_sheet(
     target: Path, columns: Sequence[str], drawn: Sequence[Sequence[Image]], requests: Sequence[PreviewRequest]
 ) -> list[list[list[int]]]:
     """Write the sheet; gives left, top, width and height of each row's pictures in it."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     width, height = drawn[0][0].size
     factor = max(1, -(-_LEAST_CELL // width))
     width, height = width * factor, height * factor
     row_height = height + _LINE + _GAP
     size = (len(columns) * (width + _GAP) + _GAP, _HEADING + len(requests) * row_height)
-    sheet, font = Image.new("RGB", size, _GROUND), ImageFont.load_default(14)
+    sheet, (font, shown) = Image.new("RGB", size, _GROUND), _font()
     canvas = ImageDraw.Draw(sheet)
     for column, name in enumerate(columns):
         canvas.text((_GAP + column * (width + _GAP), 6), name, _INK, font)
@@ -260,10 +268,20 @@ def _write_sheet(
             enlarged = pictures[row].resize((width, height), Image.Resampling.NEAREST) if factor > 1 else pictures[row]
             sheet.paste(enlarged, (left, upper))
         said = request.prompt if len(request.prompt) <= _PROMPT_SHOWN else f"{request.prompt[: _PROMPT_SHOWN - 1]}…"
-        canvas.text((_GAP, top + height + 2), f"{said or '(no prompt)'}  ·  seed {request.seed}", _SOFT, font)
+        canvas.text((_GAP, top + height + 2), shown(f"{said or '(no prompt)'}  ·  seed {request.seed}"), _SOFT, font)
         boxes.append(box)
     write_bytes(target, _png(sheet))
     return boxes
+
+
+def _font() -> tuple[Any, Callable[[str], str]]:
+    """A font, and what makes a text one that it can draw."""
+    from PIL import ImageFont
+
+    try:
+        return ImageFont.load_default(14), str
+    except TypeError:  # Pillow before 10.1 has one of pixels alone, with the letters of western Europe
+        return ImageFont.load_default(), lambda text: text.encode("latin-1", "replace").decode("latin-1")
 
 
 def _png(picture: Image) -> bytes:

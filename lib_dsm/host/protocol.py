@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from lib_dsm.diffusion.protocol import DiffusionModel
     from lib_dsm.guards.set_aside import SetAside
+    from lib_dsm.host.lora_pictures import Compared, Variant
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,14 @@ class Host(Protocol):
         Raises:
             ModelError: the checkpoint cannot be loaded or trained on.
             BusyError: another training holds the model.
+        """
+        ...
+
+    def variants(self, what: Compared) -> list[Variant]:
+        """What is drawn side by side to judge a LoRA, each with what draws it.
+
+        Raises:
+            InputError: the host has not the files that it would take; a sentence says what to do.
         """
         ...
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
     from lib_dsm.diffusion.diffusers import DiffusersModel
+    from lib_dsm.host.lora_pictures import Compared, Variant
     from lib_dsm.networks.safetensors_files import TensorFile
 
     Reading = Callable[[TensorFile], Callable[[str], torch.Tensor]]
@@ -144,6 +145,12 @@ class StudioHost:
     def made_picture(self, path: Path) -> bool:
         """See protocol.py; what the studio draws lies in its runs."""
         return False
+
+    def variants(self, what: Compared) -> list[Variant]:
+        """See protocol.py; the files themselves are loaded."""
+        from lib_dsm.host import lora_pictures
+
+        return lora_pictures.variants(what)
 
     def networks_changed(self) -> None:
         """Nothing to do: the studio looks into its folders each time."""

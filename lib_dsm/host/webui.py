@@ -6,14 +6,18 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lib_dsm.errors import ModelError
-from lib_dsm.host import webui_kinds, webui_progress, webui_session, webui_settings
+from lib_dsm.host import webui_kinds, webui_pictures, webui_progress, webui_session, webui_settings
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
 from lib_dsm.host.webui_preview import AUTOMATIC
 from lib_dsm.host.webui_session import WebUISession
 from lib_dsm.jobs import Job, Jobs
 from lib_dsm.training.config import RunConfig
+
+if TYPE_CHECKING:
+    from lib_dsm.host.lora_pictures import Compared, Variant
 
 _BAKED_IN = "baked into the checkpoint"
 _jobs = Jobs()  # one for the process: "Reload UI" makes a new host, and running jobs must be found by it
@@ -130,6 +134,10 @@ class WebUIHost:
         from modules import shared, ui_tempdir
 
         return bool(shared.demo is not None and ui_tempdir.check_tmp_file(shared.demo, str(path)))
+
+    def variants(self, what: Compared) -> list[Variant]:
+        """See protocol.py; the WebUI's own model and its own way with a LoRA draw."""
+        return webui_pictures.variants(what)
 
     def networks_changed(self) -> None:
         """See protocol.py."""

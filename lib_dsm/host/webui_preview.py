@@ -18,8 +18,9 @@ AUTOMATIC = "Automatic"  # the schedule type that the WebUI takes for a sampler'
 _STATE_KEPT = ("job", "job_no", "job_count", "sampling_step", "sampling_steps", "textinfo", "current_latent")
 
 
-def generate(request: PreviewRequest, checkpoint_title: str) -> Image | None:
-    """Generate `request` as txt2img would with no script, LoRA or hypernetwork; embeddings are looked up as usual.
+def generate(request: PreviewRequest, checkpoint_title: str, networks: bool = False) -> Image | None:
+    """Generate `request` as txt2img would with no script; embeddings are looked up as usual, and with `networks` the
+    prompt's LoRA and hypernetworks are put on.
 
     To be called by whoever holds the WebUI's queue lock. Random states, the progress and the remembered prompt of the
     last generation are left as they were. None if the WebUI was interrupted before there was a picture.
@@ -33,6 +34,9 @@ def generate(request: PreviewRequest, checkpoint_title: str) -> Image | None:
         # Without this a checkpoint chosen meanwhile would be loaded under the trainer.
         "sd_model_checkpoint": checkpoint_title,
         "sd_unet": "None",
+        # Those that the settings add to every prompt are not asked for.
+        "sd_lora": "None",
+        "sd_hypernetwork": "None",
     }
     flags = {"no_prompt_history": True}  # the prompt that "read last generation" gives back stays the person's own
     processing = StableDiffusionProcessingTxt2Img(
@@ -40,7 +44,7 @@ def generate(request: PreviewRequest, checkpoint_title: str) -> Image | None:
         do_not_save_samples=True,
         do_not_save_grid=True,
         do_not_reload_embeddings=True,
-        disable_extra_networks=True,
+        disable_extra_networks=not networks,
         prompt=request.prompt,
         negative_prompt=request.negative,
         seed=request.seed,

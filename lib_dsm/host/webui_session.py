@@ -52,6 +52,7 @@ class WebUISession:
         self._title = info.title
         self._as_generating = as_generating
         self._interrupted = interrupted
+        self._networks = False
 
     @property
     def embeddings(self) -> frozenset[str]:
@@ -74,11 +75,21 @@ class WebUISession:
         check()
         self._demand_uninterrupted()
         with self.model.prompting(replacements, clip_skip), self._as_generating():
-            image = webui_preview.generate(request, self._title)
+            image = webui_preview.generate(request, self._title, self._networks)
         self._demand_uninterrupted()
         if image is None:
             raise Cancelled("The preview was interrupted.")
         return image
+
+    @contextmanager
+    def with_networks(self) -> Iterator[None]:
+        """Previews obey the LoRA and hypernetworks that their prompts name; afterwards these are taken off."""
+        self._networks = True
+        try:
+            yield
+        finally:
+            self._networks = False
+            _remove_networks(self._sd_model)
 
     def _demand_uninterrupted(self) -> None:
         # Only looked at: the trainer asks for it itself, to stop.

@@ -11,7 +11,6 @@ from typing import Any
 
 import gradio as gr
 
-from lib_dsm.host.lora_pictures import IN_THE_WEBUI
 from lib_dsm.ui import compat, lora_checkpoints, lora_files, lora_networks, messages
 from lib_dsm.ui.compat import Component
 from lib_dsm.ui.lora_parts import TAB, Lists, step, unsaved
@@ -49,8 +48,7 @@ def build(page: Page) -> None:
                     lay_out(page, lists, panel)
         with gr.Column(scale=6, min_width=440, elem_id="dsm_lora_result"):
             panel.render()
-            note = "" if service.host.name == "studio" else IN_THE_WEBUI
-            compat.html(messages.place("lora", pictures=note), "dsm_lora_shown")
+            compat.html(messages.place("lora"), "dsm_lora_shown")
 
     def on_refresh() -> Any:
         updates = [compat.update(choices=list(choices(service))) for choices in lists.choices]

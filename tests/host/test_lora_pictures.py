@@ -11,12 +11,16 @@ from lib_dsm.errors import Cancelled, InputError
 from lib_dsm.extraction.checkpoint import extract_checkpoint
 from lib_dsm.extraction.lora_file import LoraFile
 from lib_dsm.extraction.options import ExtractionOptions, PictureOptions
-from lib_dsm.host.lora_pictures import Compared, compare_pictures, prompts_from, text_of
+from lib_dsm.host.lora_pictures import Compared, compare_pictures, prompts_from, text_of, variants
 from lib_dsm.host.studio import MICRO
 from lib_dsm.jobs import Job
 
 OPTIONS = PictureOptions(previews=2, preview_steps=3, preview_cfg=2.0)
 PROMPTS = ["solo, red hair, smile"]
+
+
+def draw(what, *given):
+    return compare_pictures(variants(what), what, *given)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,7 @@ def tuned(tmp_path_factory):
 def test_base_tuned_and_lora_lie_side_by_side(tuned):
     path, out = tuned
     job = Job("draw")
-    drawn = compare_pictures(Compared(MICRO, out, path), OPTIONS, PROMPTS, job)
+    drawn = draw(Compared(MICRO, out, path), OPTIONS, PROMPTS, job)
     assert drawn["columns"] == ["base", "fine-tuned", "base + LoRA"]
     assert drawn["rows"] == [{"prompt": PROMPTS[0], "seed": 1}, {"prompt": PROMPTS[0], "seed": 2}]
     assert drawn["apart"] > 2 and drawn["left"] < 0.1 * drawn["apart"]
@@ -61,7 +65,7 @@ def test_a_card_that_is_there_stays(tuned, tmp_path):
     mine.write_bytes(out.read_bytes())
     mine.with_suffix(".png").write_bytes(b"my own")
     one = PictureOptions(previews=1, preview_steps=1, preview_side=64)
-    drawn = compare_pictures(Compared(MICRO, mine), one, [""], Job("draw"), tmp_path / "else.png")
+    drawn = draw(Compared(MICRO, mine), one, [""], Job("draw"), tmp_path / "else.png")
     assert drawn["columns"] == ["base", "base + LoRA"] and "apart" not in drawn
     assert mine.with_suffix(".png").read_bytes() == b"my own" and (tmp_path / "else.png").is_file()
 
@@ -73,7 +77,7 @@ def test_bundled_vectors_are_drawn_by_their_word(tmp_path):
     one = PictureOptions(previews=1, preview_steps=2, preview_cfg=3.0)
     pictures = []
     for prompt in ("solo", "solo, zorgle"):
-        drawn = compare_pictures(Compared(MICRO, tmp_path / "e.safetensors"), one, [prompt], Job("draw"))
+        drawn = draw(Compared(MICRO, tmp_path / "e.safetensors"), one, [prompt], Job("draw"))
         with Image.open(drawn["sheet"]) as sheet:
             pictures.append([sheet.crop((x, y, x + w, y + h)).tobytes() for x, y, w, h in drawn["boxes"][0]])
     assert pictures[0][0] == pictures[0][1] and pictures[1][0] != pictures[1][1]
@@ -84,9 +88,9 @@ def test_it_can_be_cancelled_and_needs_a_prompt(tuned):
     job = Job("draw")
     job.cancel()
     with pytest.raises(Cancelled):
-        compare_pictures(Compared(MICRO, out, path), OPTIONS, PROMPTS, job)
+        draw(Compared(MICRO, out, path), OPTIONS, PROMPTS, job)
     with pytest.raises(InputError, match="no prompt"):
-        compare_pictures(Compared(MICRO, out, path), OPTIONS, [], Job("draw"))
+        draw(Compared(MICRO, out, path), OPTIONS, [], Job("draw"))
 
 
 def test_prompts_are_captions_spread_over_the_folder(tmp_path):

@@ -69,10 +69,23 @@ def fitted(path: str, captions: str, name: str) -> dict[str, Any]:
     return {"file": str(out), "fit": report.fit, "fits": dict(report.fits), "changed": before != after}
 
 
+def drawable(base: str, lora: str) -> str:
+    """Why a LoRA cannot be drawn beside its base, "" if it can."""
+    from lib_dsm.errors import DsmError
+    from lib_dsm.host.lora_pictures import Compared
+
+    try:
+        WebUIHost().variants(Compared(Path(base), Path(lora)))
+    except DsmError as error:
+        return str(error)
+    return ""
+
+
 FUNCTIONS = {
     function.__name__: function
     for function in (
         lora,
         fitted,
+        drawable,
     )
 }
