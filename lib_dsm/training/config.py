@@ -93,8 +93,18 @@ class RunConfig:
         "",
         "A text file with one template a line, where the source is file: its path, or its name in the host's folder.",
     )
-    vectors: int = option(16, "Vectors per token.", label="Vectors per token", minimum=1, maximum=75)
-    init_text: str = option("*", "Words the vectors start from.", label="Initialization text")
+    vectors: int = option(
+        16,
+        "Vectors per token; guides: 16 to 24, from 32 on features melt.",
+        label="Vectors per token",
+        minimum=1,
+        maximum=75,
+    )
+    init_text: str = option(
+        "*",
+        "Words the vectors start from: a few tags of the subject, no more tokens than vectors.",
+        label="Initialization text",
+    )
     init_mode: str = option(
         "tokens", "Each vector starts as one token of these words, or all of them as the words' mean.",
         label="Initialization", choices=("tokens", "mean"),
@@ -151,7 +161,10 @@ class RunConfig:
         "", "A hypernetwork to start from, built as it is, instead of a new one: a file or a name the host knows.",
         label="Start from hypernetwork",
     )  # fmt: skip
-    learning_rate: str = option("0.0005:5000, 0.0001:10000", "Rate, or rate:step pairs; a rate holds up to its step.")
+    learning_rate: str = option(
+        "0.0005:5000, 0.0001:10000",
+        "Rate, or rate:step pairs; a rate holds up to its step. Guides: 0.0005:5000, 0.0001:10000 for embeddings.",
+    )
     schedule: str = option(
         "steps", "The rate as written, along a cosine down to the last step, or along cosines that start again.",
         label="Rate schedule", choices=SCHEDULES,
@@ -206,9 +219,11 @@ class RunConfig:
         1e-8, "AdamW: added to the divisor.", label="AdamW epsilon", minimum=1e-16, maximum=1.0, step=1e-9
     )
     weight_decay: float = option(0.0, "AdamW's weight decay.", minimum=0.0, maximum=10.0)
-    max_steps: int = option(5000, "Optimiser steps to finish at.", minimum=1, maximum=1_000_000)
-    batch_size: int = option(1, "Pictures that go through the model at once.", minimum=1, maximum=64)
-    gradient_accumulation: int = option(5, "Batches that make one optimiser step.", minimum=1, maximum=256)
+    max_steps: int = option(
+        5000, "Optimiser steps to finish at; guides: 5000, often less.", minimum=1, maximum=1_000_000
+    )
+    batch_size: int = option(1, "Pictures that go through the model at once; guides: 1.", minimum=1, maximum=64)
+    gradient_accumulation: int = option(5, "Batches that make one optimiser step; guides: 5.", minimum=1, maximum=256)
     recompute: str = option(
         "auto", "Save memory by computing activations again in the backward pass, a third slower; auto where needed.",
         label="Recompute activations", choices=RECOMPUTE,
@@ -227,7 +242,7 @@ class RunConfig:
         label="Batch by size",
     )  # fmt: skip
     repeats: int = option(1, "How often an epoch shows each picture.", minimum=1, maximum=1000)
-    shuffle_tags: bool = option(True, "Shuffle the caption's tags each time.")
+    shuffle_tags: bool = option(True, "Shuffle the caption's tags each time; guides: on.")
     keep_tags: int = option(0, "How many tags at the front stay in place.", minimum=0, maximum=75)
     tag_dropout: float = option(0.0, "Chance to leave out a tag.", minimum=0.0, maximum=1.0, step=0.05)
     filename_regex: str = option(
@@ -237,7 +252,7 @@ class RunConfig:
     )  # fmt: skip
     filename_join: str = option(" ", "What is put between the words of a file's name.", label="Between the words")
     latent_sampling: str = option(
-        "deterministic", "The autoencoder's mean, one draw for good, or a draw each time.",
+        "deterministic", "The autoencoder's mean, which the guides take, one draw for good, or a draw each time.",
         choices=("once", "deterministic", "random"),
     )  # fmt: skip
     latent_deviation: float = option(
@@ -249,7 +264,12 @@ class RunConfig:
         label="Least deviation", minimum=0.0, maximum=100.0,
     )  # fmt: skip
     flip: float = option(
-        0.0, "Chance that a picture is shown mirrored.", label="Flip chance", minimum=0.0, maximum=1.0, step=0.05
+        0.0,
+        "Chance that a picture is shown mirrored; guides: 0 for a character whose sides differ.",
+        label="Flip chance",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.05,
     )
     alpha_loss: bool = option(
         False, "A picture's transparency weighs the loss: what is transparent is not learned.",
@@ -279,8 +299,10 @@ class RunConfig:
     logit_spread: float = option(1.0, "With logit-normal: how far from the middle.", minimum=0.1, maximum=5.0, step=0.1)
     clip_skip: int = option(1, "CLIP skip of the whole run; use the one you will generate with.", minimum=1, maximum=12)
     seed: int = option(0, "Decides order, noise, timesteps and shuffles.", minimum=0, maximum=2**32 - 1)
-    save_every: int = option(250, "Steps between saved copies; 0 saves at the end only.", minimum=0, maximum=1_000_000)
-    preview_every: int = option(250, "Steps between previews; 0 makes none.", minimum=0, maximum=1_000_000)
+    save_every: int = option(
+        250, "Steps between saved copies; 0 saves at the end only. Guides: 250.", minimum=0, maximum=1_000_000
+    )
+    preview_every: int = option(250, "Steps between previews; 0 makes none. Guides: 250.", minimum=0, maximum=1_000_000)
     previews: tuple[PreviewRequest, ...] = option((PreviewRequest(),), "The pictures of each preview.")
     preview_strength: float = option(
         1.0, "Strength of the hypernetwork in previews, as in <hypernet:NAME:1>.", minimum=0.0, maximum=2.0, step=0.05
