@@ -77,14 +77,19 @@ class Caption:
         end = _LINE_END.findall(self.text)[-1] if self.text.endswith(("\n", "\r")) else ""
         text = join_tags(tags, self.separator) + end
         kept = None if utf8 or self.encoding == "utf-8" else self._encoded(text)
-        return text.encode("utf-8") if kept is None else kept
+        if kept is not None:
+            return kept
+        content = text.encode("utf-8")
+        # A tag may begin with the very character that is a mark at the beginning of a file.
+        return codecs.BOM_UTF8 + content if content.startswith(codecs.BOM_UTF8) else content
 
     def converted(self) -> bytes | None:
         """The caption as plain UTF-8 without a byte order mark, None where there is no file."""
-        return None if self.raw is None else self.text.encode("utf-8")
+        return None if self.raw is None else self.text.lstrip("\ufeff").encode("utf-8")
 
     def _encoded(self, text: str) -> bytes | None:
-        """`text` as this caption is encoded, None where the encoding cannot hold it or did not hold its own."""
+        """`text` as this caption is encoded, None where the encoding cannot hold it, did not hold its own, or would
+        not be recognised."""
         mark, encoding = b"", self.encoding
         if encoding == "utf-16":
             mark = (self.raw or codecs.BOM_UTF16_LE)[:2]
@@ -92,8 +97,9 @@ class Caption:
         try:
             if mark + self.text.encode(encoding) != self.raw:
                 return None  # some legacy codes are read in two ways and written in one
-            return mark + text.encode(encoding)
-        except UnicodeEncodeError:
+            content = mark + text.encode(encoding)
+            return content if _decode(self.path, content)[0] == text else None
+        except (UnicodeEncodeError, InputError):
             return None
 
 
