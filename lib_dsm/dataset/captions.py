@@ -163,10 +163,14 @@ def join_tags(tags: Iterable[str], separator: str = ", ") -> str:
     """The caption that holds these tags, in order."""
     tags = list(tags)
     joined = separator.join(tags)
-    if "\\" + separator[:1] not in joined:
-        return joined
-    # A tag's own backslash at its end would take the comma for its own.
-    return separator.join(f"{tag} " if _odd_backslashes(tag) else tag for tag in tags)
+    if "\\" + separator[:1] in joined:
+        # A tag's own backslash at its end would take the comma for its own.
+        tags = [f"{tag} " if _odd_backslashes(tag) else tag for tag in tags]
+        joined = separator.join(tags)
+    if "(" in joined and ":" in joined and "\n" not in separator and len(split_tags(joined)) != len(tags):
+        # Two tags would be read as a group with a weight, which a line end cannot be in.
+        joined = "".join(f"{tag},\n" if tag.startswith("(") else tag + separator for tag in tags[:-1]) + tags[-1]
+    return joined
 
 
 def _split_with_escapes(text: str) -> list[str]:
