@@ -199,6 +199,22 @@ def inside(path: Path, folder: Path) -> Path:
     return resolved
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file. A name that no file can have, too long or with a zero in it, is none's: it may have
+    come from a record or a request, and `Path.is_file` fails on it."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; as `is_file`."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; as `is_file`."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's content, 64 hexadecimal digits."""
     digest = hashlib.sha256()

@@ -62,8 +62,14 @@ def start_looking(service: Service, call: Call) -> Any:
 
 
 def tagging_job(service: Service, folder: Path, chosen: TagOptions, dry_run: bool = False, tab: str = "tag") -> Job:
-    """The job that tags a folder, shown by the host's own progress."""
+    """The job that tags a folder, shown by the host's own progress.
+
+    Raises:
+        ForbiddenError: something to be read or written there leads out of the opened folders.
+    """
     from lib_dsm.tagging.run import tag_folder
+
+    service.work_folder(folder, chosen.recursive)
 
     def work(job: Job) -> Any:
         job.data.update(tab=tab, kind="tag")
@@ -80,8 +86,10 @@ def tagging_job(service: Service, folder: Path, chosen: TagOptions, dry_run: boo
 
 
 def looking_job(service: Service, folder: Path, chosen: TagOptions, tab: str = "tag") -> Job:
-    """The job that lets the taggers look at a folder, shown by the host's own progress."""
+    """The job that lets the taggers look at a folder, shown by the host's own progress; see `tagging_job`."""
     from lib_dsm.tagging.run import score_folder
+
+    service.work_folder(folder, chosen.recursive)
 
     def work(job: Job) -> Any:
         job.data.update(tab=tab, kind="look")
@@ -188,6 +196,7 @@ def unload(service: Service, call: Call) -> Any:
 
 
 def _live(service: Service, folder: Path, chosen: TagOptions, fresh: bool = False) -> Live:
+    service.work_folder(folder, chosen.recursive)
     return service.lives.of(folder, chosen, service.host.folders.taggers, fresh)
 
 

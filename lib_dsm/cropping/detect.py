@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lib_dsm.errors import ModelError
+from lib_dsm.files import is_file
 
 Array = NDArray[np.float32]
 Found = tuple[float, float, float, float]
@@ -92,7 +93,7 @@ def detector_of(path: Path) -> Detector:
     Raises:
         ModelError: as `Detector`.
     """
-    return _loaded(path, path.stat().st_mtime_ns if path.is_file() else 0)
+    return _loaded(path, path.stat().st_mtime_ns if is_file(path) else 0)
 
 
 @lru_cache(maxsize=1)
@@ -105,7 +106,7 @@ def _open(path: Path) -> Any:
         import onnxruntime
     except ImportError as error:
         raise ModelError("Detectors need onnxruntime.", "Install it, or go on without a detector.") from error
-    if not path.is_file():
+    if not is_file(path):
         raise ModelError(f"There is no detector {path}.", "Name an ONNX file, or go on without a detector.")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY

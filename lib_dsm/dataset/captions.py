@@ -17,6 +17,7 @@ from pathlib import Path
 from lib_dsm.dataset.listing import CAPTION_SUFFIXES
 from lib_dsm.dataset.notes import Note
 from lib_dsm.errors import InputError
+from lib_dsm.files import is_file
 
 _BETWEEN_TAGS = re.compile(r"[,\r\n]")
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -109,7 +110,7 @@ def caption_path(picture: Path) -> Path:
     usual, *others = (picture.with_suffix(suffix) for suffix in CAPTION_SUFFIXES)
     if not usual.exists():
         for other in others:
-            if other.is_file():
+            if is_file(other):  # its ending is longer than the picture's, whose name may be as long as can be
                 return other
     return usual
 

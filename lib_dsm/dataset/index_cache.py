@@ -35,7 +35,8 @@ def save(folder: Path, recursive: bool, values: dict[str, Any]) -> None:
     temporary = path.with_name(f".dsm-{os.getpid()}-index.part")
     try:
         path.parent.mkdir(exist_ok=True)
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:
             checksum = 0
             for block in (json.dumps(header).encode() + b"\n", *blocks):
                 file.write(block)

@@ -108,6 +108,17 @@ def test_what_the_plan_no_longer_has_is_moved_aside_and_comes_back(tmp_path: Pat
     assert {path: sha256(path) for path in (tmp_path / "in").iterdir()} == originals
 
 
+def test_a_record_of_a_name_that_no_file_can_have_brings_nothing_back(tmp_path: Path) -> None:
+    save(tmp_path / "in", "a.png")
+    write(tmp_path, confirmed(item("a.png")))
+    record = tmp_path / "out" / ".dsm" / "crops.jsonl"
+    with record.open("a") as file:
+        file.write(
+            '{"run": 1, "aside": [["%s.png", ".dsm/removed/b.png"], ["b.png", "%s.png"]]}\n' % (("x" * 300,) * 2)
+        )
+    assert names(take_back(tmp_path / "out").moved) == ["a.png"]
+
+
 def test_what_somebody_changed_or_another_plan_wrote_stays(tmp_path: Path) -> None:
     for name in "abc":
         save(tmp_path / "in", f"{name}.png")
