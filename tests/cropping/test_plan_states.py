@@ -71,6 +71,17 @@ def test_what_another_window_decided_is_not_overwritten(tmp_path: Path) -> None:
     assert draft.change([PlanPicture("a.png", "skipped")], {}).plan.due() == ()  # who names no mark insists
 
 
+def test_what_is_saved_already_is_no_conflict(tmp_path: Path) -> None:
+    """A page that was taken away did not hear of its own save, and saves once more what it had decided."""
+    draft = Draft(tmp_path / "plan.json")
+    frames = {"a.png": [item("a.png")]}
+    first = draft.change([PlanPicture("a.png", "confirmed")], frames, {"a.png": ""})
+    again = draft.change([PlanPicture("a.png", "confirmed")], frames, {"a.png": ""})
+    assert not again.left and again.marks == first.marks
+    other = draft.change([PlanPicture("a.png", "skipped")], {}, {"a.png": ""})
+    assert other.left["a.png"].picture.state == "confirmed"
+
+
 def test_a_damaged_plan_is_kept(tmp_path: Path) -> None:
     draft = Draft(tmp_path / "plan.json")
     draft.path.write_text('{"items": [', "utf-8")
