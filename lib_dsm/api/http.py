@@ -66,8 +66,8 @@ class Call:
         if value is None:
             return default
         try:
-            number = int(value) if not isinstance(value, bool) else None
-        except (TypeError, ValueError):
+            number = None if isinstance(value, bool) or (isinstance(value, float) and value % 1) else int(value)
+        except (TypeError, ValueError, OverflowError):  # JSON has an infinity here
             number = None
         if number is None or not minimum <= number <= maximum:
             raise wrong(key, value, f"a whole number from {minimum} to {maximum}")

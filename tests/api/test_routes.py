@@ -272,3 +272,24 @@ def test_a_call_that_is_cut_off_begins_nothing_and_is_no_error_of_ours(service, 
     asyncio.run(app(scope, receive, send))
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
     assert said[0]["status"] == 400
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "63.5", "true", "[]", '"x"', '"1e3"'])
+def test_what_is_no_whole_number_is_a_sentence(client, opened, number):
+    body = f'{{"project": "{opened.parent.as_posix()}", "width": {number}}}'
+    answer = client.post("/dsm/v1/crop/sizes", content=body)
+    assert answer.status_code == 400
+    assert "whole number from 16 to 8192" in answer.json()["error"]["remedy"]
+
+
+def test_a_whole_number_may_come_as_any_kind(client, opened):
+    for number in ("512", "512.0", '"512"'):
+        body = f'{{"project": "{opened.parent.as_posix()}", "width": {number}}}'
+        assert client.post("/dsm/v1/crop/sizes", content=body).status_code == 200
+
+
+def test_a_tag_of_two_lines_is_no_tag_of_the_table(client, service):
+    for tag in ("a\u2028[eyes]", "a\x0bb", "a\nb"):
+        answer = client.put("/dsm/v1/prune/kinds", json={"tag": tag, "kind": "hair"})
+        assert answer.status_code == 400
+        assert "is not one tag" in answer.json()["error"]["problem"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sqlite3
 import zlib
 
 import pytest
@@ -22,10 +23,13 @@ from lib_dsm.networks.embedding import load_embedding
 from lib_dsm.networks.inspect import describe
 from lib_dsm.networks.safetensors_files import save_tensors
 from lib_dsm.tagging.scores import Scores
+from lib_dsm.tagging.store import FILE, ScoreStore
 from lib_dsm.training.config import RunConfig
 from tests.fuzz.mangled import deep
 from tests.fuzz.test_networks import png_with
 
+_BODY = b"\1\0\0\0\5\0\0\0\7\0"
+GOOD_SCORES = _BODY + zlib.crc32(_BODY).to_bytes(4, "little")
 UP, DOWN, MID, ALPHA = (
     f"lora_unet_a.{part}" for part in ("lora_up.weight", "lora_down.weight", "lora_mid.weight", "alpha")
 )
@@ -127,6 +131,34 @@ def test_kept_scores_that_promise_more_than_there_is():
     body = (1000).to_bytes(4, "little") + bytes(6)
     with pytest.raises(InputError, match="cut short"):
         Scores.from_bytes(body + zlib.crc32(body).to_bytes(4, "little"))
+
+
+def test_a_damaged_name_in_the_kept_scores_is_no_failure(tmp_path):
+    """SQLite quotes it in what it says, which then is no text."""
+    with ScoreStore(tmp_path / "scores") as store:
+        store.put("model", [(b"picture", Scores.from_bytes(GOOD_SCORES))])
+    file = tmp_path / "scores" / FILE
+    kept = file.read_bytes()
+    at = int(0.13685563206672668 * len(kept))
+    for place in range(at, at + 12):
+        file.write_bytes(kept[:place] + b"\0\0\0\x80" + kept[place:])
+        with ScoreStore(tmp_path / "scores") as store:
+            store.get("model", b"picture")
+            assert isinstance(store.facts("model"), dict)
+
+
+@pytest.mark.parametrize("facts", ["{", "[]", b"\xff", 5, "[" * 100_000])
+def test_facts_and_scores_of_another_kind_are_none(tmp_path, facts):
+    with ScoreStore(tmp_path / "scores") as store:
+        store.put("model", [(b"picture", Scores.from_bytes(GOOD_SCORES))])
+    base = sqlite3.connect(tmp_path / "scores" / FILE)
+    base.execute("UPDATE models SET facts = ?", (facts,))
+    base.execute("UPDATE scores SET content = ?", (10**10,))
+    base.commit()
+    base.close()
+    with ScoreStore(tmp_path / "scores") as store:
+        assert store.facts("model") == {}
+        assert store.get("model", b"picture") is None
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
