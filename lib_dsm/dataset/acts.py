@@ -165,7 +165,7 @@ def read_summary(path: Path) -> Summary:
 
 
 def act_files(folder: Path) -> list[Path]:
-    found = [path for path in history_folder(folder).glob("*.jsonl") if path.stem.isdigit()]
+    found = [path for path in history_folder(folder).glob("*.jsonl") if path.stem.isdecimal() and path.is_file()]
     return sorted(found, key=lambda path: int(path.stem))
 
 

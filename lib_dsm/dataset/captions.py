@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lib_dsm.dataset.listing import CAPTION_SUFFIXES
 from lib_dsm.dataset.notes import Note
+from lib_dsm.dataset.quick_files import read_bytes
 from lib_dsm.errors import InputError
 from lib_dsm.files import is_file
 
@@ -130,7 +131,7 @@ def read_caption(picture: Path) -> Caption:
 def read_caption_file(path: Path) -> Caption:
     """Read a caption by its own path; see `read_caption`."""
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(str(path))
     except FileNotFoundError:
         raw = None
     except OSError as error:

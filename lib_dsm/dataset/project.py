@@ -19,7 +19,7 @@ from lib_dsm.dataset.locks import METADATA_FOLDER
 from lib_dsm.dataset.notes import Note
 from lib_dsm.dataset.pictures import picture_size
 from lib_dsm.errors import DsmError, InputError, StorageError
-from lib_dsm.files import exists, file_name, is_file, sha256, write_atomically
+from lib_dsm.files import exists, file_name, is_file, open_to_read, sha256, write_atomically
 from lib_dsm.jobs import Job
 
 _FOLDERS = ("IMGS", "DATASET_IMGS", "SET")
@@ -151,6 +151,9 @@ class Project:
                 if job is not None:
                     job.check()
                 target = self.set / picture.name
+                if not is_file(picture):
+                    report.notes.append(Note(picture, "It is no file and was left."))
+                    continue
                 if not target.exists():
                     _copy(picture, target)
                     report.copied.append(target)
@@ -235,5 +238,5 @@ def _bytes_or_none(path: Path) -> bytes | None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as file:
+    with open_to_read(source) as file:
         write_atomically(target, lambda out: shutil.copyfileobj(file, out))
