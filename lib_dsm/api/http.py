@@ -21,7 +21,9 @@ from lib_dsm.files import parse_json
 
 logger = logging.getLogger("dsm.api")
 BODY_LIMIT = 8 * 2**20
-_PICTURE_HEADERS = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+"""An address may have the token in it."""
+_PICTURE_HEADERS = {**_HEADERS, "Cache-Control": "private, max-age=3600"}
 
 _WRONG_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES)
 """How systems say that the caller's path is at fault."""
@@ -152,7 +154,8 @@ def endpoint(route: Route, service: Service, gate: Gate) -> Callable[[Request], 
 
     async def answer(request: Request) -> Response:
         query = dict(request.query_params)
-        if not gate.admits(request.headers, query):
+        reads = request.method in ("GET", "HEAD")
+        if not gate.admits(request.headers, query if reads else {}):  # an address ends up in logs and histories
             return refusal(403, "This call has no valid token.", "Reload the page; programs use the API credentials.")
         try:
             body = await _body(request)
@@ -178,14 +181,14 @@ def endpoint(route: Route, service: Service, gate: Gate) -> Callable[[Request], 
             return FileResponse(str(result.path), media_type=result.media_type, headers=_PICTURE_HEADERS)
         if isinstance(result, Bytes):
             return Response(result.content, media_type=result.media_type, headers=_PICTURE_HEADERS)
-        return JSONResponse(result, headers={"Cache-Control": "no-store"})
+        return JSONResponse(result, headers={**_HEADERS, "Cache-Control": "no-store"})
 
     return answer
 
 
 def refusal(status: int, problem: str, remedy: str) -> JSONResponse:
     """An error as the faces read it."""
-    return JSONResponse({"error": {"problem": problem, "remedy": remedy}}, status_code=status)
+    return JSONResponse({"error": {"problem": problem, "remedy": remedy}}, status_code=status, headers=_HEADERS)
 
 
 def _is_text(content: bytearray, body: dict[str, Any]) -> bool:
