@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from pathlib import Path
 
 from lib_dsm.api.thumbnails import Thumbnails
@@ -17,6 +19,7 @@ from lib_dsm.host.protocol import Host
 from lib_dsm.tagging.live import Lives
 from lib_dsm.tagging.members import Shelf
 
+_REMEMBERED = 16  # folders
 FORBIDDEN_LINK = "Open the folder it leads to as a project as well, or put a copy in its place."
 
 
@@ -42,6 +45,7 @@ class Service:
         self.shelf = Shelf()
         self.lives = Lives()
         self._opened: set[Path] = set()
+        self._in_order: dict[tuple[Path, bool], float] = {}  # folders without ways out, by when that was seen
         self._lock = threading.Lock()
 
     def open(self, folder: Path) -> Path:
@@ -85,14 +89,21 @@ class Service:
         except (OSError, ValueError, RuntimeError):
             return False
 
-    def work_folder(self, folder: str | Path, recursive: bool = False) -> Path:
+    def work_folder(self, folder: str | Path, recursive: bool = False, within: float = 0.0) -> Path:
         """Like `folder`, for work that reads the pictures and captions there: none of them may lead out.
+
+        What was found in order `within` so many seconds is not looked through again.
 
         Raises:
             ForbiddenError: the folder, or one of them, does.
             InputError: it is no folder, or cannot be read.
         """
-        return self.without_ways_out(self.folder(str(folder)), recursive)
+        key, now = (self.folder(str(folder)), recursive), time.monotonic()
+        if now - self._in_order.get(key, -math.inf) > within:
+            self._in_order.pop(key, None)
+            self.without_ways_out(*key)
+            self._in_order = {**dict(list(self._in_order.items())[-_REMEMBERED:]), key: now}
+        return key[0]
 
     def without_ways_out(self, folder: Path, recursive: bool = False) -> Path:
         """Let a folder pass, opened or not, in which no picture, caption or record is a link that leads out of it and

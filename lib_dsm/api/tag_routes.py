@@ -24,6 +24,7 @@ PAGE = 60
 LISTED = 50
 TAGS = 2000
 SHOWN = 40
+_LOOKED_LATELY = 5.0  # seconds; a slider that is moved asks many times, and a large folder takes a tenth of one
 
 
 def list_taggers(service: Service, call: Call) -> Any:
@@ -196,7 +197,7 @@ def unload(service: Service, call: Call) -> Any:
 
 
 def _live(service: Service, folder: Path, chosen: TagOptions, fresh: bool = False) -> Live:
-    service.work_folder(folder, chosen.recursive)
+    service.work_folder(folder, chosen.recursive, within=_LOOKED_LATELY)
     return service.lives.of(folder, chosen, service.host.folders.taggers, fresh)
 
 

@@ -92,6 +92,22 @@ def test_no_job_reads_through_a_link_that_leads_out(client, service, opened, out
     assert not (opened.parent / "SET").exists()
 
 
+def test_trying_options_looks_for_links_again_soon(client, service, opened, outside, monkeypatch):
+    from lib_dsm.api import tag_routes
+
+    options = {"model": str(TAGGER)}
+    asked = {"folder": str(opened), "options": options}
+    started = client.post(V1 + "tag/look", json=asked).json()["job"]
+    assert service.host.jobs.get(started).wait(60)
+    assert client.post(V1 + "tag/changes", json=asked).status_code == 200
+    (opened / "b.txt").unlink()
+    (opened / "b.txt").symlink_to(outside / "secret.txt")
+    monkeypatch.setattr(tag_routes, "_LOOKED_LATELY", 0.0)
+    answer = client.post(V1 + "tag/changes", json=asked)
+    assert answer.status_code == 403
+    assert SECRET not in answer.text
+
+
 @pytest.mark.parametrize("linked", LINKS, indirect=True)
 def test_what_the_link_leads_to_can_be_opened(client, service, opened, outside, linked):
     assert client.post(V1 + "project/open", json={"path": str(outside)}).status_code == 200
