@@ -59,7 +59,7 @@ class Names:
         for line in self._record.read_bytes().split(b"\n") if self._record.is_file() else ():
             try:
                 self._read(parse_json(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
                 continue  # a line that a crash cut off; its crop was not written
         self.run = 1 + max((*(made.run for made in self._known.values()), *self.aside), default=0)
         self._stems = _stems(items)

@@ -78,7 +78,7 @@ def load(folder: Path, recursive: bool) -> dict[str, Any] | None:
         values["raw"] = raw
         counted = [len(values["names"]), len(values["captions"]), len(raw), len(values["starts"]) - 1]
         return values if counted == [rows] * 4 else None
-    except (OSError, ValueError, KeyError, IndexError, TypeError, UnicodeDecodeError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError):
         return None
 
 

@@ -129,7 +129,7 @@ def _moments(
             if not _fit(own, shape):
                 raise ValueError
             found.append(own)
-    except (KeyError, TypeError, IndexError, ValueError, RuntimeError):
+    except (KeyError, TypeError, IndexError, ValueError, RuntimeError, OverflowError):
         raise ModelError(f"The state in {path} is not AdamW's of {whose}.", "The optimizer begins anew.") from None
     return found
 
