@@ -54,10 +54,11 @@ window.DSM = (function () {
     // request in a certain moment of its start ends it.
     const left = () => state.mounted && !document.getElementById("dsm_page");
 
-    async function call(method, path, values) {
+    // With `leaving` the browser sends it even if the page is gone meanwhile.
+    async function call(method, path, values, leaving) {
         if (left()) return new Promise(() => {});
         let address = base + path;
-        const options = {method, headers: {"X-DSM-Token": state.token}, cache: "no-store"};
+        const options = {method, headers: {"X-DSM-Token": state.token}, cache: "no-store", keepalive: Boolean(leaving)};
         if (method === "GET" && values) address += "?" + new URLSearchParams(values);
         else if (values) {
             options.body = JSON.stringify(values);
@@ -76,7 +77,7 @@ window.DSM = (function () {
     }
 
     const get = (path, values) => call("GET", path, values);
-    const post = (path, values) => call("POST", path, values || {});
+    const post = (path, values, leaving) => call("POST", path, values || {}, leaving);
 
     const address = (path, values) => base + path + "?" + new URLSearchParams({...values, token: state.token});
     const fileAddress = (path, stamp) => address("file", stamp ? {path, v: stamp} : {path});

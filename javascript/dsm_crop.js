@@ -115,6 +115,7 @@
             if (!DSM.state.project) return;
             const project = DSM.state.project.path;
             if (saver) await saver.end();
+            await DSM.cropSaving.resume(project);
             const answer = await attempt(() => post("crop/open", {project}));
             if (!answer || DSM.state.project.path !== project) return;
             const last = current() && current().name;

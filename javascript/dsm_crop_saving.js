@@ -5,6 +5,7 @@
 (function () {
     const {post, attempt, toast, plural} = DSM;
     const SAVE_AFTER = 150; // milliseconds
+    const KEEPALIVE_MOST = 60000; // bytes; browsers send no more than 64 KiB for a page that is gone
 
     // In the page a mirrored copy is a mark of its crop; in the plan it is one of its own.
     function unfolded(items) {
@@ -23,13 +24,32 @@
 
     DSM.cropPlan = {folded, unfolded};
 
+    const kept = (project) => `dsm.crop.unsaved:${project}`;
+    const told = (count) => `${plural(count, "picture")} had been decided on in another window, which was kept.`;
+
     // `other` takes what another window saved for a picture.
     DSM.cropSaving = (project, other) => {
         const dirty = new Set();
-        let [saving, timer] = [null, 0];
+        let [saving, timer, sending, noting] = [null, 0, [], false];
+
+        // What was decided anew while it is being saved follows upon our own save, whose mark is not known yet.
+        const mark = (picture) => (sending.includes(picture) && dirty.has(picture) ? undefined : picture.mark);
+        const values = (list) => list.map((picture) => ({source: picture.name, state: picture.state, stamp: picture.stamp, mark: mark(picture), items: folded(picture)}));
+        const unsaved = () => values([...new Set([...sending, ...dirty])]);
+
+        // What is not known to be on the disk outlives the page: "Reload UI" takes it away with whatever was decided last.
+        function keep() {
+            noting = false;
+            try {
+                if (sending.length || dirty.size) sessionStorage.setItem(kept(project), JSON.stringify(unsaved()));
+                else sessionStorage.removeItem(kept(project));
+            } catch (error) { /* it is too much to be kept */ }
+        }
 
         function changed(picture, now) {
             dirty.add(picture);
+            if (!noting) queueMicrotask(keep); // once for all that are changed together
+            noting = true;
             clearTimeout(timer);
             timer = setTimeout(flush, now ? 0 : SAVE_AFTER);
         }
@@ -39,18 +59,18 @@
             clearTimeout(timer);
             while (saving) await saving;
             if (!dirty.size) return true;
-            const sent = [...dirty];
+            const sent = sending = [...dirty];
             dirty.clear();
             saving = send(sent);
             const saved = await saving;
-            saving = null;
+            [saving, sending] = [null, []];
             if (!saved) for (const picture of sent) dirty.add(picture); // tried again with the next decision
+            keep();
             return saved && (dirty.size ? flush() : true);
         }
 
         async function send(sent) {
-            const values = sent.map((picture) => ({source: picture.name, state: picture.state, stamp: picture.stamp, mark: picture.mark, items: folded(picture)}));
-            const answer = await attempt(() => post("crop/save", {project, pictures: values}));
+            const answer = await attempt(() => post("crop/save", {project, pictures: values(sent)}));
             if (!answer) return false;
             const left = new Map(answer.left.map((saved) => [saved.name, saved]));
             for (const picture of sent) {
@@ -58,12 +78,32 @@
                 else if (!dirty.has(picture)) other(picture, left.get(picture.name));
                 else picture.mark = left.get(picture.name).mark; // decided anew meanwhile
             }
-            if (left.size) toast(`${plural(left.size, "picture")} had been decided on in another window, which was kept.`);
+            if (left.size) toast(told(left.size));
             if (answer.note) toast(answer.note, "error");
             return true;
         }
 
-        window.addEventListener("pagehide", flush);
-        return {changed, flush, end: () => { window.removeEventListener("pagehide", flush); return flush(); }};
+        // The tab may be closed for good, so that what is kept in it is lost: the browser sends this after the page is gone.
+        function leave() {
+            const rest = {project, pictures: unsaved()};
+            if (rest.pictures.length && JSON.stringify(rest).length < KEEPALIVE_MOST) post("crop/save", rest, true).catch(() => {});
+        }
+
+        window.addEventListener("pagehide", leave);
+        return {changed, flush, end: () => { window.removeEventListener("pagehide", leave); return flush(); }};
+    };
+
+    // Save what an earlier page of this tab had decided and could not save.
+    DSM.cropSaving.resume = async (project) => {
+        const text = sessionStorage.getItem(kept(project));
+        if (!text) return;
+        try {
+            const answer = await post("crop/save", {project, pictures: JSON.parse(text)});
+            sessionStorage.removeItem(kept(project));
+            if (answer.left.length) toast(told(answer.left.length));
+        } catch (error) {
+            toast(error.message, "error");
+            if (error.status >= 400 && error.status < 500) sessionStorage.removeItem(kept(project)); // nor will it be taken later
+        }
     };
 })();

@@ -18,6 +18,8 @@ from lib_dsm.errors import InputError, StorageError
 
 _WINDOWS_RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
 _FORBIDDEN_IN_NAME = re.compile(r'[\x00-\x1f\ud800-\udfff<>:"/\\|?*]')
+READING = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+"""How files are opened that a folder brought with it, whatever they are."""
 _HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)  # how systems say that another one has a lock
 _NAME_LIMIT_BYTES = 180  # room for suffixes under the 255 bytes most file systems take
 
@@ -219,10 +221,40 @@ def inside(path: Path, folder: Path) -> Path:
     return resolved
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file. A name that no file can have, too long or with a zero in it, is none's: it may have
+    come from a record or a request, and `Path.is_file` fails on it."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; as `is_file`."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; as `is_file`."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def open_to_read(path: Path) -> BinaryIO:
+    """Open a file for reading its bytes. A named pipe, on which that would wait for ever, counts as empty.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+    """
+    handle = os.open(path, READING)
+    try:
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's content, 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

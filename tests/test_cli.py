@@ -366,6 +366,7 @@ def test_extract_checkpoint_refuses_equal_ones(capsys, tmp_path):
         ([], 2), (["dance"], 2), (["tags"], 2), (["tag", "{folder}", "--threshold", "2"], 2),
         (["tag", "{folder}", "--sort", "never"], 2), (["crop", "{folder}"], 2),
         (["--help"], 0), (["train", "--help"], 0),
+        *(([command, "a" * 300], 1) for command in ("tags", "tag", "inspect", "check", "undo", "new")),
         (["create"], 2), (["create", "/nowhere.json"], 1), (["create", "x.json", "--resume"], 2),
     ],
 )  # fmt: skip

@@ -239,6 +239,16 @@ def test_inside_follows_links_and_dots(tmp_path: Path) -> None:
             files.inside(folder / "link" / "x.png", folder)
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 5000, "a\0b", "b/" * 3000])
+def test_no_file_has_a_name_that_none_can_have(tmp_path: Path, name: str) -> None:
+    assert not files.exists(tmp_path / name) and not files.is_file(tmp_path / name)
+    assert not files.is_folder(tmp_path / name)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").touch()
+    assert files.exists(tmp_path / "a") and files.is_folder(tmp_path / "a") and not files.is_file(tmp_path / "a")
+    assert files.exists(tmp_path / "b") and files.is_file(tmp_path / "b") and not files.is_folder(tmp_path / "b")
+
+
 def test_sha256_of_a_long_file(tmp_path: Path) -> None:
     import hashlib
 

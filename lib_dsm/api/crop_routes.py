@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,12 @@ _FARTHEST = 10**6
 def show(service: Service, call: Call) -> Any:
     """The project's pictures with what is decided on each; the saved plan survives a reload and a crash."""
     project = _project(service, call)
-    source, draft = project.source_folder(), _draft(project)
+    source, draft = _source(service, project), _draft(project)
     decided = draft.states()
     pictures, problems = [], [draft.note] if draft.note else []
     for path in list_pictures(source)[0] if source.is_dir() else ():
         try:
-            width, height = picture_size(path)
+            width, height = picture_size(service.picture(str(path)))
         except DsmError as error:
             problems.append(str(error))
             continue
@@ -67,7 +68,9 @@ def show(service: Service, call: Call) -> Any:
 
 def propose(service: Service, call: Call) -> Any:
     """The frames that `options` would give the project's pictures in `names`, or all; nothing is written or saved."""
-    source = _project(service, call).source_folder()
+    source = _source(service, _project(service, call))
+    if source.is_dir():
+        service.without_ways_out(source)
     chosen = _with_detector(service, _options(call))
     parse_color(chosen.color)
     names = set(call.texts("names", []))
@@ -159,7 +162,7 @@ def write(service: Service, call: Call) -> Any:
     saved = not call.object("plan", {})
     given = _draft(project).load() if saved else options.from_json(CropPlan, call.object("plan"), "crop plan")
     chosen = _options(call)
-    source, out = project.source_folder(), project.dataset_imgs
+    source, out = service.work_folder(project.source_folder(), recursive=True), _out(service, project)
     if saved and not given.pictures:
         raise InputError("Nothing is confirmed yet.", "Accept the frames of some pictures first.")
     plan = dataclasses.replace(given, notes=())
@@ -193,7 +196,7 @@ def write(service: Service, call: Call) -> Any:
 
 def undo(service: Service, call: Call) -> Any:
     """Take back what the last run wrote to DATASET_IMGS; what it had moved aside comes back. Nothing is deleted."""
-    out = _project(service, call).dataset_imgs
+    out = _out(service, _project(service, call))
     if not out.is_dir():
         raise InputError("There are no crops to take back.", "Write some first.")
     with service.indexes.changing(out):
@@ -204,7 +207,7 @@ def undo(service: Service, call: Call) -> Any:
 def judge(service: Service, call: Call) -> Any:
     """What the caption of the picture `name` says to its frames in `boxes`: the tags that each makes impossible, and
     those that a mirrored copy would contradict."""
-    source = _project(service, call).source_folder()
+    source = _source(service, _project(service, call))
     path = inside(source / call.text("name"), source)
     size, tags = picture_size(path), service.caption(path).tags
     boxes = [options.from_json(CropItem, value, "frame") for value in call.objects("items")]
@@ -215,7 +218,7 @@ def judge(service: Service, call: Call) -> Any:
 def sizes(service: Service, call: Call) -> Any:
     """What variable-aspect training at `width` × `height` makes of the uncropped pictures: the size of each, the part
     that it keeps, and the share that it cuts away."""
-    source = _project(service, call).source_folder()
+    source = _source(service, _project(service, call))
     asked = call.whole("width", 512, 16, 8192), call.whole("height", 512, 16, 8192)
     step = call.whole("step", 64, 8, 64)
     pictures: dict[str, Any] = {}
@@ -223,7 +226,7 @@ def sizes(service: Service, call: Call) -> Any:
     small = 0
     for path in list_pictures(source)[0] if source.is_dir() else ():
         try:
-            size = picture_size(path)
+            size = picture_size(service.picture(str(path)))
         except DsmError:
             continue
         target = training_size(size, asked, step, True, False)
@@ -246,7 +249,7 @@ def clean(service: Service, call: Call) -> Any:
 
     `options` may hold the limits of what counts as what. Nothing is moved.
     """
-    source = _project(service, call).source_folder()
+    source = service.work_folder(_project(service, call).source_folder())
     chosen = options.from_json(CleanOptions, call.object("options", {}), "cleaning")
     pictures = require_pictures(source)
 
@@ -268,7 +271,7 @@ def clean(service: Service, call: Call) -> Any:
 def aside(service: Service, call: Call) -> Any:
     """Move the pictures `names` with their captions out of the project's pictures; nothing is deleted, and the act can
     be undone with `crop/back`."""
-    source = _project(service, call).source_folder()
+    source = _source(service, _project(service, call))
     with service.indexes.changing(source):
         outcome = set_aside(source, call.texts("names"))
     return {"title": outcome.title, "moved": len(outcome.moved), "folder": str(source / REMOVED), "act": outcome.act}
@@ -276,7 +279,7 @@ def aside(service: Service, call: Call) -> Any:
 
 def bring_back(service: Service, call: Call) -> Any:
     """Undo the act `act` on the project's pictures, which `crop/aside` gave, unless there was another one since."""
-    source = _project(service, call).source_folder()
+    source = _source(service, _project(service, call))
     act = call.whole("act", 0, 1, 10**9)
     with service.indexes.changing(source):
         done = [one.id for one in history.summaries(source) if one.state == "done"]
@@ -312,6 +315,18 @@ def _numbers(text: str) -> tuple[int, int, int, int]:
 
 def _project(service: Service, call: Call) -> Project:
     return Project(service.folder(call.text("project")))
+
+
+def _source(service: Service, project: Project) -> Path:
+    """Where the pictures to crop are; it need not exist yet, but leads nowhere else."""
+    folder = project.source_folder()
+    return service.folder(str(folder)) if folder.is_dir() else folder
+
+
+def _out(service: Service, project: Project) -> Path:
+    """Where the crops go; it need not exist yet, but neither it nor what lies there leads anywhere else."""
+    folder = project.dataset_imgs
+    return service.work_folder(folder, recursive=True) if os.path.lexists(folder) else folder
 
 
 def _draft(project: Project) -> Draft:

@@ -35,7 +35,7 @@ def redo_last(service: Service, call: Call) -> Any:
 
 def go_to(service: Service, call: Call) -> Any:
     """Undo and redo in `project` until the act `act` of `folder` is the last one that is done; 0: until none is."""
-    root = service.folder(call.text("project"))
+    root = _project(service, call.text("project"))
     act = call.whole("act", 0, 0, 10**9)
     folder = service.folder(call.text("folder")) if act else None
     with service.indexes.changing(root):
@@ -96,7 +96,15 @@ def _describe(entry: Entry) -> dict[str, Any]:
 
 def _place(service: Service, call: Call) -> tuple[Path, bool]:
     project = call.text("project", "")
-    return (service.folder(project), True) if project else (service.folder(call.text("folder")), False)
+    return (_project(service, project), True) if project else (service.folder(call.text("folder")), False)
+
+
+def _project(service: Service, text: str) -> Path:
+    """A project whose folders all are open, since an act may be in any of them."""
+    root = service.folder(text)
+    for folder in project_history.folders(root):
+        service.folder(str(folder))
+    return root
 
 
 def _done(outcomes: list[Outcome]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from lib_dsm.api.security import Gate
@@ -21,7 +21,9 @@ from lib_dsm.files import parse_json
 
 logger = logging.getLogger("dsm.api")
 BODY_LIMIT = 8 * 2**20
-_PICTURE_HEADERS = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+"""An address may have the token in it."""
+_PICTURE_HEADERS = {**_HEADERS, "Cache-Control": "private, max-age=3600"}
 
 _WRONG_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES)
 """How systems say that the caller's path is at fault."""
@@ -66,8 +68,8 @@ class Call:
         if value is None:
             return default
         try:
-            number = int(value) if not isinstance(value, bool) else None
-        except (TypeError, ValueError):
+            number = None if isinstance(value, bool) or (isinstance(value, float) and value % 1) else int(value)
+        except (TypeError, ValueError, OverflowError):  # JSON has an infinity here
             number = None
         if number is None or not minimum <= number <= maximum:
             raise wrong(key, value, f"a whole number from {minimum} to {maximum}")
@@ -152,12 +154,15 @@ def endpoint(route: Route, service: Service, gate: Gate) -> Callable[[Request], 
 
     async def answer(request: Request) -> Response:
         query = dict(request.query_params)
-        if not gate.admits(request.headers, query):
+        reads = request.method in ("GET", "HEAD")
+        if not gate.admits(request.headers, query if reads else {}):  # an address ends up in logs and histories
             return refusal(403, "This call has no valid token.", "Reload the page; programs use the API credentials.")
         try:
             body = await _body(request)
             call = Call(dict(request.path_params), query, body)
             result = await run_in_threadpool(route.handler, service, call)
+        except ClientDisconnect:  # a page that was closed while it sent; nothing was begun
+            return refusal(400, "The call was cut off.", "Send it again.")
         except DsmError as error:
             status = next(code for kind, code in _STATUS if isinstance(error, kind))
             return refusal(status, error.problem, error.remedy)
@@ -176,14 +181,14 @@ def endpoint(route: Route, service: Service, gate: Gate) -> Callable[[Request], 
             return FileResponse(str(result.path), media_type=result.media_type, headers=_PICTURE_HEADERS)
         if isinstance(result, Bytes):
             return Response(result.content, media_type=result.media_type, headers=_PICTURE_HEADERS)
-        return JSONResponse(result, headers={"Cache-Control": "no-store"})
+        return JSONResponse(result, headers={**_HEADERS, "Cache-Control": "no-store"})
 
     return answer
 
 
 def refusal(status: int, problem: str, remedy: str) -> JSONResponse:
     """An error as the faces read it."""
-    return JSONResponse({"error": {"problem": problem, "remedy": remedy}}, status_code=status)
+    return JSONResponse({"error": {"problem": problem, "remedy": remedy}}, status_code=status, headers=_HEADERS)
 
 
 def _is_text(content: bytearray, body: dict[str, Any]) -> bool:

@@ -21,6 +21,8 @@ def prompts(service: Service, call: Call) -> Any:
 
     source = _made(service, call)["source"]
     folder = Path(source["captions"]) if source.get("captions") else None
+    if folder is not None and folder.is_dir():
+        service.without_ways_out(folder)
     found = prompts_from(folder, call.whole("count", 3, 1, 32))
     word = source.get("word", "")  # of an embedding, which the captions do not have
     return {"prompts": [", ".join(part for part in (text, word) if part) for text in found]}

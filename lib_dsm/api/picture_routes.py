@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lib_dsm.api.http import Bytes, Call, Route
-from lib_dsm.api.service import ConflictError, Service
+from lib_dsm.api.service import FORBIDDEN_LINK, ConflictError, ForbiddenError, Service
 from lib_dsm.dataset import history
 from lib_dsm.dataset.acts import Change
 from lib_dsm.dataset.captions import Caption, join_tags, split_tags
@@ -145,6 +145,8 @@ def describe(service: Service, picture: Path) -> dict[str, Any]:
     """A picture as the pages show it; what is wrong with it is its `problem`."""
     facts: dict[str, Any] = {"name": picture.name, "path": str(picture), "tags": [], "digest": "", "problem": ""}
     try:
+        if not service.may_read(picture):
+            raise ForbiddenError(f"{picture.name} is a link that leads out of the opened folders.", FORBIDDEN_LINK)
         found = picture.stat()
         facts["stamp"] = str(found.st_mtime_ns)
         facts.update(_describe_caption(service.caption(picture)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from lib_dsm.api.service import ForbiddenError, MissingError, Service
 from lib_dsm.dataset.listing import has_pictures, list_pictures, scan_names
 from lib_dsm.dataset.project import CopyReport, Project, create_project, open_project
 from lib_dsm.errors import InputError
-from lib_dsm.files import file_name
+from lib_dsm.files import file_name, is_file
 from lib_dsm.jobs import Job
 
 LISTED_NOTES = 50
@@ -65,7 +66,7 @@ def take_picture(service: Service, call: Call) -> Any:
     source = Path(call.text("picture"))
     if not service.host.made_picture(source):
         raise ForbiddenError(f'"{source.name}" is no picture that was generated here.', "Generate it anew.")
-    if not source.is_file():
+    if not is_file(source):
         raise MissingError(f'There is no "{source}" any more.', "It may have been moved; add it from its folder.")
     report = CopyReport()
     taken = project.import_picture(source, source.name, report)
@@ -76,6 +77,9 @@ def fill_set(service: Service, call: Call) -> Any:
     """Copy the tagged pictures with their captions to SET, in the background."""
     project = Project(service.folder(call.text("path")))
     tab = call.text("tab", "dataset")
+    service.work_folder(project.tagging_folder())
+    if os.path.lexists(project.set):
+        service.work_folder(project.set)
 
     def work(job: Job) -> CopyReport:
         job.data["tab"] = tab

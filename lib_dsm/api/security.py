@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 TOKEN_HEADER = "x-dsm-token"
-TOKEN_QUERY = "token"  # for pictures, which a page cannot fetch with a header
+TOKEN_QUERY = "token"  # for pictures, which a page cannot fetch with a header; see `endpoint`
 
 
 def new_token() -> str:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from pathlib import Path
 
 from lib_dsm.api.thumbnails import Thumbnails
 from lib_dsm.dataset.captions import Caption, caption_path, read_caption
 from lib_dsm.dataset.index_store import IndexStore
+from lib_dsm.dataset.links import links_in
 from lib_dsm.dataset.listing import is_picture
 from lib_dsm.errors import DsmError, InputError
+from lib_dsm.files import exists, is_folder
 from lib_dsm.host.protocol import Host
 from lib_dsm.tagging.live import Lives
 from lib_dsm.tagging.members import Shelf
+
+_REMEMBERED = 16  # folders
+FORBIDDEN_LINK = "Open the folder it leads to as a project as well, or put a copy in its place."
 
 
 class ForbiddenError(DsmError):
@@ -38,6 +45,7 @@ class Service:
         self.shelf = Shelf()
         self.lives = Lives()
         self._opened: set[Path] = set()
+        self._in_order: dict[tuple[Path, bool], float] = {}  # folders without ways out, by when that was seen
         self._lock = threading.Lock()
 
     def open(self, folder: Path) -> Path:
@@ -46,7 +54,7 @@ class Service:
         Raises:
             InputError: there is no such folder.
         """
-        if not str(folder).strip() or not _exists(folder) or not folder.is_dir():
+        if not str(folder).strip() or not is_folder(folder):
             raise InputError(f'There is no folder "{folder}".', "Check the path, or make it as a new project.")
         resolved = folder.resolve()
         with self._lock:
@@ -67,16 +75,50 @@ class Service:
             raise ForbiddenError(f'"{text}" is no path.', "Check it.") from None
         if not path.is_absolute() or not self._is_open(resolved):
             raise ForbiddenError(f'"{text}" lies outside of the opened folders.', "Open its folder as a project first.")
-        if not _exists(resolved):
+        if not exists(resolved):
             raise MissingError(f'There is no "{text}".', "It may have been moved; reload the list.")
         return resolved
 
-    def may_read(self, caption: str | Path) -> bool:
-        """Whether a caption in an opened folder is no link, or one into an opened folder or one of the host's."""
+    def may_read(self, path: str | Path) -> bool:
+        """Whether a file or folder in an opened folder is no link, or one into an opened folder or one of the host's.
+
+        What follows from it is told in `lib_dsm.dataset.links`.
+        """
         try:
-            return not os.path.islink(caption) or self._is_open(Path(caption).resolve())  # noqa: PTH114 - of very many
+            return not os.path.islink(path) or self._is_open(Path(path).resolve())  # noqa: PTH114 - of very many
         except (OSError, ValueError, RuntimeError):
             return False
+
+    def work_folder(self, folder: str | Path, recursive: bool = False, within: float = 0.0) -> Path:
+        """Like `folder`, for work that reads the pictures and captions there: none of them may lead out.
+
+        What was found in order `within` so many seconds is not looked through again.
+
+        Raises:
+            ForbiddenError: the folder, or one of them, does.
+            InputError: it is no folder, or cannot be read.
+        """
+        key, now = (self.folder(str(folder)), recursive), time.monotonic()
+        if now - self._in_order.get(key, -math.inf) > within:
+            self._in_order.pop(key, None)
+            self.without_ways_out(*key)
+            self._in_order = {**dict(list(self._in_order.items())[-_REMEMBERED:]), key: now}
+        return key[0]
+
+    def without_ways_out(self, folder: Path, recursive: bool = False) -> Path:
+        """Let a folder pass, opened or not, in which no picture, caption or record is a link that leads out of it and
+        of the opened folders.
+
+        Raises:
+            ForbiddenError: there is one.
+            InputError: the folder cannot be read.
+        """
+        root = folder.resolve()
+        out = [path for path in links_in(folder, recursive) if not self.may_read(path) and not _leads_into(path, root)]
+        if out:
+            more = f", and so are {len(out) - 1} more" if out[1:] else ""
+            raise ForbiddenError(f"{out[0]} is a link that leads out of the opened folders{more}.", FORBIDDEN_LINK)
+        return folder
 
     def caption(self, picture: Path) -> Caption:
         """The caption of a picture.
@@ -87,7 +129,7 @@ class Service:
         """
         path = caption_path(picture)
         if not self.may_read(path):
-            raise ForbiddenError(f"{path} is a link that leads out of the opened folders.", "Copy the file there.")
+            raise ForbiddenError(f"{path} is a link that leads out of the opened folders.", FORBIDDEN_LINK)
         return read_caption(picture)
 
     def _is_open(self, resolved: Path) -> bool:
@@ -113,9 +155,8 @@ class Service:
         return path
 
 
-def _exists(path: Path) -> bool:
-    """Whether there is such a file or folder; one whose name no file can have is none."""
+def _leads_into(path: Path, root: Path) -> bool:
     try:
-        return path.exists()
-    except (OSError, ValueError):
+        return path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):
         return False

@@ -24,6 +24,7 @@ PAGE = 60
 LISTED = 50
 TAGS = 2000
 SHOWN = 40
+_LOOKED_LATELY = 5.0  # seconds; a slider that is moved asks many times, and a large folder takes a tenth of one
 
 
 def list_taggers(service: Service, call: Call) -> Any:
@@ -62,8 +63,14 @@ def start_looking(service: Service, call: Call) -> Any:
 
 
 def tagging_job(service: Service, folder: Path, chosen: TagOptions, dry_run: bool = False, tab: str = "tag") -> Job:
-    """The job that tags a folder, shown by the host's own progress."""
+    """The job that tags a folder, shown by the host's own progress.
+
+    Raises:
+        ForbiddenError: something to be read or written there leads out of the opened folders.
+    """
     from lib_dsm.tagging.run import tag_folder
+
+    service.work_folder(folder, chosen.recursive)
 
     def work(job: Job) -> Any:
         job.data.update(tab=tab, kind="tag")
@@ -80,8 +87,10 @@ def tagging_job(service: Service, folder: Path, chosen: TagOptions, dry_run: boo
 
 
 def looking_job(service: Service, folder: Path, chosen: TagOptions, tab: str = "tag") -> Job:
-    """The job that lets the taggers look at a folder, shown by the host's own progress."""
+    """The job that lets the taggers look at a folder, shown by the host's own progress; see `tagging_job`."""
     from lib_dsm.tagging.run import score_folder
+
+    service.work_folder(folder, chosen.recursive)
 
     def work(job: Job) -> Any:
         job.data.update(tab=tab, kind="look")
@@ -188,6 +197,7 @@ def unload(service: Service, call: Call) -> Any:
 
 
 def _live(service: Service, folder: Path, chosen: TagOptions, fresh: bool = False) -> Live:
+    service.work_folder(folder, chosen.recursive, within=_LOOKED_LATELY)
     return service.lives.of(folder, chosen, service.host.folders.taggers, fresh)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import typing
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from lib_dsm.api.http import Call, Route
 from lib_dsm.api.plain import plain
 from lib_dsm.api.service import Service
 from lib_dsm.errors import DsmError, InputError
+from lib_dsm.files import is_folder
 from lib_dsm.networks.stretching import stretched
 from lib_dsm.training.config import HYPERNETWORK, STARTS, RunConfig
 
@@ -62,13 +64,13 @@ def words(service: Service, call: Call) -> Any:
 
     They name what the embedding is to stand for; the closer it begins, the less is left to learn.
     """
-    from lib_dsm.dataset.project import Project
     from lib_dsm.dataset.pruned import MOST, fitting_tags, pruned_tags
 
-    folder = service.folder(call.text("dataset"))
+    folder = service.work_folder(call.text("dataset"), recursive=True)
     lost = pruned_tags(folder)
-    if not lost and Project(folder.parent).set == folder and Project(folder.parent).dataset_imgs.is_dir():
-        lost = pruned_tags(Project(folder.parent).dataset_imgs)  # what a set is made from
+    made_from = _made_from(service, folder)
+    if not lost and made_from is not None:
+        lost = pruned_tags(made_from)
     tags = [tag for tag, share in lost if share >= MOST]
     if not tags:
         raise InputError(
@@ -116,17 +118,25 @@ def create(service: Service, call: Call) -> Any:
 
 
 def start_job(service: Service, config: RunConfig, resume: bool) -> dict[str, Any]:
-    """Start a training that the Train tab shows."""
+    """Start a training that the Train tab shows.
+
+    Raises:
+        ForbiddenError: see `demand_readable`.
+    """
     from lib_dsm.host.run import start_training
 
+    demand_readable(service, config)
     job = start_training(service.host, config, resume)
     job.data.update(tab="train", resumed=resume)
     return {"job": job.id}
 
 
 def runs(service: Service, aside: bool = False) -> list[Path]:
-    """The folders of all runs that can be resumed, the newest first; or, `aside`, of those that were moved aside."""
-    found = service.host.folders.logs.glob("*/run.json")
+    """The folders of all runs that can be resumed, the newest first; or, `aside`, of those that were moved aside.
+
+    What is a link out of the host's folders is left out.
+    """
+    found = (path for path in service.host.folders.logs.glob("*/run.json") if service.may_read(path.parent))
     # A hidden folder is a run that was being made when the program was killed.
     records = [path for path in found if (".old-" in path.parent.name) == aside and path.parent.name[0] != "."]
     return [path.parent for path in sorted(records, key=lambda path: path.stat().st_mtime, reverse=True)]
@@ -152,6 +162,8 @@ def _begun(service: Service, config: RunConfig) -> int:
 
 def read_settings(service: Service, call: Call, pictures: bool = True) -> RunConfig:
     """The settings in `config`, whose files and folders are the host's own or opened; without `pictures` no dataset."""
+    from lib_dsm.host.templates import find_template
+
     given = call.object("config")
     for name, spec in options.specs(RunConfig).items():
         if name in given and given[name] is None and type(None) not in typing.get_args(spec.type):
@@ -159,15 +171,47 @@ def read_settings(service: Service, call: Call, pictures: bool = True) -> RunCon
     config = options.from_json(RunConfig, given, "run settings")
     if pictures:
         service.folder(config.dataset)
+        demand_readable(service, config)
     if config.output:
         service.folder(config.output)
     if all(config.checkpoint != known.name for known in service.host.checkpoints()):
         service.path(config.checkpoint)
-    if Path(config.template_file).is_absolute():  # anything else can only be a name in the host's folder
+    if Path(config.template_file).is_absolute():
         service.path(config.template_file)
+    elif config.template_source == "file" and config.template_file:
+        with contextlib.suppress(InputError):  # whoever reads it says that there is none
+            service.path(str(find_template(service.host, config.template_file)))
     for start in STARTS:
         demand_opened(service, getattr(config, start))
     return config
+
+
+def demand_readable(service: Service, config: RunConfig) -> None:
+    """Let only settings pass whose pictures and captions are no links out of their folder and of the opened ones.
+
+    The folder itself need not be open: a run of an earlier day goes on without it.
+
+    Raises:
+        ForbiddenError: one is such a link.
+    """
+    folder = Path(config.dataset)
+    if is_folder(folder):
+        service.without_ways_out(folder)
+        _made_from(service, folder)  # a training looks whether it has gone on since
+
+
+def _made_from(service: Service, folder: Path) -> Path | None:
+    """The folder that a project's SET is made from, None where there is none that may be read."""
+    from lib_dsm.dataset.project import Project
+
+    project = Project(folder.parent)
+    if folder != project.set or not project.dataset_imgs.is_dir():
+        return None
+    try:
+        made_from = service.folder(str(project.dataset_imgs))
+    except DsmError:  # only SET was opened
+        return None
+    return service.without_ways_out(made_from, recursive=True)
 
 
 def demand_opened(service: Service, network: str) -> None:

@@ -10,7 +10,7 @@ from lib_dsm.api.http import Call, Route, wrong
 from lib_dsm.api.plain import plain
 from lib_dsm.api.run_routes import PLACES
 from lib_dsm.api.service import MissingError, Service
-from lib_dsm.api.train_routes import read_settings
+from lib_dsm.api.train_routes import demand_readable, read_settings
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.jobs import Job
 
@@ -35,10 +35,10 @@ def start(service: Service, call: Call) -> Any:
 
 def list_grids(service: Service, call: Call) -> Any:
     """The grids in the host's folder for runs, the newest first: name, trials, how many are done, the running job."""
-    from lib_dsm.host.tune import grids, read_grid
+    from lib_dsm.host.tune import read_grid
 
     found = []
-    for folder in grids(service.host):
+    for folder in _grids(service):
         name = folder.name.removesuffix(".tune")
         try:
             config, rows = read_grid(folder)
@@ -64,6 +64,7 @@ def go_on(service: Service, call: Call) -> Any:
     from lib_dsm.host.tune import read_grid, start_tuning
 
     config, _ = read_grid(_folder(service, call))
+    demand_readable(service, config)
     return _started(start_tuning(service.host, config, None, resume=True))
 
 
@@ -85,11 +86,15 @@ def use(service: Service, call: Call) -> Any:
     }
 
 
-def _folder(service: Service, call: Call) -> Path:
+def _grids(service: Service) -> list[Path]:
     from lib_dsm.host.tune import grids
 
+    return [folder for folder in grids(service.host) if service.may_read(folder)]
+
+
+def _folder(service: Service, call: Call) -> Path:
     name = call.text("grid")
-    for folder in grids(service.host):
+    for folder in _grids(service):
         if folder.name == f"{name}.tune":
             return folder
     raise MissingError(f'There is no grid "{name}".', "It may have been moved; look at the list.")

@@ -12,6 +12,7 @@ from lib_dsm.cli.main import FAILED, Result
 from lib_dsm.cli.progress import run_job
 from lib_dsm.cli.telling import batch_result, data_of, lines_of, pairs
 from lib_dsm.errors import InputError
+from lib_dsm.files import is_file
 
 if TYPE_CHECKING:
     from lib_dsm.dataset.history import Outcome
@@ -27,7 +28,7 @@ def tag(arguments: argparse.Namespace) -> Result:
 
     chosen = read_flags(arguments, TagOptions)
     taggers = StudioHost(arguments.data).folders.taggers
-    if arguments.folder.is_file():
+    if is_file(arguments.folder):
         return _seen(arguments.folder, chosen, taggers)
     report = run_job(
         "Tagging",

@@ -11,6 +11,7 @@ from lib_dsm.cli.flags import read_flags
 from lib_dsm.cli.main import Result
 from lib_dsm.cli.progress import run_job
 from lib_dsm.errors import InputError
+from lib_dsm.files import exists
 
 if TYPE_CHECKING:
     from lib_dsm.extraction.hypernetwork_lora import HypernetworkReport
@@ -124,7 +125,7 @@ def edit_lora(arguments: argparse.Namespace) -> Result:
 
 def _weighted(path: Path) -> tuple[Path, float]:
     name, sign, weight = str(path).rpartition("=")
-    if not sign or path.exists():
+    if not sign or exists(path):
         return path, 1.0
     try:
         return Path(name), float(weight)

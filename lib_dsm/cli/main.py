@@ -235,7 +235,7 @@ def _metadata(parser: argparse.ArgumentParser) -> None:
 
 
 def _percent(text: str) -> int:
-    if not text.strip("% ").isdigit() or not 1 <= int(text.strip("% ")) <= 100:
+    if not text.strip("% ").isdecimal() or not 1 <= int(text.strip("% ")) <= 100:
         raise argparse.ArgumentTypeError(f'"{text}" is no percentage from 1 to 100')
     return int(text.strip("% "))
 

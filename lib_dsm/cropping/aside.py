@@ -14,7 +14,7 @@ from lib_dsm.dataset.history import Outcome
 from lib_dsm.dataset.locks import writing_in
 from lib_dsm.dataset.removing import removal
 from lib_dsm.errors import InputError
-from lib_dsm.files import inside, sha256
+from lib_dsm.files import exists, inside, is_file, sha256
 from lib_dsm.jobs import Job
 
 
@@ -45,7 +45,7 @@ def move_aside(out: Path, keys: set[str], sources: set[str], job: Job | None = N
     replaced = Replaced(names.run if placed else 0, [path for _, path in placed])
     for made, path in placed:
         caption = caption_path(path)
-        if caption.is_file():
+        if is_file(caption):
             content = caption.read_bytes()
             if not names.gave(path, content):
                 replaced.captions[made.source, made.part] = content
@@ -99,7 +99,7 @@ def _coming_back(names: Names, run: int) -> list[tuple[Path, Path]]:
             inside(place, names.out)
         except (InputError, ValueError):  # the record may come from anywhere
             continue
-        if aside.is_file() and not place.exists():
+        if is_file(aside) and not exists(place):
             found.append((aside, place))
     return found
 

@@ -141,7 +141,7 @@ def set_aside(folder: Path, names: Sequence[str], job: Job | None = None) -> Out
     leaving: dict[Path, list[Path]] = {}
     for name in dict.fromkeys(names):
         path = folder / name
-        inside(path, folder)
+        inside(path.parent, folder)
         if not path.is_file():
             raise InputError(f"There is no picture {name} in {folder}.", "Look at the list again.")
         leaving.setdefault(caption_path(path), []).append(path)

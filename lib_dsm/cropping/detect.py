@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lib_dsm.errors import ModelError
+from lib_dsm.files import is_file
 
 Array = NDArray[np.float32]
 Found = tuple[float, float, float, float]
@@ -31,6 +32,8 @@ _GREY = 114  # what YOLO's pictures are padded with
 _SURE = {"yunet": 0.75, "yolo": 0.4}  # scores from which on something counts: things that are no faces reach 0.63
 _SAME = 0.45  # overlap, as a share of the union, from which on two boxes are of one thing
 _ERRORS_ONLY = 3
+_MOST_SIDE = 4096  # pixels that a file may demand
+_MOST_FOUND = 300  # the surest of what is found; more are in no picture
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def detector_of(path: Path) -> Detector:
     Raises:
         ModelError: as `Detector`.
     """
-    return _loaded(path, path.stat().st_mtime_ns if path.is_file() else 0)
+    return _loaded(path, path.stat().st_mtime_ns if is_file(path) else 0)
 
 
 @lru_cache(maxsize=1)
@@ -105,7 +108,7 @@ def _open(path: Path) -> Any:
         import onnxruntime
     except ImportError as error:
         raise ModelError("Detectors need onnxruntime.", "Install it, or go on without a detector.") from error
-    if not path.is_file():
+    if not is_file(path):
         raise ModelError(f"There is no detector {path}.", "Name an ONNX file, or go on without a detector.")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
@@ -117,11 +120,12 @@ def _open(path: Path) -> Any:
 
 
 def _layout_of(path: Path, session: Any) -> _Layout:
-    source, outputs = session.get_inputs()[0], session.get_outputs()
+    source, outputs = next(iter(session.get_inputs()), None), session.get_outputs()
     names = {output.name for output in outputs}
-    shape = [size if isinstance(size, int) and size > 0 else None for size in source.shape]
+    shape = [size if isinstance(size, int) and size > 0 else None for size in source.shape] if source else []
     side = (shape[2], shape[3]) if len(shape) == 4 and shape[2] and shape[3] else None
-    if len(shape) == 4 and shape[1] in (3, None) and "float" in source.type and "float16" not in source.type:
+    takes_pictures = len(shape) == 4 and shape[1] in (3, None) and max(side or (1,)) <= _MOST_SIDE
+    if source and takes_pictures and "float" in source.type and "float16" not in source.type:
         if all(f"{part}_{stride}" in names for part in ("cls", "obj", "bbox") for stride in _STRIDES):
             return _Layout("yunet", source.name, side)
         if len(outputs) == 1 and len(outputs[0].shape) == 3:
@@ -166,6 +170,8 @@ def _distinct(boxes: Array, scores: Array, least: float) -> list[int]:
     order = [int(index) for index in np.argsort(-scores, kind="stable") if scores[index] >= least]
     kept: list[int] = []
     for index in order:
+        if len(kept) == _MOST_FOUND:
+            break
         if all(_overlap(boxes[index], boxes[other]) < _SAME for other in kept):
             kept.append(index)
     return kept

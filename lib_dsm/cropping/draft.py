@@ -89,8 +89,9 @@ class Draft:
             plan = self.load()
             saved = _decisions(plan)
             left = {
-                source for source in changed if known is not None and source in known
-                and known[source] != (saved[source].mark if source in saved else "")
+                source for source, picture in changed.items() if known is not None and source in known
+                and known[source] != (there := saved[source].mark if source in saved else "")
+                and Decision(picture, list(frames[source])).mark != there  # a page may not have heard of its own save
             }  # fmt: skip
             for source in left:
                 del changed[source]

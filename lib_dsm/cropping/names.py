@@ -26,7 +26,7 @@ from lib_dsm.cropping.plan import CropItem
 from lib_dsm.dataset.acts import Move
 from lib_dsm.dataset.locks import METADATA_FOLDER
 from lib_dsm.errors import InputError, StorageError
-from lib_dsm.files import inside, parse_json, sha256
+from lib_dsm.files import inside, is_file, parse_json, sha256
 
 _STEM_LIMIT_BYTES = 200  # leaves room for the part, a number and the ending under the 255 that file systems take
 _NOT_PIXELS = ("drop", "why")  # what of an item makes no difference to its pixels
@@ -59,7 +59,7 @@ class Names:
         for line in self._record.read_bytes().split(b"\n") if self._record.is_file() else ():
             try:
                 self._read(parse_json(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
                 continue  # a line that a crash cut off; its crop was not written
         self.run = 1 + max((*(made.run for made in self._known.values()), *self.aside), default=0)
         self._stems = _stems(items)
@@ -104,8 +104,8 @@ class Names:
         try:
             path = self.out / made.name
             inside(path, self.out)
-            return path if path.is_file() else None
-        except (InputError, ValueError, OSError):  # the record, or what lies there now, may come from anywhere
+            return path if is_file(path) else None
+        except (InputError, ValueError):  # the record, or what lies there now, may come from anywhere
             return None
 
     def all(self) -> list[Made]:

@@ -124,7 +124,8 @@ class _Work:
     def look(self) -> None:
         """Find out what the source's content is, and what of it can be kept."""
         try:
-            if not inside(self.path, self.path.parents[len(Path(self.name).parts) - 1]).is_file():
+            inside(self.path.parent, self.path.parents[len(Path(self.name).parts) - 1])
+            if not self.path.is_file():
                 raise PictureError(f"{self.path} does not exist.", "Check the path, or make the plan anew.")
             if self.stamp and self.stamp != stamp_of(self.path):
                 raise PictureError(

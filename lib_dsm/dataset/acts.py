@@ -139,7 +139,7 @@ def read_file(path: Path) -> Act:
         return Act(int(path.stem), str(header["title"]), str(header["time"]), state, changes, moves, recovered)
     except OSError as error:
         raise InputError(f"The history {path} cannot be read: {error.strerror or error}.", "") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(
             f"The history file {path} is damaged ({error}).", "Move it away; the acts before it remain."
         ) from error
@@ -157,7 +157,7 @@ def read_summary(path: Path) -> Summary:
             int(path.stem), str(header["title"]), str(header["time"]), str(end["state"]), int(captions),
             int(header.get("moved", 0)), str(end.get("recovered", "")),
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError):
         act = read_file(path)
         return Summary(
             act.id, act.title, act.time, act.state, len(act.changes), len(act.moves), act.recovered
@@ -165,7 +165,7 @@ def read_summary(path: Path) -> Summary:
 
 
 def act_files(folder: Path) -> list[Path]:
-    found = [path for path in history_folder(folder).glob("*.jsonl") if path.stem.isdigit()]
+    found = [path for path in history_folder(folder).glob("*.jsonl") if path.stem.isdecimal() and path.is_file()]
     return sorted(found, key=lambda path: int(path.stem))
 
 
@@ -180,7 +180,7 @@ def _last_state(path: Path) -> str:
         lines = file.read().split(b"\n")
     try:
         return str(parse_json(lines[-2])["state"])
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError):
         return read_file(path).state
 
 

@@ -16,7 +16,9 @@ from pathlib import Path
 
 from lib_dsm.dataset.listing import CAPTION_SUFFIXES
 from lib_dsm.dataset.notes import Note
+from lib_dsm.dataset.quick_files import read_bytes
 from lib_dsm.errors import InputError
+from lib_dsm.files import is_file
 
 _BETWEEN_TAGS = re.compile(r"[,\r\n]")
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -77,14 +79,19 @@ class Caption:
         end = _LINE_END.findall(self.text)[-1] if self.text.endswith(("\n", "\r")) else ""
         text = join_tags(tags, self.separator) + end
         kept = None if utf8 or self.encoding == "utf-8" else self._encoded(text)
-        return text.encode("utf-8") if kept is None else kept
+        if kept is not None:
+            return kept
+        content = text.encode("utf-8")
+        # A tag may begin with the very character that is a mark at the beginning of a file.
+        return codecs.BOM_UTF8 + content if content.startswith(codecs.BOM_UTF8) else content
 
     def converted(self) -> bytes | None:
         """The caption as plain UTF-8 without a byte order mark, None where there is no file."""
-        return None if self.raw is None else self.text.encode("utf-8")
+        return None if self.raw is None else self.text.lstrip("\ufeff").encode("utf-8")
 
     def _encoded(self, text: str) -> bytes | None:
-        """`text` as this caption is encoded, None where the encoding cannot hold it or did not hold its own."""
+        """`text` as this caption is encoded, None where the encoding cannot hold it, did not hold its own, or would
+        not be recognised."""
         mark, encoding = b"", self.encoding
         if encoding == "utf-16":
             mark = (self.raw or codecs.BOM_UTF16_LE)[:2]
@@ -92,8 +99,9 @@ class Caption:
         try:
             if mark + self.text.encode(encoding) != self.raw:
                 return None  # some legacy codes are read in two ways and written in one
-            return mark + text.encode(encoding)
-        except UnicodeEncodeError:
+            content = mark + text.encode(encoding)
+            return content if _decode(self.path, content)[0] == text else None
+        except (UnicodeEncodeError, InputError):
             return None
 
 
@@ -103,7 +111,7 @@ def caption_path(picture: Path) -> Path:
     usual, *others = (picture.with_suffix(suffix) for suffix in CAPTION_SUFFIXES)
     if not usual.exists():
         for other in others:
-            if other.is_file():
+            if is_file(other):  # its ending is longer than the picture's, whose name may be as long as can be
                 return other
     return usual
 
@@ -123,7 +131,7 @@ def read_caption(picture: Path) -> Caption:
 def read_caption_file(path: Path) -> Caption:
     """Read a caption by its own path; see `read_caption`."""
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(str(path))
     except FileNotFoundError:
         raw = None
     except OSError as error:
@@ -157,10 +165,14 @@ def join_tags(tags: Iterable[str], separator: str = ", ") -> str:
     """The caption that holds these tags, in order."""
     tags = list(tags)
     joined = separator.join(tags)
-    if "\\" + separator[:1] not in joined:
-        return joined
-    # A tag's own backslash at its end would take the comma for its own.
-    return separator.join(f"{tag} " if _odd_backslashes(tag) else tag for tag in tags)
+    if "\\" + separator[:1] in joined:
+        # A tag's own backslash at its end would take the comma for its own.
+        tags = [f"{tag} " if _odd_backslashes(tag) else tag for tag in tags]
+        joined = separator.join(tags)
+    if "(" in joined and ":" in joined and "\n" not in separator and len(split_tags(joined)) != len(tags):
+        # Two tags would be read as a group with a weight, which a line end cannot be in.
+        joined = "".join(f"{tag},\n" if tag.startswith("(") else tag + separator for tag in tags[:-1]) + tags[-1]
+    return joined
 
 
 def _split_with_escapes(text: str) -> list[str]:

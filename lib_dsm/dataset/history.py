@@ -36,11 +36,13 @@ from lib_dsm.dataset.locks import writing_in
 from lib_dsm.dataset.notes import Note
 from lib_dsm.dataset.quick_files import Put, flush_all, read_bytes
 from lib_dsm.errors import BusyError, DsmError, InputError, StorageError
+from lib_dsm.files import exists
 from lib_dsm.jobs import Job
 
 _UNREADABLE = b"\0 unreadable \0"  # no caption is this
 _FEW = 64  # so many captions are flushed one by one
 _CONFLICT = "It was changed elsewhere meanwhile and was left as it is."
+_BEHIND_LINK = "It lies behind a link that leads out of the folder and was left as it is."
 
 
 @dataclass
@@ -335,11 +337,14 @@ def _move(folder: Path, moves: list[tuple[str, str]], outcome: Outcome) -> None:
     """Rename files: from, to; what is there already, or lies in the way, stays."""
     for name, to in moves:
         source, target = folder / name, folder / to
-        if target.exists():
-            if source.exists():
+        if not (_lies_in(folder, name) and _lies_in(folder, to)):
+            outcome.conflicts.append(Note(source, _BEHIND_LINK))
+            continue
+        if exists(target):
+            if exists(source):
                 outcome.conflicts.append(Note(source, f"There is another {to} already; it was left where it is."))
             continue
-        if not source.exists():
+        if not exists(source):
             outcome.conflicts.append(Note(source, "It is no longer there."))
             continue
         try:
@@ -400,6 +405,9 @@ def _remove_parts(folder: Path, act: Act) -> None:
 
 def _current(folder: Path, name: str, outcome: Outcome) -> bytes | None:
     """A caption's bytes, None where there is no file; `_UNREADABLE`, and a note, where there is something else."""
+    if not _lies_in(folder, name):
+        outcome.conflicts.append(Note(folder / name, _BEHIND_LINK))
+        return _UNREADABLE
     try:
         return read_bytes(f"{folder}/{name}")
     except FileNotFoundError:
@@ -407,6 +415,12 @@ def _current(folder: Path, name: str, outcome: Outcome) -> bytes | None:
     except OSError as error:
         outcome.conflicts.append(Note(folder / name, f"It cannot be read: {error.strerror or error}."))
         return _UNREADABLE
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    """Whether a file of that name, there or not, lies in the folder itself: a record may come from anywhere, and so may
+    links to folders. What is a link itself is replaced, or moved, as what it is."""
+    return "/" not in name or (folder / name).parent.resolve().is_relative_to(folder.resolve())
 
 
 def _put(put: Put, caption: Path, content: bytes | None) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lib_dsm.dataset.locks import METADATA_FOLDER
-from lib_dsm.files import parse_json
+from lib_dsm.files import open_to_read, parse_json
 
 _VERSION = 1
 _NAMES = ("names", "captions", "vocabulary")
@@ -35,7 +35,8 @@ def save(folder: Path, recursive: bool, values: dict[str, Any]) -> None:
     temporary = path.with_name(f".dsm-{os.getpid()}-index.part")
     try:
         path.parent.mkdir(exist_ok=True)
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:
             checksum = 0
             for block in (json.dumps(header).encode() + b"\n", *blocks):
                 file.write(block)
@@ -50,7 +51,8 @@ def save(folder: Path, recursive: bool, values: dict[str, Any]) -> None:
 def load(folder: Path, recursive: bool) -> dict[str, Any] | None:
     """What was kept, None where there is nothing that can be used."""
     try:
-        content = _path(folder, recursive).read_bytes()
+        with open_to_read(_path(folder, recursive)) as file:
+            content = file.read()
         if zlib.crc32(memoryview(content)[:-4]) != int.from_bytes(content[-4:], "little"):
             return None
         head = content.index(b"\n") + 1
@@ -76,7 +78,7 @@ def load(folder: Path, recursive: bool) -> dict[str, Any] | None:
         values["raw"] = raw
         counted = [len(values["names"]), len(values["captions"]), len(raw), len(values["starts"]) - 1]
         return values if counted == [rows] * 4 else None
-    except (OSError, ValueError, KeyError, IndexError, TypeError, UnicodeDecodeError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError):
         return None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lib_dsm.dataset.notes import Note
 from lib_dsm.errors import InputError
+from lib_dsm.files import exists, is_folder
 
 PICTURE_SUFFIXES = frozenset(
     (
@@ -99,7 +100,7 @@ def require_pictures(folder: Path, recursive: bool = False) -> list[Path]:
 
 def has_pictures(folder: Path) -> bool:
     """Whether the folder exists and directly holds a picture."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         return False
     try:
         with os.scandir(folder) as entries:
@@ -118,9 +119,9 @@ def require_folder(folder: Path) -> None:
     Raises:
         InputError: it does not exist, or is a file.
     """
-    if not folder.exists():
+    if not exists(folder):
         raise InputError(f"The folder {folder} does not exist.", "Check the path or make the folder.")
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(f"{folder} is a file, not a folder.", "Name the folder that holds it.")
 
 

@@ -22,10 +22,13 @@ def writing_in(folder: Path, wait: float = _WAIT_SECONDS) -> Iterator[None]:
 
     Raises:
         BusyError: somebody else still had it after `wait` seconds.
-        StorageError: the folder cannot be written to.
+        StorageError: the folder cannot be written to, or its `.dsm` leads elsewhere.
     """
     path = folder / METADATA_FOLDER / "lock"
     try:
+        linked = next(own_links(folder), None)
+        if linked is not None:
+            raise StorageError(f"{linked} is a link; what is kept there must lie there itself.", "Remove the link.")
         path.parent.mkdir(exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
@@ -43,3 +46,17 @@ def writing_in(folder: Path, wait: float = _WAIT_SECONDS) -> Iterator[None]:
         yield
     finally:
         os.close(handle)  # which gives the lock back
+
+
+def own_links(folder: Path) -> Iterator[Path]:
+    """`.dsm` of a folder, or what lies in it, where it is a link: it may have come with the folder, and lead anywhere.
+
+    Pictures that were taken out of the set may be links, as they were in it.
+    """
+    metadata = folder / METADATA_FOLDER
+    if metadata.is_symlink():
+        yield metadata
+        return
+    for place in (metadata, metadata / "history"):
+        if place.is_dir() and not place.is_symlink():
+            yield from (path for path in place.iterdir() if path.is_symlink())

@@ -19,7 +19,7 @@ from lib_dsm.dataset.locks import METADATA_FOLDER
 from lib_dsm.dataset.notes import Note
 from lib_dsm.dataset.pictures import picture_size
 from lib_dsm.errors import DsmError, InputError, StorageError
-from lib_dsm.files import file_name, sha256, write_atomically
+from lib_dsm.files import exists, file_name, is_file, open_to_read, sha256, write_atomically
 from lib_dsm.jobs import Job
 
 _FOLDERS = ("IMGS", "DATASET_IMGS", "SET")
@@ -125,7 +125,7 @@ class Project:
                 stem = f"{safe.stem}-{number}"
             target = self.imgs / (stem + safe.suffix)
             _copy(source, target)
-            if caption_path(source).is_file():
+            if is_file(caption_path(source)):
                 _copy(caption_path(source), caption_path(target))
         report.copied.append(target)
         return target
@@ -151,6 +151,9 @@ class Project:
                 if job is not None:
                     job.check()
                 target = self.set / picture.name
+                if not is_file(picture):
+                    report.notes.append(Note(picture, "It is no file and was left."))
+                    continue
                 if not target.exists():
                     _copy(picture, target)
                     report.copied.append(target)
@@ -182,7 +185,7 @@ def create_project(folder: Path, name: str | None = None) -> Project:
         StorageError: the disk does not take it.
     """
     root = folder / file_name(name, "project's name") if name is not None else folder
-    if root.exists():
+    if exists(root):
         require_folder(root)
     try:
         for part in (*_FOLDERS, METADATA_FOLDER):
@@ -205,13 +208,16 @@ def open_project(folder: Path) -> Project:
 
 
 def behind(folder: Path) -> str:
-    """A sentence if `folder` is a project's SET and its DATASET_IMGS has gone on since it was filled, else ""."""
+    """A sentence if `folder` is a project's SET and its DATASET_IMGS has gone on since it was filled, else "".
+
+    A DATASET_IMGS that is a link to elsewhere is not looked into.
+    """
     project = Project(folder.parent)
-    if folder != project.set or not has_pictures(project.dataset_imgs):
+    if folder != project.set or project.dataset_imgs.is_symlink() or not has_pictures(project.dataset_imgs):
         return ""
     missing = other = 0
     for picture in list_pictures(project.dataset_imgs)[0]:
-        if not (folder / picture.name).is_file():
+        if not is_file(folder / picture.name):
             missing += 1
         elif _bytes_or_none(caption_path(picture)) != _bytes_or_none(caption_path(folder / picture.name)):
             other += 1
@@ -228,9 +234,9 @@ def _same_content(one: Path, other: Path) -> bool:
 
 
 def _bytes_or_none(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+    return path.read_bytes() if is_file(path) else None
 
 
 def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as file:
+    with open_to_read(source) as file:
         write_atomically(target, lambda out: shutil.copyfileobj(file, out))

@@ -6,10 +6,9 @@ import itertools
 import os
 from pathlib import Path
 
-from lib_dsm.files import write_bytes
+from lib_dsm.files import READING, write_bytes
 
 _CAN_FLUSH_ALL = hasattr(os, "sync")
-_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _BLOCK = 1 << 16
 
@@ -20,7 +19,7 @@ def read_bytes(path: str) -> bytes:
     Raises:
         OSError: there is no such file, or it cannot be read.
     """
-    handle = os.open(path, _READ)
+    handle = os.open(path, READING)
     try:
         content = os.read(handle, _BLOCK)
         while len(content) >= _BLOCK and (more := os.read(handle, _BLOCK)):

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lib_dsm.dataset.acts import REMOVED, Move
+from lib_dsm.files import exists
 
 
 def removal(files: Iterable[Path], folder: Path, taken: Container[str] = ()) -> list[Move]:
@@ -13,14 +14,14 @@ def removal(files: Iterable[Path], folder: Path, taken: Container[str] = ()) -> 
 
     They stay together, under a name that is free for them all and not among `taken`.
     """
-    found = [path.relative_to(folder) for path in files if path.exists()]
+    found = [path.relative_to(folder) for path in files if exists(path)]
     number = 1
     while True:
         ending = "" if number == 1 else f"-{number}"
         moves = [
             Move(path.as_posix(), f"{REMOVED}/{path.with_suffix('').as_posix()}{ending}{path.suffix}") for path in found
         ]
-        if not any(move.to in taken or (folder / move.to).exists() for move in moves):
+        if not any(move.to in taken or exists(folder / move.to) for move in moves):
             return moves
         number += 1
 

@@ -60,6 +60,7 @@ class TagIndex:
         self._stamps: Array = np.empty((0, 3), np.int64)
         self._numbers: dict[str, int] = {}
         self._sizes: dict[str, tuple[int, int, int, int]] = {}
+        self._may_read: Callable[[str], bool] | None = None
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
@@ -73,14 +74,15 @@ class TagIndex:
     ) -> TagIndex:
         """Read the captions of a folder, but those that have not changed since `before`, or since the cache in `.dsm`.
 
-        A caption that cannot be read is noted and left out, and so is one, a link, that `may_read` forbids.
+        A caption that cannot be read is noted and left out, and so is one, a link, that `may_read` forbids; of a
+        picture that it forbids the size is not known.
         Where nothing changed, the answer is `before` itself.
 
         Raises:
             InputError: there is no such folder.
         """
         if before is None:
-            before = cls._load(folder, recursive)
+            before = cls._load(folder, recursive, may_read)
         names, found = scan_names(folder, recursive, before.names if before is not None else None)
         captions = [_caption_name(name, found) for name in names]
         stamps = _stamps(str(folder), captions, found)
@@ -94,13 +96,14 @@ class TagIndex:
             before.changed = []
             return before
         index = cls(folder, recursive)
+        index._may_read = may_read
         index.names, index._caption_names, index._stamps = names, captions, stamps
-        index._read_captions(before, may_read)
+        index._read_captions(before)
         if len(names) >= _WORTH_A_CACHE:
             index._save()
         return index
 
-    def _read_captions(self, before: TagIndex | None, may_read: Callable[[str], bool] | None) -> None:
+    def _read_captions(self, before: TagIndex | None) -> None:
         known: dict[str, int] = {}
         if before is not None:
             self.vocabulary, self._numbers = before.vocabulary, before._numbers  # only ever grow
@@ -139,7 +142,7 @@ class TagIndex:
             if raw is None:
                 try:
                     place = os.path.join(root, caption_name)  # noqa: PTH118 - there may be very many
-                    if may_read is not None and not may_read(place):
+                    if self._may_read is not None and not self._may_read(place):
                         raise PermissionError(errno.EPERM, "it is a link that leads out of the opened folders")
                     raw = read_bytes(place)
                 except OSError as error:
@@ -350,8 +353,11 @@ class TagIndex:
         result = np.zeros((len(self), 2), np.int64)
         new = 0
         for row, name in enumerate(self.names):
+            place = os.path.join(self.folder, name)  # noqa: PTH118 - there may be very many
+            if self._may_read is not None and not self._may_read(place):
+                continue
             try:
-                facts = os.stat(os.path.join(self.folder, name))  # noqa: PTH116, PTH118 - there may be very many
+                facts = os.stat(place)  # noqa: PTH116
             except OSError:
                 continue
             known = self._sizes.get(name)
@@ -402,11 +408,14 @@ class TagIndex:
         )  # fmt: skip
 
     @classmethod
-    def _load(cls, folder: Path, recursive: bool) -> TagIndex | None:
+    def _load(cls, folder: Path, recursive: bool, may_read: Callable[[str], bool] | None) -> TagIndex | None:
         kept = index_cache.load(folder, recursive)
         if kept is None:
             return None
+        if may_read is not None and not all(map(may_read, (f"{folder}{os.sep}{name}" for name in kept["captions"]))):
+            return None  # it may have been made by somebody who may read more
         index = cls(folder, recursive)
+        index._may_read = may_read
         index.names, index._caption_names, index.vocabulary = kept["names"], kept["captions"], kept["vocabulary"]
         index._raw, index._stamps, index._sizes = kept["raw"], kept["stamps"], kept["sizes"]
         index.ids, index.starts = kept["ids"], kept["starts"]

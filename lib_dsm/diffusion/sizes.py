@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lib_dsm.errors import ModelError
+from lib_dsm.files import is_file, is_folder
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -92,7 +93,7 @@ def sizes_of(checkpoint: Path, shapes: Shapes | None = None) -> Sizes:
         ModelError: the yaml cannot be read or describes another family of models.
     """
     config = checkpoint.with_suffix(".yaml")
-    if config.is_file():
+    if is_file(config):
         return read_sizes(config, shapes)
     return SD2 if openclip_width(shapes or {}) == SD2.context_dim else Sizes()
 
@@ -178,7 +179,7 @@ def _with_text(sizes: Sizes, text: Mapping[str, Any], config: Path, shapes: Shap
 
 def _with_clip(sizes: Sizes, version: str, config: Path) -> Sizes:
     folder = config.parent / version  # an absolute version stays what it is
-    if not folder.is_dir():
+    if not is_folder(folder):
         return replace(sizes, text_version=version)
     text = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     text = text.get("text_config") or text

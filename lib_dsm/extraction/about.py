@@ -13,7 +13,7 @@ import torch
 
 from lib_dsm.errors import InputError, ModelError
 from lib_dsm.extraction.lora_file import LoraFile
-from lib_dsm.files import write_json
+from lib_dsm.files import exists, write_json
 from lib_dsm.networks.embedding import Embedding, load_any_embedding
 from lib_dsm.networks.inspect import FAMILIES, told_family
 
@@ -143,5 +143,5 @@ def _bundle(lora: LoraFile, embedding: Embedding, family: str) -> None:
 def write_sidecar(out: Path, family: str, activation: str) -> None:
     """Write the WebUI's own notes on a card beside the file; notes that are there already stay."""
     sidecar = out.with_suffix(".json")
-    if not sidecar.exists():
+    if not exists(sidecar):
         write_json(sidecar, {"sd version": family, **({"activation text": activation} if activation else {})})

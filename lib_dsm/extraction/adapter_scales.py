@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lib_dsm.errors import ModelError
-from lib_dsm.files import parse_json
+from lib_dsm.files import is_file, parse_json
 
 _METADATA = "lora_adapter_metadata"
 _CONFIG = "adapter_config.json"
@@ -42,8 +42,10 @@ class AdapterScales:
             return None
         try:
             alpha = float(_of_pattern(told.get("alpha_pattern") or {}, module, told["lora_alpha"]))
-        except (TypeError, ValueError, AttributeError, re.error) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError, re.error) as error:
             raise ModelError(f"The alpha of {module} in {self._path} cannot be read: {error}.", _REMEDY) from error
+        if not rank:
+            raise ModelError(f"{module} in {self._path} has the rank 0.", "Get the file again.")
         return alpha / (math.sqrt(rank) if told.get("use_rslora") else rank)
 
 
@@ -60,7 +62,7 @@ def adapter_scales(path: Path, metadata: Mapping[str, str]) -> AdapterScales:
             told.setdefault(model, {})[name] = value
     config = path.with_name(_CONFIG)
     everywhere = None
-    if not told and config.is_file():
+    if not told and is_file(config):
         everywhere = _record(config.read_text(encoding="utf-8", errors="replace"), str(config))
         if everywhere.get("use_dora"):
             raise ModelError(f"{path} is a DoRA, whose scales the WebUI reads otherwise.", "Use a plain LoRA.")

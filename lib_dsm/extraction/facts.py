@@ -10,6 +10,7 @@ from lib_dsm.extraction.hypernetwork_lora import HypernetworkReport
 from lib_dsm.extraction.ranks import Spectrum
 from lib_dsm.extraction.report import LOW_RANK, ExtractionReport, LeftOut
 from lib_dsm.extraction.survey import Outlook, Survey
+from lib_dsm.files import is_file
 
 SPECTRA = 12  # layers whose singular values are drawn, those that changed most
 _POINTS = 64  # of a spectrum
@@ -30,7 +31,7 @@ def of_report(report: ExtractionReport) -> Facts:
     return {
         "what": "checkpoint",
         "file": str(report.path),
-        "bytes": report.path.stat().st_size if report.path.is_file() else report.bytes,
+        "bytes": report.path.stat().st_size if is_file(report.path) else report.bytes,
         "error": report.error,
         "total_error": report.total_error,
         "layers": layers,

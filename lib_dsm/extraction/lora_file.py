@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lib_dsm.errors import InputError, ModelError
-from lib_dsm.files import exists_already, file_name
+from lib_dsm.files import exists, exists_already, file_name, is_folder
 from lib_dsm.networks.embedding import Embedding
 from lib_dsm.networks.safetensors_files import data_sha256, save_tensors
 
@@ -149,10 +149,10 @@ def check_output(out: Path, sources: Mapping[str, Path], overwrite: bool) -> Non
     if out.suffix.lower() != ".safetensors":
         raise InputError(f"{out} is no name for a LoRA file.", "Let it end in .safetensors.")
     file_name(out.stem, "LoRA's name")
-    if out.is_dir():
+    if is_folder(out):
         raise InputError(f"{out} is a folder.", "Name a file for the LoRA.")
     for what, source in sources.items():
-        if out.exists() and source.exists() and out.samefile(source):
+        if exists(out) and exists(source) and out.samefile(source):
             raise InputError(f"{out} is the {what} itself.", "Choose another name for the LoRA file.")
-    if out.exists() and not overwrite:
+    if exists(out) and not overwrite:
         raise exists_already(out)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from lib_dsm.errors import ModelError
+from lib_dsm.files import is_file
 from lib_dsm.networks.pickles import load_pickle
 from lib_dsm.networks.safetensors_files import open_safetensors, read_header
 from lib_dsm.networks.tensor_files import file_kind
@@ -65,7 +66,7 @@ def simo_modules(path: Path, text_encoder: Path | None = None) -> Modules:
         return _text(pairs, path)
     found = _unet(pairs, path)
     beside = [path.with_name(f"{path.stem}_txt{path.suffix}"), path.with_name(f"{path.stem}.text_encoder{path.suffix}")]
-    second = text_encoder or next((file for file in beside if file.is_file()), None)
+    second = text_encoder or next((file for file in beside if is_file(file)), None)
     if second is not None:
         texts = _pairs(second)
         if not _is_text(texts):

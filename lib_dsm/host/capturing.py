@@ -38,7 +38,13 @@ def captured_contexts(
     hypernetwork = load_hypernetwork(file)
     if hypernetwork.structure.linear or captions is None:
         return None
-    texts = sorted({path.read_text(encoding="utf-8", errors="replace").strip() for path in captions.glob("*.txt")})
+    texts = sorted(
+        {
+            path.read_text(encoding="utf-8", errors="replace").strip()
+            for path in captions.glob("*.txt")
+            if path.is_file()
+        }
+    )
     texts = [text for text in texts if text]
     if len(texts) < 2:
         raise InputError(f"{captions} has {len(texts)} captions.", "Name a folder with the captions of the training.")

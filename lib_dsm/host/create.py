@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib_dsm.errors import InputError
+from lib_dsm.files import is_file
 from lib_dsm.guards.finding import Finding, demand
 from lib_dsm.host.facts import created_outputs, foreign_networks
 from lib_dsm.host.kinds import kind_of
@@ -60,7 +61,7 @@ def create_network(host: Host, config: RunConfig, job: Job) -> Created:
     folder = Path(config.output) if config.output else None
     files = [folder / f"{config.name}{suffix}" for suffix in kind.handed] if folder else []
     for path in files:
-        if path.is_file() and not outputs.is_ours(path) and not config.overwrite:
+        if is_file(path) and not outputs.is_ours(path) and not config.overwrite:
             raise InputError(
                 f"There is a file {path} already.",
                 "Choose another name, or allow overwriting: the old file is kept under another name.",

@@ -49,7 +49,7 @@ def read_infotext(path: Path) -> str:
     try:
         with Image.open(path) as picture:
             text = picture.info.get(KEY, "")
-    except (OSError, ValueError, SyntaxError):
+    except Exception:  # Pillow's readers raise nearly any kind of error; whoever shows the picture says what is wrong
         return ""
     return text if isinstance(text, str) else ""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lib_dsm.errors import DsmError, InputError
+from lib_dsm.files import is_file
 from lib_dsm.host.capturing import captured_contexts
 from lib_dsm.host.kinds import kind_of
 from lib_dsm.host.lora_names import free_name
@@ -88,7 +89,7 @@ def _checkpoint(host: Host, config: RunConfig) -> Path:
 
 def _find_checkpoint(host: Host, config: RunConfig) -> Path | None:
     named = Path(config.checkpoint)
-    if named.is_file():
+    if is_file(named):
         return named
     return next((item.path for item in host.checkpoints() if item.name == config.checkpoint), None)
 

@@ -125,7 +125,7 @@ def compare_pictures(
 def prompts_from(captions: Path | None, count: int) -> list[str]:
     """Captions of a folder to draw, spread over it; one empty prompt if there are none."""
     files = sorted(captions.glob("*.txt")) if captions is not None and captions.is_dir() else []
-    texts = [file.read_text(encoding="utf-8", errors="replace").strip() for file in files]
+    texts = [file.read_text(encoding="utf-8", errors="replace").strip() for file in files if file.is_file()]
     texts = list(dict.fromkeys(text for text in texts if text))
     return texts[:: max(1, len(texts) // max(1, count))][:count] or [""]
 

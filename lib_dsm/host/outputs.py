@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lib_dsm.errors import InputError
-from lib_dsm.files import moved_aside, read_json, sha256, write_bytes, write_json
+from lib_dsm.files import is_file, moved_aside, read_json, sha256, write_bytes, write_json
 
 
 class Outputs:
@@ -33,9 +33,9 @@ class Outputs:
 
     def keeping_foreign(self, paths: Iterable[Path]) -> AbstractContextManager[list[Path]]:
         """Rename files that are there and are not ours, while new ones are put there; see `moved_aside`."""
-        return moved_aside(path for path in paths if path.is_file() and not self.is_ours(path))
+        return moved_aside(path for path in paths if is_file(path) and not self.is_ours(path))
 
     def is_ours(self, path: Path) -> bool:
         """Whether the file is there with the content that was put into it."""
         known = self._written.get(str(path))
-        return known is not None and path.is_file() and known == sha256(path)
+        return known is not None and is_file(path) and known == sha256(path)

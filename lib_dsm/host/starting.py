@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_dsm.errors import InputError
+from lib_dsm.files import is_file
 from lib_dsm.host.protocol import Host
 from lib_dsm.training.config import RunConfig
 
@@ -49,7 +50,7 @@ def hypernetwork_choices(host: Host) -> list[str]:
 
 def _find(name: str, word: str, known: Sequence[Path]) -> Path:
     given = Path(name)
-    if given.is_file():
+    if is_file(given):
         return given
     for path in known:
         if name in (path.name, path.stem):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_dsm.errors import InputError, ModelError
-from lib_dsm.files import sha256
+from lib_dsm.files import is_file, sha256
 from lib_dsm.guards.set_aside import SetAside
 from lib_dsm.host.infotext import KEY, infotext
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
@@ -160,7 +160,7 @@ class StudioHost:
             if checkpoint.name == name or checkpoint.path.stem == name:
                 return checkpoint
         path = Path(name)
-        if path.is_file():
+        if is_file(path):
             return Checkpoint(path.name, path.resolve())
         known = ", ".join(checkpoint.name for checkpoint in self.checkpoints()) or "none"
         raise InputError(f'There is no checkpoint "{name}".', f"Give a file's path, or one of: {known}.")

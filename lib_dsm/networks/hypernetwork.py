@@ -87,7 +87,7 @@ class Hypernetwork:
             if rates is None:
                 rates = old_dropout(layers, bool(facts.get("use_dropout")), bool(facts.get("last_layer_dropout")))
             dropout = tuple(map(float, rates))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(
                 f'The hypernetwork "{self.name}" has the layer structure {facts.get("layer_structure")!r}.',
                 "Get the file again.",
@@ -234,7 +234,7 @@ def _told(metadata: Mapping[str, str], path: Path) -> tuple[tuple[int, ...], dic
     try:
         told = parse_json(metadata.get(_METADATA, "{}"))
         return tuple(int(width) for width in told.get("widths", ())), dict(told.get("facts", {}))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise ModelError(f"The metadata of {path} are damaged: {error}.", "Get the file again.") from error
 
 

@@ -90,7 +90,7 @@ def read_header(path: Path) -> Header:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.", "Check the path.") from error
     try:
         return _parse_header(json.loads(text), 8 + length, total, path)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ModelError(f"The header of {path} is damaged.", "Get the file again.") from error
 
 

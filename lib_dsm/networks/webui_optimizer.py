@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from lib_dsm.errors import DsmError, ModelError
-from lib_dsm.files import sha256
+from lib_dsm.files import is_file, sha256
 from lib_dsm.networks.pickles import load_pickle, save_pickle
 
 Found = TypeVar("Found")
@@ -60,7 +60,7 @@ def state_beside(path: Path, read: Callable[[Path], Found]) -> tuple[Found | Non
     """What `read` finds in the file beside the network in `path`, None if nothing; a sentence on that; and why a file
     that is there was not taken, "" if it was."""
     beside = path.with_name(f"{path.name}.optim")
-    if not beside.is_file():
+    if not is_file(beside):
         return None, f"There is no {beside.name}, so the optimizer begins anew.", ""
     try:
         return read(beside), f"The optimizer goes on from {beside.name}.", ""
@@ -129,7 +129,7 @@ def _moments(
             if not _fit(own, shape):
                 raise ValueError
             found.append(own)
-    except (KeyError, TypeError, IndexError, ValueError, RuntimeError):
+    except (KeyError, TypeError, IndexError, ValueError, RuntimeError, OverflowError):
         raise ModelError(f"The state in {path} is not AdamW's of {whose}.", "The optimizer begins anew.") from None
     return found
 

@@ -203,7 +203,7 @@ def set_kind(folder: Path, tag: str, kind: str) -> None:
     """
     if kind not in (*KINDS, OTHER, *SUBKINDS):
         raise InputError(f'"{kind}" is no kind of tags.', f"The kinds are {', '.join((*KINDS, OTHER))}.")
-    if len(split_tags(tag)) != 1:
+    if len(split_tags(tag)) != 1 or len(tag.strip().splitlines()) != 1:  # there are more line ends than captions know
         raise InputError(f'"{tag}" is not one tag.', "Name one.")
     begin_tables(folder)
     path = folder / KINDS_FILE

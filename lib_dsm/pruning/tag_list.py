@@ -19,6 +19,7 @@ from lib_dsm.pruning.tables import Tables
 
 LISTS = "tag-lists"
 _MOST = 400_000  # tags of all lists together
+_MOST_DIGITS = 15  # of a count
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _read_rows(result: TagList, rows: Iterable[list[str]]) -> None:
         name, count = row[shift].strip(), row[2 + shift].strip()
         key = tag_key(name)
         result.names.setdefault(key, name.replace("_", " ") if any(map(str.isalnum, name)) else name)
-        if count.isdigit():
+        if count.isdecimal() and len(count) <= _MOST_DIGITS:
             result.counts[key] = max(result.counts.get(key, 0), int(count))
         for alias in row[3 + shift].split(",") if len(row) > 3 + shift else ():
             if alias.strip():

@@ -95,7 +95,7 @@ def _read_csv(path: Path, text: str) -> tuple[list[str], list[str]]:
         for row in csv.DictReader(io.StringIO(text, newline="")):
             names.append(row["name"])
             kinds.append(_DANBOORU.get(int(row["category"]), ""))
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+    except (KeyError, TypeError, ValueError, csv.Error, OverflowError) as error:
         raise ModelError(
             f"{path} is not a tagger's list of tags: line {len(names) + 2} lacks a name or a category ({error}).",
             "Fetch the file again; its columns are tag_id, name, category and count.",
@@ -112,7 +112,7 @@ def _read_json(path: Path, text: str) -> tuple[list[str], list[str]]:
             return _by_index(mapping)
         rows = [mapping[str(place)] for place in range(len(mapping))]
         return [str(row["tag"]) for row in rows], [_kind(row["category"]) for row in rows]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ModelError(f"{path} is not a tagger's list of tags ({type(error).__name__}: {error}).", _AGAIN) from error
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lib_dsm.errors import InputError
+from lib_dsm.files import is_folder
 from lib_dsm.tagging.layouts import LAYOUTS, WD, Layout, layout_named, layout_of
 
 MODEL_FILE = WD.model_files[0]
@@ -81,7 +82,7 @@ def find_model(name: str) -> TaggerModel | Path:
     """
     wanted = name.strip()
     folder = Path(wanted).expanduser()
-    if wanted and folder.is_dir() and _by_name(wanted) is None:
+    if wanted and is_folder(folder) and _by_name(wanted) is None:
         if layout_of(folder) is None:
             raise InputError(
                 f"The tagger folder {folder} lacks {_lacking(folder)}.", f"It must hold {MODEL_FILE} and {LABELS_FILE}."

@@ -28,6 +28,7 @@ _GPUS = {
 _ERRORS_ONLY = 3  # onnxruntime's severities: 0 verbose … 3 error, 4 fatal
 _BATCH_ON_CPU = 4  # more at a time is no faster there
 _BATCH_ON_GPU = 32
+_MOST_SIDE, _MOST_BATCH = 2048, 1024  # of what a file may demand; known taggers take 512 pixels at most
 _BYTES_PER_PIXEL = 4 * 3 * 160  # what a network of the usual sizes keeps of a picture while it runs, measured roughly
 
 
@@ -50,17 +51,18 @@ class Tagger:
         self._labels_name, self._model_name = labels.name, path.name
         self._largest: int | None = None  # batch that fitted into memory, once one did not
         self._session, self.device = _open(path, job)
-        source = self._session.get_inputs()[0]
+        source = next(iter(self._session.get_inputs()), None)
+        if source is None:
+            raise ModelError(f"{path} takes no pictures at all.", "Use a tagger of a known family.")
         shape = [size if isinstance(size, int) and size > 0 else None for size in source.shape]
         self.layout = _layout_by_shape(found, shape, given=layout is not None)
-        sides = shape[2:] if self.layout.channels_first else shape[1:3]
-        channels = shape[1] if self.layout.channels_first else shape[3] if len(shape) == 4 else None
-        if len(shape) != 4 or channels not in (3, None) or sides[0] != sides[1] or "float" not in source.type:
+        if not _takes_pictures(shape, self.layout.channels_first) or "float" not in source.type:
             wanted = "N × 3 × side × side" if self.layout.channels_first else "N × side × side × 3"
             raise ModelError(
                 f"{path} takes {source.type} {source.shape}, not pictures as {wanted}.",
                 "Use a tagger of a known family.",
             )
+        sides = shape[2:] if self.layout.channels_first else shape[1:3]
         self._half = "float16" in source.type
         self.batch = shape[0]
         self.side = sides[0] or self.layout.side
@@ -110,6 +112,8 @@ class Tagger:
             pictures = np.concatenate([pictures, np.repeat(pictures[-1:], self.batch - count, axis=0)])
         try:
             result: NDArray[np.float32] = self._session.run([self._output], {self._input: pictures})[0]
+            if result.ndim != 2 or len(result) < count:
+                raise ValueError(f"it gives {result.shape} for {count} pictures")
             return result[:count]
         except Exception as error:  # onnxruntime's errors share no base class of their own
             out_of_memory = any(word in str(error).lower() for word in ("alloc", "memory"))
@@ -123,9 +127,11 @@ class Tagger:
         """The output with the scores, and whether they are logits: the family's, the first with as many as tags."""
         outputs = self._session.get_outputs()
         width = len(self.labels.names)
-        fitting = [output for output in outputs if output.shape[-1] == width or not isinstance(output.shape[-1], int)]
+        widths = [output.shape[-1] if output.shape else 1 for output in outputs]
+        fitting = [output for output, found in zip(outputs, widths, strict=True)
+                   if found == width or not isinstance(found, int)]  # fmt: skip
         if not fitting:
-            self._check_outputs(outputs[0].shape[-1])
+            self._check_outputs(widths[0] if widths else 0)
         preferred = [output for name in self.layout.outputs for output in fitting if output.name == name]
         chosen = (preferred or fitting)[0]
         named_logits = not preferred and chosen.name == "logits" and self.layout is PIXAI
@@ -147,6 +153,15 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """1 / (1 + exp(-x)), without overflow."""
     small = np.exp(-np.abs(logits))
     return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
+
+
+def _takes_pictures(shape: list[int | None], channels_first: bool) -> bool:
+    """Whether an input is of square pictures in three colours, of a size and number that can be meant."""
+    if len(shape) != 4:
+        return False
+    channels, sides = (shape[1], shape[2:]) if channels_first else (shape[3], shape[1:3])
+    fits = (sides[0] or 1) <= _MOST_SIDE and (shape[0] or 1) <= _MOST_BATCH
+    return channels in (3, None) and sides[0] == sides[1] and fits
 
 
 def _layout_by_shape(layout: Layout, shape: list[int | None], given: bool) -> Layout:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lib_dsm.errors import InputError
-from lib_dsm.files import move_aside, sha256
+from lib_dsm.files import move_aside, parse_json, sha256
 from lib_dsm.tagging.scores import Scores
 
 logger = logging.getLogger("dsm.tagging")
@@ -68,8 +68,8 @@ class ScoreStore:
         facts = path.stat()
         seen = str(path.absolute())
         row = self._one("SELECT size, time, digest FROM files WHERE path = ?", (seen,))
-        if row is not None and row[:2] == (facts.st_size, facts.st_mtime_ns):
-            return bytes(row[2])
+        if row is not None and row[:2] == (facts.st_size, facts.st_mtime_ns) and isinstance(row[2], bytes):
+            return row[2]
         found = _content_digest(path)
         if time.time_ns() - facts.st_mtime_ns > _FRESH_NS:
             self._write([("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
@@ -89,8 +89,9 @@ class ScoreStore:
             marks = ",".join("?" * len(part))
             query = f"SELECT picture, content FROM scores WHERE model = ? AND picture IN ({marks})"
             for picture, content in self._all(query, (number, *part)):
-                with contextlib.suppress(InputError):
-                    found[bytes(picture)] = Scores.from_bytes(bytes(content))
+                if isinstance(picture, bytes) and isinstance(content, bytes):  # a damaged file may hold other kinds
+                    with contextlib.suppress(InputError):
+                        found[picture] = Scores.from_bytes(content)
         return found
 
     def put(self, model: str, items: Iterable[tuple[bytes, Scores]]) -> None:
@@ -102,7 +103,10 @@ class ScoreStore:
     def facts(self, model: str) -> dict[str, Any]:
         """What was noted on a model's files, such as the side of its input; {} where nothing was."""
         row = self._one("SELECT facts FROM models WHERE key = ?", (model,))
-        found = json.loads(row[0]) if row is not None else {}
+        try:
+            found = parse_json(row[0]) if row is not None else {}
+        except (ValueError, TypeError):
+            return {}
         return found if isinstance(found, dict) else {}
 
     def note(self, model: str, facts: dict[str, Any]) -> None:
@@ -137,9 +141,10 @@ class ScoreStore:
     def _forgiving(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             logger.warning("Scores are not kept in %s: %s", self._path, error)
-            damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+            damaged = isinstance(error, (sqlite3.DatabaseError, UnicodeDecodeError))
+            damaged = damaged and not isinstance(error, sqlite3.OperationalError)
             if damaged and "closed" not in str(error):
                 self._base.close()
                 self._models.clear()
@@ -157,7 +162,7 @@ def _open(path: Path | None) -> sqlite3.Connection:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 return _connect(str(path))
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # it quotes damaged names in what it says
                 logger.warning("The kept scores %s cannot be used: %s", path, error)
                 if isinstance(error, sqlite3.OperationalError):
                     break

@@ -10,7 +10,7 @@ from typing import Any
 
 from lib_dsm import options
 from lib_dsm.errors import InputError
-from lib_dsm.files import file_name, read_json
+from lib_dsm.files import exists, file_name, read_json
 from lib_dsm.networks.hypernetwork_structure import ACTIVATIONS, INITIALISATIONS, LINEAR_UPSAMPLING, Structure
 from lib_dsm.options import option
 from lib_dsm.training.settings_file import settings_in
@@ -414,6 +414,6 @@ def read_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
         value = getattr(config, key)
         # These may also be names that the host knows.
         may_be_name = key in ("checkpoint", *STARTS, "template_file")
-        if value and not Path(value).is_absolute() and (not may_be_name or (base / value).exists()):
+        if value and not Path(value).is_absolute() and (not may_be_name or exists(base / value)):
             changed[key] = str(base / value)
     return replace(config, **changed)

@@ -14,7 +14,7 @@ from typing import Any
 
 from lib_dsm import options
 from lib_dsm.errors import DsmError, InputError, StorageError
-from lib_dsm.files import file_name, read_json, write_json
+from lib_dsm.files import file_name, is_file, read_json, write_json
 from lib_dsm.training.config import EMBEDDING, HYPERNETWORK, KINDS, RunConfig
 from lib_dsm.training.settings_file import ANY_RUN, PRESET_VERSION, settings_in
 
@@ -204,7 +204,7 @@ def settings_of_run(folder: Path) -> RunConfig:
         InputError: the folder is no run's, or its record is damaged or of a later version.
     """
     path = folder / "run.json"
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{folder} is not the folder of a run.", "Choose one that holds a run.json.")
     record = read_json(path)
     if not isinstance(record, dict):

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from lib_dsm.errors import BusyError, InputError, StorageError
-from lib_dsm.files import read_json, write_bytes, write_json
+from lib_dsm.files import is_file, read_json, write_bytes, write_json
 from lib_dsm.training.curves import BANDS, COLUMNS
 from lib_dsm.training.step_table import StepTable
 from lib_dsm.training.verdict import Validation
@@ -48,7 +48,7 @@ class RunFolder:
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
-        return (self.path / "run.json").is_file()
+        return is_file(self.path / "run.json")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

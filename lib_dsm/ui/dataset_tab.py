@@ -59,7 +59,7 @@ def build(page: Page) -> None:
     def on_copy(project: str, source: str) -> str:
         if not source.strip():
             raise InputError("No folder is named.", "Write the whole path of the folder with the pictures.")
-        pictures, _ = list_pictures(Path(source.strip()).expanduser())
+        pictures, _ = list_pictures(page.service.without_ways_out(Path(source.strip()).expanduser()))
         if not pictures:
             raise InputError(f"{source} holds no pictures.", "Name the folder that holds them itself.")
         return bring(project, pictures)

@@ -9,7 +9,7 @@ from pathlib import Path
 from lib_dsm.api.service import Service
 from lib_dsm.api.train_routes import runs
 from lib_dsm.errors import DsmError, InputError
-from lib_dsm.files import file_name
+from lib_dsm.files import exists, file_name
 
 AUTOMATIC = "Automatic: the one it was trained on"
 _EMBEDDINGS = (".safetensors", ".pt", ".png")
@@ -124,7 +124,7 @@ def weighted(service: Service, line: str) -> tuple[Path, float]:
     path = Path(name)
     if not path.is_absolute():
         path = service.host.folders.lora / name
-    if not path.suffix or not path.exists():
+    if not path.suffix or not exists(path):
         path = path if path.suffix in _NETWORKS else path.with_name(f"{path.name}.safetensors")
     return readable(service, str(path)), factor
 
@@ -139,13 +139,18 @@ def target(service: Service, name: str) -> Path:
 
 
 def captions(service: Service, project: str) -> Path | None:
-    """The folder with the captions of the open project."""
+    """The folder with the captions of the open project, None where there is none.
+
+    Raises:
+        ForbiddenError: it leads out of the opened folders, or something in it does.
+    """
     from lib_dsm.dataset.project import Project
 
     try:
-        return Project(service.folder(project.strip())).training_folder() if project.strip() else None
+        opened = Project(service.folder(project.strip())) if project.strip() else None
     except DsmError:
         return None
+    return service.work_folder(opened.training_folder()) if opened and opened.training_folder().is_dir() else None
 
 
 def _newest(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:

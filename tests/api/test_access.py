@@ -33,6 +33,48 @@ def test_the_token_opens(client, service):
     assert make_client(service).get(f"/dsm/v1/status?token={TOKEN}").status_code == 200
 
 
+def test_in_an_address_the_token_opens_what_only_reads(service, project):
+    """Addresses end up in histories and logs, from where nothing is to be changed."""
+    client = make_client(service)
+    assert client.head(f"/dsm/v1/status?token={TOKEN}").status_code == 200
+    for route in routes():
+        path = PREFIX + route.path.replace("{id}", "x")
+        if route.method != "GET":
+            assert client.request(route.method, f"{path}?token={TOKEN}", json={"token": TOKEN}).status_code == 403
+    assert client.post(f"/dsm/v1/project/open?token={TOKEN}", json={"path": str(project)}).status_code == 403
+
+
+def test_answers_tell_no_other_site_where_they_came_from(client, opened):
+    for path in ("status", f"file?path={opened}/a.png", f"thumbnail?path={opened}/a.png", "jobs/x", "file?path=/etc/x"):
+        headers = client.get(f"/dsm/v1/{path}").headers
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("name", ["a.svg", "a.html", "a.png.html", "a.htm", "a.xml", "a.pdf", "a.js"])
+def test_nothing_that_could_run_in_a_browser_is_served(client, opened, name):
+    (opened / name).write_text("<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>")
+    assert client.get("/dsm/v1/file", params={"path": str(opened / name)}).status_code == 403
+    assert client.get("/dsm/v1/thumbnail", params={"path": str(opened / name)}).status_code == 400
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", "a\r\nSet-Cookie: x=1.png", "ü\u202e.png", 'a".png'])
+def test_a_name_gets_into_no_header(client, opened, name):
+    (opened / "a.png").rename(opened / name)
+    for route in ("file", "thumbnail"):
+        answer = client.get(f"/dsm/v1/{route}", params={"path": str(opened / name)})
+        assert answer.status_code == 200
+        assert "set-cookie" not in answer.headers
+        assert "content-disposition" not in answer.headers
+
+
+def test_what_is_a_page_by_its_content_is_no_page_by_its_type(client, opened):
+    (opened / "a.png").write_text("<html><script>1</script></html>")
+    headers = client.get("/dsm/v1/file", params={"path": str(opened / "a.png")}).headers
+    assert headers["content-type"] == "image/png"
+    assert headers["x-content-type-options"] == "nosniff"
+
+
 def test_programs_use_the_credentials_where_there_are_any(service):
     client = make_client(service, {"me": "secret:with colon"})
     assert client.get("/dsm/v1/status", headers=basic("me", "secret:with colon")).status_code == 200

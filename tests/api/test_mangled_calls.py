@@ -57,10 +57,15 @@ def world(place):
     for name, caption in CAPTIONS.items():
         Image.new("RGB", (80, 80), (50, 90, 120)).save(pictures / f"{name}.png")
         (pictures / f"{name}.txt").write_text(caption, encoding="utf-8")
-    (pictures / "link.png").symlink_to(outside / "secret.png")
-    (pictures / "link.txt").symlink_to(outside / "secret.txt")
-    (pictures / "linked").symlink_to(outside, target_is_directory=True)
-    (project / "SET").symlink_to(outside, target_is_directory=True)
+    # A project of its own: work on a folder that holds a way out is refused as a whole (test_links.py).
+    foreign = project / "foreign"
+    linked = foreign / "IMGS"
+    linked.mkdir(parents=True)
+    Image.new("RGB", (80, 80), "green").save(linked / "a.png")
+    (linked / "link.png").symlink_to(outside / "secret.png")
+    (linked / "link.txt").symlink_to(outside / "secret.txt")
+    (linked / "linked").symlink_to(outside, target_is_directory=True)
+    (foreign / "SET").symlink_to(outside, target_is_directory=True)
     studio = StudioHost(place / "studio")
     studio.folders.logs.mkdir(parents=True, exist_ok=True)
     (studio.folders.logs / "linked-run").symlink_to(outside, target_is_directory=True)
@@ -74,6 +79,7 @@ def world(place):
 
     found: Any = World()
     found.client, found.pictures, found.project, found.outside = client, pictures, project, outside
+    found.foreign, found.linked = foreign, linked
     found.service, found.studio = service, studio
 
     def untouched() -> None:
@@ -92,15 +98,16 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
 
 
 def bad_paths(world: Any) -> list[str]:
-    inner, project = world.pictures, world.project
+    inner, project, linked = world.pictures, world.project, world.linked
     return [
-        str(world.outside / "secret.png"), str(world.outside), str(inner / "link.png"), str(inner / "linked"),
-        str(inner / "linked" / "secret.png"), f"{project}/../outside/secret.png", f"{inner}/../../outside",
+        str(world.outside / "secret.png"), str(world.outside), str(linked / "link.png"), str(linked / "linked"),
+        str(linked / "linked" / "secret.png"), str(world.foreign), str(linked),
+        f"{project}/../outside/secret.png", f"{inner}/../../outside",
         "../outside/secret.png", "..", "../..", "/", "/etc/passwd", "/proc/self/environ", "/dev/zero", "",
         "a\0b", f"{inner}/a.png\0", "\0", "a" * 5000, f"{inner}/{'a' * 300}.png", f"{inner}/" + "b/" * 3000,
         "CON", "aux.txt", "LPT1", "name.", " ", ".", ".hidden", "C:\\Windows\\win.ini", "\\\\server\\share\\x", "a:b",
         "\ud800", f"{inner}/\ud800.png", "~", "~root/x", "file:///etc/passwd", "%2e%2e%2foutside", "linked-run",
-        "../logs/linked-run", "\u202egnp.a", "a\nb", f"//{inner}", f"{inner}/./a.png/..", str(project / "SET"),
+        "../logs/linked-run", "\u202egnp.a", "a\nb", f"//{inner}", f"{inner}/./a.png/..", str(world.foreign / "SET"),
     ]  # fmt: skip
 
 
@@ -192,7 +199,7 @@ def test_no_bad_path_within_a_list_or_an_object_leads_anywhere(world, route):
 
 
 _VALUES = st.one_of(
-    odd_json(), odd_text(), st.sampled_from(["../x", "\0", 10**400, 1e308, -1, True, [], {}, [[]], None])
+    odd_json(), odd_text(), st.sampled_from(["../x", "\0", 10**400, 1e308, float("inf"), -1, True, [], {}, [[]], None])
 )
 
 

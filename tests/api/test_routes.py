@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import time
 
 import pytest
 from PIL import Image
+from starlette.applications import Starlette
 
+from lib_dsm.api.app import mount
 from lib_dsm.api.thumbnails import Thumbnails
 from lib_dsm.errors import ModelError
+from tests.api.conftest import TOKEN
 
 V1 = "/dsm/v1/"
 
@@ -243,3 +247,49 @@ def test_a_run_goes_from_start_to_list(client, opened):
     assert job["state"] == "done", job
     assert len(job["data"]["losses"]) == 2
     assert [run["name"] for run in client.get(V1 + "train/runs").json()["runs"]] == ["zorgle"]
+
+
+def test_a_call_that_is_cut_off_begins_nothing_and_is_no_error_of_ours(service, opened, caplog):
+    """As when a page is closed, or taken away by "Reload UI", while it sends."""
+    app, said = Starlette(), []
+    mount(app, service, TOKEN)
+    parts = iter([
+        {"type": "http.request", "body": b'{"project": ', "more_body": True},
+        {"type": "http.disconnect"},
+    ])  # fmt: skip
+
+    async def receive():
+        return next(parts)
+
+    async def send(message):
+        said.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/dsm/v1/crop/save", "raw_path": b"", "query_string": b"",
+        "headers": [(b"x-dsm-token", TOKEN.encode())], "http_version": "1.1", "scheme": "http", "root_path": "",
+        "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert said[0]["status"] == 400
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "63.5", "true", "[]", '"x"', '"1e3"'])
+def test_what_is_no_whole_number_is_a_sentence(client, opened, number):
+    body = f'{{"project": "{opened.parent.as_posix()}", "width": {number}}}'
+    answer = client.post("/dsm/v1/crop/sizes", content=body)
+    assert answer.status_code == 400
+    assert "whole number from 16 to 8192" in answer.json()["error"]["remedy"]
+
+
+def test_a_whole_number_may_come_as_any_kind(client, opened):
+    for number in ("512", "512.0", '"512"'):
+        body = f'{{"project": "{opened.parent.as_posix()}", "width": {number}}}'
+        assert client.post("/dsm/v1/crop/sizes", content=body).status_code == 200
+
+
+def test_a_tag_of_two_lines_is_no_tag_of_the_table(client, service):
+    for tag in ("a\u2028[eyes]", "a\x0bb", "a\nb"):
+        answer = client.put("/dsm/v1/prune/kinds", json={"tag": tag, "kind": "hair"})
+        assert answer.status_code == 400
+        assert "is not one tag" in answer.json()["error"]["problem"]

@@ -7,6 +7,7 @@ import time
 import pytest
 from PIL import Image
 
+from lib_dsm.cropping.draft import Draft
 from lib_dsm.cropping.plan import CropPlan
 from lib_dsm.dataset.training_sizes import lost_share, training_size
 from tests.browser.helpers import ended, open_project, tab
@@ -231,6 +232,42 @@ def test_a_late_proposal_does_not_undo_a_decision(crop_page, folder):
         page.wait_for_timeout(100)
     assert modes == wanted
     until_saved(page, folder, _1="confirmed", _2="skipped", _3="proposed", _4="proposed", _5="proposed")
+
+
+CONFIRM = "document.getElementById('dsm_crop_take').click();"
+
+
+def counted(page, text: str) -> None:
+    tab(page, "Crop")
+    page.wait_for_selector(f"#dsm_crop_counts:has-text('{text}')")
+
+
+def test_what_was_decided_last_outlives_a_page_that_is_taken_away(crop_page, folder):
+    """As the WebUI's "Reload UI" does it: all is taken off, and nothing may be asked until it has come up again."""
+    page = crop_page()
+    plan = folder / ".dsm" / "crop-plan.json"
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.post_data or ""))
+    page.wait_for_function("!Object.keys(sessionStorage).some((key) => key.includes('unsaved'))")
+    page.evaluate(f"() => {{ {CONFIRM} document.body.innerHTML = '<h1>Reloading...</h1>'; }}")
+    page.wait_for_timeout(600)  # longer than the page waits before it saves
+    assert not any("confirmed" in body for body in asked)
+    assert not Draft(plan).load().due()
+    page.reload()
+    counted(page, "1 of 5 confirmed")
+    assert {item.source for item in CropPlan.load(plan).due()} == {"1 figure.png"}
+    assert page.evaluate("!Object.keys(sessionStorage).some((key) => key.includes('unsaved'))")
+    page.reload()
+    counted(page, "1 of 5 confirmed")
+
+
+def test_a_page_that_is_left_at_once_saves_what_was_decided(crop_page, folder):
+    page = crop_page()
+    page.evaluate(f"() => {{ Storage.prototype.setItem = () => {{}}; {CONFIRM} location.href = 'about:blank'; }}")
+    plan, end = folder / ".dsm" / "crop-plan.json", time.monotonic() + 20
+    while {item.source for item in Draft(plan).load().due()} != {"1 figure.png"}:
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_another_windows_decisions_are_kept(crop_page, folder):

@@ -276,6 +276,17 @@ def test_a_link_does_not_lead_out_of_the_output(tmp_path: Path) -> None:
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_picture_on_another_disk_is_cropped_through_its_link(tmp_path: Path) -> None:
+    save(tmp_path / "disk", "a.png", caption="hat")
+    before = (tmp_path / "disk/a.png").read_bytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").symlink_to(tmp_path / "disk/a.png")
+    report = crop(tmp_path)
+    assert names(report.written) == ["a.png"] and not report.failed
+    assert not (tmp_path / "out/a.png").is_symlink() and (tmp_path / "disk/a.png").read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["../elsewhere/a.png", "{tmp}/elsewhere/a.png", "a\0.png", 5])
 def test_a_record_that_leads_elsewhere_is_not_believed(tmp_path: Path, name: object) -> None:
     save(tmp_path / "in", "a.png", caption="tags")

@@ -71,6 +71,17 @@ def test_what_another_window_decided_is_not_overwritten(tmp_path: Path) -> None:
     assert draft.change([PlanPicture("a.png", "skipped")], {}).plan.due() == ()  # who names no mark insists
 
 
+def test_what_is_saved_already_is_no_conflict(tmp_path: Path) -> None:
+    """A page that was taken away did not hear of its own save, and saves once more what it had decided."""
+    draft = Draft(tmp_path / "plan.json")
+    frames = {"a.png": [item("a.png")]}
+    first = draft.change([PlanPicture("a.png", "confirmed")], frames, {"a.png": ""})
+    again = draft.change([PlanPicture("a.png", "confirmed")], frames, {"a.png": ""})
+    assert not again.left and again.marks == first.marks
+    other = draft.change([PlanPicture("a.png", "skipped")], {}, {"a.png": ""})
+    assert other.left["a.png"].picture.state == "confirmed"
+
+
 def test_a_damaged_plan_is_kept(tmp_path: Path) -> None:
     draft = Draft(tmp_path / "plan.json")
     draft.path.write_text('{"items": [', "utf-8")
@@ -106,6 +117,17 @@ def test_what_the_plan_no_longer_has_is_moved_aside_and_comes_back(tmp_path: Pat
     history.undo(out)
     assert sorted(path.name for path in out.glob("*.png")) == ["a-2.png", "a.png", "b.png"]
     assert {path: sha256(path) for path in (tmp_path / "in").iterdir()} == originals
+
+
+def test_a_record_of_a_name_that_no_file_can_have_brings_nothing_back(tmp_path: Path) -> None:
+    save(tmp_path / "in", "a.png")
+    write(tmp_path, confirmed(item("a.png")))
+    record = tmp_path / "out" / ".dsm" / "crops.jsonl"
+    with record.open("a") as file:
+        file.write(
+            '{"run": 1, "aside": [["%s.png", ".dsm/removed/b.png"], ["b.png", "%s.png"]]}\n' % (("x" * 300,) * 2)
+        )
+    assert names(take_back(tmp_path / "out").moved) == ["a.png"]
 
 
 def test_what_somebody_changed_or_another_plan_wrote_stays(tmp_path: Path) -> None:

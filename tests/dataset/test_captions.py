@@ -112,6 +112,16 @@ def test_what_is_no_text_is_refused(tmp_path: Path, raw: bytes) -> None:
         read_caption(tmp_path / "a.png")
 
 
+def test_a_picture_whose_name_is_as_long_as_can_be_has_a_caption(tmp_path: Path) -> None:
+    """As saved by programs that make names of tags: with `.caption` the name would be too long for the disk."""
+    picture = tmp_path / ("a" * 251 + ".png")
+    picture.touch()
+    assert caption_path(picture) == picture.with_suffix(".txt")
+    assert not read_caption(picture).exists
+    picture.with_suffix(".txt").write_text("hat")
+    assert read_caption(picture).tags == ["hat"]
+
+
 def test_missing_caption(tmp_path: Path) -> None:
     caption = read_caption(tmp_path / "a.png")
     assert (caption.exists, caption.tags, caption.digest) == (False, [], "")

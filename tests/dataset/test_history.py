@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lib_dsm.dataset.acts import Change
 from lib_dsm.dataset.history import apply, history, recording, recover, redo, undo
 from lib_dsm.dataset.locks import writing_in
-from lib_dsm.errors import BusyError, Cancelled, InputError
+from lib_dsm.errors import BusyError, Cancelled, InputError, StorageError
 from lib_dsm.jobs import Job
 
 NAMES = ["a.txt", "b 猫.txt", "sub/c.txt"]
@@ -207,6 +207,61 @@ def test_a_history_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) ->
     with pytest.raises(InputError, match="damaged"):
         undo(folder)
     assert not (tmp_path / "evil.txt").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize("state_of_act", ["done", "open"])
+def test_a_history_writes_and_moves_nothing_behind_a_link(tmp_path: Path, state_of_act: str) -> None:
+    """A folder that came from elsewhere may hold both: a link to a folder, and an act that names what lies there."""
+    folder, outside = tmp_path / "set", tmp_path / "outside"
+    put(folder, {"a.txt": b"1"})
+    put(outside, {"b.txt": b"theirs"})
+    (outside / "c.png").write_bytes(b"theirs")
+    change_all(folder, {"a.txt": b"2"})
+    (folder / "sub").symlink_to(outside)
+    file = folder / ".dsm" / "history" / "000001.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    texts = {"text": "new"}, {"text": "theirs"}
+    before, after = texts if state_of_act == "done" else reversed(texts)
+    extra = [
+        {"path": "sub/new.txt", "before": texts[0], "after": None},
+        {"path": "sub/b.txt", "before": before, "after": after},
+        {"move": "sub/c.png", "to": ".dsm/removed/c.png"},
+    ]
+    end = lines[2:] if state_of_act == "done" else []
+    file.write_text("".join(json.dumps(line) + "\n" for line in [*lines[:2], *extra, *end]))
+    if state_of_act == "done":
+        outcome = undo(folder)
+        assert [note.path.name for note in outcome.conflicts] == ["c.png", "b.txt", "new.txt"]
+    else:
+        assert "3 had been changed" in recover(folder)[0]
+    assert {path.name: path.read_bytes() for path in outside.iterdir()} == {"b.txt": b"theirs", "c.png": b"theirs"}
+    assert state(folder)["a.txt"] == (b"1" if state_of_act == "done" else b"2")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize("name", [".dsm", ".dsm/history", ".dsm/lock"])
+def test_what_is_kept_is_never_behind_a_link(tmp_path: Path, name: str) -> None:
+    folder, outside = tmp_path / "set", tmp_path / "outside"
+    put(folder, {"a.txt": b"1"})
+    outside.mkdir()
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).symlink_to(outside / ("lock" if name.endswith("lock") else ""))
+    with pytest.raises(StorageError, match="is a link"):
+        change_all(folder, {"a.txt": b"2"})
+    assert not list(outside.iterdir())
+
+
+def test_a_name_that_is_too_long_stops_no_act(tmp_path: Path) -> None:
+    put(tmp_path, {"a.txt": b"1"})
+    change_all(tmp_path, {"a.txt": b"2"})
+    file = tmp_path / ".dsm" / "history" / "000001.jsonl"
+    lines = file.read_text().splitlines()
+    move = {"move": "b" * 300 + ".png", "to": ".dsm/removed/" + "b" * 300 + ".png"}
+    file.write_text("".join(f"{line}\n" for line in [*lines[:2], json.dumps(move), *lines[2:]]))
+    outcome = undo(tmp_path)
+    assert "no longer there" in outcome.conflicts[0].text
+    assert state(tmp_path) == {"a.txt": b"1"}
 
 
 def test_recording_shows_and_closes_its_act_when_stopped(tmp_path: Path) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import sqlite3
 import zlib
 
 import pytest
 import torch
 
 from lib_dsm import options
+from lib_dsm.cropping.names import Names
 from lib_dsm.cropping.plan import CropPlan
-from lib_dsm.dataset.acts import read_file
+from lib_dsm.dataset import index_cache
+from lib_dsm.dataset.acts import read_file, read_summary
 from lib_dsm.diffusion.sizes import read_sizes
 from lib_dsm.errors import DsmError, InputError, ModelError
 from lib_dsm.extraction.lora_content import read_lora
@@ -21,11 +24,15 @@ from lib_dsm.host.tune import read_grid
 from lib_dsm.networks.embedding import load_embedding
 from lib_dsm.networks.inspect import describe
 from lib_dsm.networks.safetensors_files import save_tensors
+from lib_dsm.tagging.labels import read_labels
 from lib_dsm.tagging.scores import Scores
+from lib_dsm.tagging.store import FILE, ScoreStore
 from lib_dsm.training.config import RunConfig
 from tests.fuzz.mangled import deep
 from tests.fuzz.test_networks import png_with
 
+_BODY = b"\1\0\0\0\5\0\0\0\7\0"
+GOOD_SCORES = _BODY + zlib.crc32(_BODY).to_bytes(4, "little")
 UP, DOWN, MID, ALPHA = (
     f"lora_unet_a.{part}" for part in ("lora_up.weight", "lora_down.weight", "lora_mid.weight", "alpha")
 )
@@ -129,7 +136,59 @@ def test_kept_scores_that_promise_more_than_there_is():
         Scores.from_bytes(body + zlib.crc32(body).to_bytes(4, "little"))
 
 
+def test_a_damaged_name_in_the_kept_scores_is_no_failure(tmp_path):
+    """SQLite quotes it in what it says, which then is no text."""
+    with ScoreStore(tmp_path / "scores") as store:
+        store.put("model", [(b"picture", Scores.from_bytes(GOOD_SCORES))])
+    file = tmp_path / "scores" / FILE
+    kept = file.read_bytes()
+    at = int(0.13685563206672668 * len(kept))
+    for place in range(at, at + 12):
+        file.write_bytes(kept[:place] + b"\0\0\0\x80" + kept[place:])
+        with ScoreStore(tmp_path / "scores") as store:
+            store.get("model", b"picture")
+            assert isinstance(store.facts("model"), dict)
+
+
+@pytest.mark.parametrize("facts", ["{", "[]", b"\xff", 5, "[" * 100_000])
+def test_facts_and_scores_of_another_kind_are_none(tmp_path, facts):
+    with ScoreStore(tmp_path / "scores") as store:
+        store.put("model", [(b"picture", Scores.from_bytes(GOOD_SCORES))])
+    base = sqlite3.connect(tmp_path / "scores" / FILE)
+    base.execute("UPDATE models SET facts = ?", (facts,))
+    base.execute("UPDATE scores SET content = ?", (10**10,))
+    base.commit()
+    base.close()
+    with ScoreStore(tmp_path / "scores") as store:
+        assert store.facts("model") == {}
+        assert store.get("model", b"picture") is None
+
+
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
 def test_a_name_that_no_file_has_is_not_inside(tmp_path, name):
     with pytest.raises(InputError, match="is no path"):
         inside(tmp_path / name, tmp_path)
+
+
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "1e999", "NaN"])
+def test_an_infinity_where_a_whole_number_should_be(tmp_path, number):
+    """JSON has some here, which `int` fails on otherwise than on other values."""
+    header = f'{{"a": {{"dtype": "F32", "shape": [{number}], "data_offsets": [0, 0]}}}}'.encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ModelError, match="damaged"):
+        describe(tmp_path / "a.safetensors")
+    (tmp_path / "000001.jsonl").write_text(
+        f'{{"version": 1, "title": "x", "time": "", "captions": {number}}}\n{{"state": "done"}}\n', encoding="utf-8"
+    )
+    assert read_summary(tmp_path / "000001.jsonl").captions == 0
+    (tmp_path / ".dsm").mkdir()
+    (tmp_path / ".dsm" / "crops.jsonl").write_text(f'{{"key": "k", "name": "a.png", "run": {number}}}\n')
+    assert not Names(tmp_path).all()
+    content = f'{{"version": 1, "rows": {number}, "blocks": []}}\n'.encode()
+    (tmp_path / ".dsm" / "tag-index.bin").write_bytes(content + zlib.crc32(content).to_bytes(4, "little"))
+    assert index_cache.load(tmp_path, False) is None
+    (tmp_path / "tags.json").write_text(
+        f'{{"dataset_info": {{"tag_mapping": {{"idx_to_tag": {{"0": "a"}}, "tag_to_category": {number}}}}}}}'
+    )
+    with pytest.raises(DsmError):
+        read_labels(tmp_path / "tags.json")

@@ -326,7 +326,8 @@ YAML = b"""model:
     unet_config:
       params: {in_channels: 4, out_channels: 4, model_channels: 320, attention_resolutions: [4, 2, 1],
                num_res_blocks: 2, channel_mult: [1, 2, 4, 4], num_heads: 8, transformer_depth: 1, context_dim: 768}
-    first_stage_config: {params: {ddconfig: {ch: 128, ch_mult: [1, 2, 4, 4], num_res_blocks: 2, z_channels: 4}}}
+    first_stage_config: {params: {ddconfig: {ch: 128, ch_mult: [1, 2, 4, 4], num_res_blocks: 2, z_channels: 4,
+                                           resolution: 256}}}
     cond_stage_config: {target: ldm.modules.encoders.modules.FrozenCLIPEmbedder}
 """
 LAUGHS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lib_dsm.cropping.colors import parse_color
@@ -28,6 +28,11 @@ ANY = st.one_of(st.binary(max_size=120), spoiled(CAPTIONS))
 
 
 @examples(400)
+@example(b"\t\xef\xbb\xbf")  # the first tag is what would be a mark at the beginning of a file
+@example(b"\t\xef\xbb\xbf\x80")
+@example(b"(\r:0)")  # two tags that together would be a group with a weight
+@example(b"(\n:0), a")
+@example(b"(\\)\n:0), a")
 @given(ANY)
 def test_a_caption_of_any_bytes(place, content):
     path = place / "caption.txt"
