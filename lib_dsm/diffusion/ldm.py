@@ -172,13 +172,14 @@ class LdmModel:
         from modules import devices
 
         autoencoder = self._sd_model.first_stage_model
-        dtype = next(autoencoder.parameters()).dtype
-        autoencoder.to(torch.float32)
+        before = next(autoencoder.parameters())
+        device, dtype = before.device, before.dtype  # it may be away to spare memory
+        autoencoder.to(self.device, torch.float32)
         try:
             with devices.without_autocast():
                 yield autoencoder
         finally:
-            autoencoder.to(dtype)  # exact: the values came from this type
+            autoencoder.to(device, dtype)  # exact: the values came from this type
 
 
 def _blocks(unet: torch.nn.Module) -> list[torch.nn.Module]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lib_dsm.training.config import PreviewRequest
 
 AUTOMATIC = "Automatic"  # the schedule type that the WebUI takes for a sampler's name alone
+OWN_PRECISION = {"fp8_storage": "Disable"}  # the option with which the WebUI loads weights in more than 8 bits
 _STATE_KEPT = ("job", "job_no", "job_count", "sampling_step", "sampling_steps", "textinfo", "current_latent")
 
 
@@ -33,6 +34,7 @@ def generate(request: PreviewRequest, checkpoint_title: str) -> Image | None:
         # Without this a checkpoint chosen meanwhile would be loaded under the trainer.
         "sd_model_checkpoint": checkpoint_title,
         "sd_unet": "None",
+        **OWN_PRECISION,  # or it would load the weights anew
     }
     flags = {"no_prompt_history": True}  # the prompt that "read last generation" gives back stays the person's own
     processing = StableDiffusionProcessingTxt2Img(

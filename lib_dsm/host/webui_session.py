@@ -18,6 +18,7 @@ from lib_dsm.host import webui_preview
 from lib_dsm.host.protocol import Checkpoint
 from lib_dsm.host.turn import Turns
 from lib_dsm.host.webui_kinds import why_no_training
+from lib_dsm.host.webui_offloading import Offloading, is_offloaded
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +96,7 @@ class WebUISession:
             return f"The WebUI's model was changed from {self.checkpoint.name} while it was being trained on."
         if sd_vae.loaded_vae_file is not None:
             return f"The VAE {sd_vae.get_loaded_vae_name()} was loaded while {self.checkpoint.name} was trained on."
-        if next(sd_model.parameters()).device.type != devices.device.type:
+        if next(sd_model.model.parameters()).device.type != devices.device.type:
             return f"The WebUI's model {self.checkpoint.name} was unloaded while it was being trained on."
         return ""
 
@@ -144,14 +145,15 @@ def training_session(wanted: str, brief: bool = False) -> Iterator[WebUISession]
 def _open(wanted: str, stack: ExitStack) -> WebUISession:
     from modules import call_queue, sd_models, sd_unet, sd_vae, shared
 
-    from lib_dsm.diffusion.ldm import LdmModel, fit_for_training
+    from lib_dsm.diffusion.ldm import LdmModel, fit_for_training, pinned
 
     info = find_checkpoint(wanted)
     _demand_supported(info)
     stack.enter_context(call_queue.queue_lock)
     interrupted = stack.enter_context(_announced())
     stack.enter_context(_model_put_back())
-    _load(info)
+    with pinned(shared.opts.data, webui_preview.OWN_PRECISION):
+        _load(info)
     sd_model = shared.sd_model
     reason = why_not_trainable(sd_model)
     if reason:
@@ -164,32 +166,38 @@ def _open(wanted: str, stack: ExitStack) -> WebUISession:
     _remove_networks(sd_model)
     stack.enter_context(_without_tiling())
     stack.enter_context(fit_for_training(sd_model))
+    offloading = Offloading(sd_model)
+    stack.enter_context(offloading)
     model = LdmModel(sd_model)
-    as_generating = _computing_for_training(model, sd_model.model.diffusion_model, stack)
+    as_generating = _computing_for_training(model, sd_model.model.diffusion_model, offloading, stack)
     return WebUISession(model, sd_model, info, set_aside, interrupted, as_generating)
 
 
 def _beside_the_weights(sd_model: Any) -> SetAside:
     """What the model has beside its own weights, before it is taken off."""
-    from modules import devices, sd_hijack, sd_unet, sd_vae, shared
+    from modules import devices, sd_hijack, sd_models, sd_unet, sd_vae, shared
 
     from lib_dsm.diffusion.ldm import is_tiled, patches
 
     left = [*getattr(sys.modules.get("networks"), "loaded_networks", ()), *shared.loaded_hypernetworks]
     unet = sd_unet.current_unet_option
+    offloaded = is_offloaded(sd_model)
+    check_fp8 = getattr(sd_models, "check_fp8", lambda sd_model: False)  # what the settings ask for
     return SetAside(
         vae=sd_vae.get_loaded_vae_name() or "",
         networks=tuple(dict.fromkeys(str(network.name) for network in left)),
         unet=str(unet.label) if unet is not None else "",
         hypertile=is_tiled(sd_model),
         tiling=bool(sd_hijack.model_hijack.circular_enabled),
-        unloaded=next(sd_model.parameters()).device.type != devices.device.type,
+        unloaded=not offloaded and next(sd_model.parameters()).device.type != devices.device.type,
+        offloaded=offloaded,
+        eight_bits=bool(check_fp8(sd_model)),
         patches=patches(sd_model.model.diffusion_model),
     )
 
 
 def _computing_for_training(
-    model: LdmModel, unet: torch.nn.Module, stack: ExitStack
+    model: LdmModel, unet: torch.nn.Module, offloading: Offloading, stack: ExitStack
 ) -> Callable[[], AbstractContextManager[None]]:
     """Until `stack` is closed the U-Net computes as is best for training; gives the way back for a picture."""
     from lib_dsm.diffusion.ldm import ChannelsLast, attention, attention_forwards, scaled_dot_product_forwards
@@ -203,7 +211,7 @@ def _computing_for_training(
 
     @contextmanager
     def as_generating() -> Iterator[None]:
-        with attention(own), layout.suspended() if layout else nullcontext():
+        with attention(own), layout.suspended() if layout else nullcontext(), offloading.resumed():
             yield
 
     return as_generating
@@ -247,8 +255,6 @@ def find_checkpoint(wanted: str) -> Any:
 
 def why_not_trainable(sd_model: Any) -> tuple[str, str] | None:
     """Problem and remedy where this model cannot be trained on, else None."""
-    from modules import devices
-
     if sd_model is None:
         return "The WebUI has no model loaded.", "Choose a checkpoint that loads."
     if getattr(sd_model, "cond_stage_model", None) is None and not hasattr(sd_model, "conditioner"):
@@ -263,13 +269,6 @@ def why_not_trainable(sd_model: Any) -> tuple[str, str] | None:
         return f"{name} is an inpainting, depth or other model that wants more than a prompt.", other
     if sd_model.parameterization not in ("eps", "v"):
         return f'{name} predicts "{sd_model.parameterization}", which cannot be trained on.', other
-    if getattr(sd_model, "lowvram", False):
-        return (
-            "The WebUI runs with --medvram or --lowvram, which moves the model away between the passes of a step.",
-            "Start it without these.",
-        )
-    if getattr(devices, "fp8", False):
-        return "The WebUI keeps the weights in 8 bits, too coarse for training.", 'Set "FP8 weight" to Disable.'
     return None
 
 

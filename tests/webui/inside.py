@@ -179,7 +179,6 @@ def refusals() -> dict[str, str]:
     for name, holder, attribute, value in (
         ("SDXL", model, "is_sdxl", True),
         ("inpainting", model.model, "conditioning_key", "hybrid"),
-        ("--medvram", model, "lowvram", True),
     ):
         before = getattr(holder, attribute)
         setattr(holder, attribute, value)
@@ -274,5 +273,8 @@ def _refusal(checkpoint: str | None) -> str:
 def _weights_hash(module: torch.nn.Module) -> str:
     digest = hashlib.sha256()
     for _, tensor in sorted(module.state_dict().items()):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        tensor = tensor.detach().cpu().contiguous()
+        if tensor.element_size() == 1:  # NumPy knows no 8 bit floats
+            tensor = tensor.float()
+        digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
