@@ -145,15 +145,14 @@ def training_session(wanted: str, brief: bool = False) -> Iterator[WebUISession]
 def _open(wanted: str, stack: ExitStack) -> WebUISession:
     from modules import call_queue, sd_models, sd_unet, sd_vae, shared
 
-    from lib_dsm.diffusion.ldm import LdmModel, fit_for_training, pinned
+    from lib_dsm.diffusion.ldm import LdmModel, fit_for_training
 
     info = find_checkpoint(wanted)
     _demand_supported(info)
     stack.enter_context(call_queue.queue_lock)
     interrupted = stack.enter_context(_announced())
     stack.enter_context(_model_put_back())
-    with pinned(shared.opts.data, webui_preview.OWN_PRECISION):
-        _load(info)
+    _load_in_own_precision(info)
     sd_model = shared.sd_model
     reason = why_not_trainable(sd_model)
     if reason:
@@ -272,13 +271,27 @@ def why_not_trainable(sd_model: Any) -> tuple[str, str] | None:
     return None
 
 
-def _load(info: Any) -> None:
+def _load_in_own_precision(info: Any) -> None:
+    """As `_load`, also where the settings ask for weights in 8 bits."""
+    from modules import devices, shared
+
+    from lib_dsm.diffusion.ldm import pinned
+
+    rounded = getattr(devices, "fp8", False)
+    with pinned(shared.opts.data, webui_preview.OWN_PRECISION):
+        _load(info)
+        if rounded and shared.cmd_opts.no_half:
+            # On the way out of 8 bits the WebUI reads weights of 32 into 16; from then on it reads them as they are.
+            _load(info, forced_reload=True)
+
+
+def _load(info: Any, **how: Any) -> None:
     from modules import sd_models
 
     try:
         # The checkpoint that the person chose in the WebUI stays chosen there.
         with sd_models.SkipWritingToConfig():
-            sd_models.reload_model_weights(info=info)
+            sd_models.reload_model_weights(info=info, **how)
     except Exception as error:
         raise ModelError(
             f"The checkpoint {info.name} cannot be loaded: {type(error).__name__}: {error}.", "Choose another one."

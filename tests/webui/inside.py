@@ -169,6 +169,11 @@ def embeddings_refreshed_meanwhile() -> bool:
             return bool(torch.equal(shared.sd_model.cond_stage_model([WORD]), expected))
 
 
+def reload_embeddings() -> None:
+    """Read the WebUI's embeddings anew, whoever has the model."""
+    sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
+
+
 def refusals() -> dict[str, str]:
     """What the host says to what it cannot train on."""
     said = {}
@@ -247,6 +252,7 @@ FUNCTIONS = {
         checkpoint_chosen_meanwhile,
         model_moved,
         embeddings_refreshed_meanwhile,
+        reload_embeddings,
         refusals,
         refusal,
         stale_networks,

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from dsm_checks import WORD, begin_session
-from modules import devices, lowvram, sd_models, shared
+from modules import call_queue, devices, lowvram, sd_models, shared
 
 from lib_dsm.training.config import PreviewRequest
 
@@ -24,11 +24,17 @@ def memory() -> dict[str, Any]:
         "hooks": {name: len(module._forward_pre_hooks) for name, module in model.named_modules()},
         "autoencoder": sorted(set(vars(model.first_stage_model)) & {"encode", "decode"}),
         "types": {name: str(parameter.dtype) for name, parameter in model.named_parameters()},
-        "devices": {str(parameter.device) for parameter in model.parameters()} and [],
+        "devices": sorted({str(parameter.device) for parameter in model.parameters()}),
         "fp8": devices.fp8,
         "loaded": [loaded.sd_checkpoint_info.name for loaded in sd_models.model_data.loaded_sd_models],
         "merged": getattr(model, "applied_token_merged_ratio", 0),
     }
+
+
+def read_again() -> None:
+    """Read the weights from the file, which the WebUI leaves in 16 bits after it had them in 8."""
+    with call_queue.queue_lock:
+        sd_models.reload_model_weights(forced_reload=True)
 
 
 def parts_moved() -> dict[str, list[str]]:
@@ -54,7 +60,7 @@ def parts_moved() -> dict[str, list[str]]:
     return moved
 
 
-FUNCTIONS = {function.__name__: function for function in (memory, parts_moved)}
+FUNCTIONS = {function.__name__: function for function in (memory, read_again, parts_moved)}
 
 
 @contextmanager

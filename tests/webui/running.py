@@ -151,7 +151,7 @@ def _interpreter(app: Path) -> Path:
 def _add_extension(folder: Path) -> None:
     # Without .git: the WebUI complains of a repository that has no remote.
     folder.mkdir(parents=True)
-    for name in ("scripts", "javascript", "lib_dsm", "style.css", "install.py"):
+    for name in ("scripts", "javascript", "localizations", "lib_dsm", "style.css", "install.py"):
         if (ROOT / name).exists():
             (folder / name).symlink_to(ROOT / name)
 
