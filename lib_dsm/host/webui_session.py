@@ -6,7 +6,7 @@ import html
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lib_dsm.training.config import PreviewRequest
 
 logger = logging.getLogger("dsm")
+Way = Callable[[], AbstractContextManager[None]]
 _turns = Turns()
 _INTERRUPT_POLL = 0.2  # seconds
 
@@ -42,7 +43,7 @@ class WebUISession:
         info: Any,
         set_aside: SetAside,
         interrupted: threading.Event,
-        as_generating: Callable[[], AbstractContextManager[None]],
+        as_generating: Way,
     ) -> None:
         self.model = model
         self.set_aside = set_aside
@@ -145,6 +146,7 @@ def training_session(wanted: str, brief: bool = False) -> Iterator[WebUISession]
 def _open(wanted: str, stack: ExitStack) -> WebUISession:
     from modules import call_queue, sd_models, sd_unet, sd_vae, shared
 
+    from lib_dsm.diffusion.hypertile import WithoutHyperTile
     from lib_dsm.diffusion.ldm import LdmModel, fit_for_training
 
     info = find_checkpoint(wanted)
@@ -165,10 +167,12 @@ def _open(wanted: str, stack: ExitStack) -> WebUISession:
     _remove_networks(sd_model)
     stack.enter_context(_without_tiling())
     stack.enter_context(fit_for_training(sd_model))
-    offloading = Offloading(sd_model)
+    offloading, hypertile = Offloading(sd_model), WithoutHyperTile(sd_model)
     stack.enter_context(offloading)
+    stack.enter_context(hypertile)
     model = LdmModel(sd_model)
-    as_generating = _computing_for_training(model, sd_model.model.diffusion_model, offloading, stack)
+    as_usual = (offloading.resumed, hypertile.suspended)
+    as_generating = _computing_for_training(model, sd_model.model.diffusion_model, as_usual, stack)
     return WebUISession(model, sd_model, info, set_aside, interrupted, as_generating)
 
 
@@ -176,7 +180,8 @@ def _beside_the_weights(sd_model: Any) -> SetAside:
     """What the model has beside its own weights, before it is taken off."""
     from modules import devices, sd_hijack, sd_models, sd_unet, sd_vae, shared
 
-    from lib_dsm.diffusion.ldm import is_tiled, patches
+    from lib_dsm.diffusion.hypertile import is_tiled
+    from lib_dsm.diffusion.ldm import patches
 
     left = [*getattr(sys.modules.get("networks"), "loaded_networks", ()), *shared.loaded_hypernetworks]
     unet = sd_unet.current_unet_option
@@ -195,10 +200,11 @@ def _beside_the_weights(sd_model: Any) -> SetAside:
     )
 
 
-def _computing_for_training(
-    model: LdmModel, unet: torch.nn.Module, offloading: Offloading, stack: ExitStack
-) -> Callable[[], AbstractContextManager[None]]:
-    """Until `stack` is closed the U-Net computes as is best for training; gives the way back for a picture."""
+def _computing_for_training(model: LdmModel, unet: torch.nn.Module, as_usual: Sequence[Way], stack: ExitStack) -> Way:
+    """Until `stack` is closed the U-Net computes as is best for training; gives the way back for a picture.
+
+    Each of `as_usual` gives such a way back from something else that was changed for the training.
+    """
     from lib_dsm.diffusion.ldm import ChannelsLast, attention, attention_forwards, scaled_dot_product_forwards
 
     own = attention_forwards()
@@ -210,7 +216,10 @@ def _computing_for_training(
 
     @contextmanager
     def as_generating() -> Iterator[None]:
-        with attention(own), layout.suspended() if layout else nullcontext(), offloading.resumed():
+        with ExitStack() as back:
+            back.enter_context(attention(own))
+            for way in (*as_usual, *([layout.suspended] if layout else [])):
+                back.enter_context(way())
             yield
 
     return as_generating

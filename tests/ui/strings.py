@@ -2,6 +2,7 @@
 
 The WebUI applies a translation, a dictionary, to whole texts of its page. So only such count as stand alone: those of
 Python's widgets and of our settings, and in the scripts the strings in double quotes that begin with a capital letter.
+A translation may have phrases of the scripts in small letters as well; the others then have them too.
 
     python -m tests.ui.strings            all texts, as the JSON of a translation that has yet to be made
     python -m tests.ui.strings de_DE      those that this translation lacks

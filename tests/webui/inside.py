@@ -21,7 +21,7 @@ from fastapi import Body
 from modules import call_queue, script_callbacks, sd_hijack, sd_models, sd_unet, sd_vae, shared
 from safetensors.torch import load_file
 
-from lib_dsm.diffusion.ldm import is_tiled
+from lib_dsm.diffusion.hypertile import is_tiled
 from lib_dsm.errors import Cancelled, DsmError
 from lib_dsm.host.webui import WebUIHost
 from lib_dsm.training.config import PreviewRequest, RunConfig
