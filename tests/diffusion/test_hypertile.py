@@ -1,4 +1,4 @@
-"""HyperTile's wrappers come off for the training and are there again afterwards, whatever else is wrapped around them."""
+"""HyperTile's wrappers come off for the training and are there again afterwards; what is around them stays."""
 
 from __future__ import annotations
 
