@@ -25,7 +25,7 @@ FOLDER = ROOT / "localizations"
 # Names of things, which no language changes, and what the page never shows although it looks like a text.
 NAMES = {
     "ArrowDown", "ArrowLeft", "ArrowRight", "ArrowUp", "Backspace", "BUTTON", "Content-Type", "DELETE",
-    "DOMContentLoaded", "DSM", "DSM +", "Delete", "Enter", "Escape", "GET", "INPUT", "JPEG", "LoRA", "PNG", "POST",
+    "DOMContentLoaded", "DSM", "DSM +", "Enter", "Escape", "GET", "INPUT", "JPEG", "LoRA", "PNG", "POST",
     "PUT", "TensorBoard", "VAE", "CFG", "WebP", "X-DSM-Token", "IMGS", "DATASET_IMGS", "SET", "Tab", "Shift",
     "Ctrl+A", "Shift+F", "Esc", "Arrow", "AND", "NOT", "Space", "Home End", "PgUp PgDn", "Ctrl click", "Shift click",
     "Key r", "DSM Tag", "copyright, artist", "my character", "long hair=hair, 1girl=", "watermark, signature, *censor*",

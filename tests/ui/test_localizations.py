@@ -49,7 +49,7 @@ def test_every_language_has_the_same():
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_what_is_written_into_fields_is_the_same_in_every_language(language):
     for text, translated in strings.translation(language).items():
-        assert translated == translated.strip() != "", text
+        assert translated.strip(), text
         names = {
             "[name]",
             "[extension]",

@@ -38,6 +38,8 @@ def language(request, webui, chromium):
         page = context.new_page()
         at_our_tab(page, webui.url)
         reload_ui(page, webui)
+        page.wait_for_load_state("networkidle")  # a page that goes while it loads keeps the next reload from ending
+        page.wait_for_timeout(2000)
         context.close()
 
     use(request.param, ORDER, HIDDEN)
@@ -70,7 +72,7 @@ def test_our_tab_speaks_the_language_and_works_in_it(language, page, webui, made
     for number, label in enumerate(TABS):
         page.evaluate("label => DSM.openTab(label)", label)
         page.wait_for_function("number => DSM.tabButton(DSM.TABS[number]).classList.contains('selected')", arg=number)
-        page.wait_for_timeout(700)
+        page.wait_for_timeout(700)  # what a page draws late
         page.screenshot(path=shots / f"webui-{language}-{label.lower()}.png")
         english += [(label, *found) for found in page.evaluate(SHOWN) if words.get(found[0], found[0]) != found[0]]
     assert english == []
