@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from lib_dsm.api.security import Gate
@@ -158,6 +158,8 @@ def endpoint(route: Route, service: Service, gate: Gate) -> Callable[[Request], 
             body = await _body(request)
             call = Call(dict(request.path_params), query, body)
             result = await run_in_threadpool(route.handler, service, call)
+        except ClientDisconnect:
+            return refusal(400, "The caller left before the call was read.", "Call again.")  # nobody reads it
         except DsmError as error:
             status = next(code for kind, code in _STATUS if isinstance(error, kind))
             return refusal(status, error.problem, error.remedy)
