@@ -83,6 +83,7 @@ def test_our_tab_speaks_the_language_and_works_in_it(language, page, webui, made
         "kind": "embedding", "name": WORD, "checkpoint": webui.checkpoint.name, "vectors": 2, "init_text": "solo",
         "learning_rate": "0.01", "max_steps": 2, "batch_size": 1, "gradient_accumulation": 1, "width": 64,
         "height": 64, "save_every": 0, "preview_every": 2, "validate_every": 0, "validation_share": 0,
+        "overwrite": True,
     }  # fmt: skip
     preview = {"prompt": "solo, [name]", "width": 64, "height": 64, "steps": 2, "seed": 3, "sampler": "Euler"}
     train_settings(page, **settings, previews=[preview])
