@@ -26,6 +26,9 @@
         updateInput(prompt);
         paste.click();
         openTop("txt2img");
+        // The button goes to the WebUI's first tab as well, which is another one where the person has put them in order.
+        for (let tries = 0; tries < 40 && prompt.value === found.parameters; tries += 1) await new Promise((done) => setTimeout(done, 50));
+        openTop("txt2img");
         return true;
     }
 

@@ -100,5 +100,7 @@ def test_our_tab_speaks_the_language_and_works_in_it(language, page, webui, made
     problems.clear()  # the WebUI's own tab stumbles whenever its sizes change
     page.click("#dsm_send_txt2img")
     page.wait_for_function(f"document.querySelector('#txt2img_prompt textarea').value === 'solo, {WORD}'")
+    page.wait_for_selector("#tab_txt2img", state="visible")
+    page.wait_for_timeout(2500)  # the WebUI's own way there, to whatever tab is the first, comes later
     assert page.locator("#tab_txt2img").is_visible() and not page.locator("#tab_dsm").is_visible()
     problems.clear()
