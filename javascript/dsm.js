@@ -10,6 +10,18 @@ window.DSM = (function () {
 
     // ---- elements ------------------------------------------------------------------------------------------------
 
+    // A text in the language that the WebUI is set to. The WebUI translates text inside its own page by itself, but neither
+    // what lies over the page nor the titles of elements that come in groups.
+    function translated(text) {
+        const bare = text.trim();
+        if (!bare || !window.localization || !Object.hasOwn(window.localization, bare)) return text;
+        const found = window.localization[bare];
+        return typeof found === "string" ? text.replace(bare, () => found) : text;
+    }
+
+    const READ_ALOUD_OR_HINTED = ["title", "placeholder", "aria-label"];
+    const VERBATIM = ["textarea", "pre", "code", "kbd"];
+
     // h("button", {class: "x", onclick: f}, "text", child, …); null children are left out.
     function h(tag, attributes, ...children) {
         const element = document.createElement(tag);
@@ -17,9 +29,10 @@ window.DSM = (function () {
             if (value === null || value === undefined || value === false) continue;
             if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
             else if (key in element && typeof value !== "string") element[key] = value;
-            else element.setAttribute(key, value === true ? "" : value);
+            else element.setAttribute(key, value === true ? "" : READ_ALOUD_OR_HINTED.includes(key) ? translated(value) : value);
         }
-        element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+        const shown = (child) => (typeof child === "string" && !VERBATIM.includes(tag) ? translated(child) : child);
+        element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined).map(shown));
         return element;
     }
 
@@ -219,12 +232,13 @@ window.DSM = (function () {
 
     const TABS = ["Dataset", "Crop", "Tag", "Prune", "Train", "LoRA"];
 
-    const tabButtons = () => [...root().querySelectorAll("#dsm_tabs button[role=tab], #dsm_tabs > .tab-nav > button")];
+    // By id or by place, for what a button says may be translated. gradio 3 gives its buttons no ids.
+    const tabButton = (label) => root().querySelector(`button#dsm_tab_${label.toLowerCase()}-button`) || root().querySelectorAll("#dsm_tabs > .tab-nav > button")[TABS.indexOf(label)];
 
     // Where the person has hidden it, the next one is opened.
     function openTab(label) {
         const labels = TABS.slice(TABS.indexOf(label)).filter((name) => !state.hidden.includes(name));
-        const button = tabButtons().find((item) => item.textContent.trim() === labels[0]);
+        const button = labels.length ? tabButton(labels[0]) : null;
         if (button) {
             button.click();
             root().querySelector("#dsm_page").scrollIntoView({block: "start"});
@@ -329,7 +343,7 @@ window.DSM = (function () {
 
     return {
         widgets, state, h, svg, get, post, call, attempt, toast, line, empty, over, confirm, showKeys, lightbox, on, tell, press, fill,
-        onClick, openTab, project, plural, duration, root, address, fileAddress, thumbnail, TABS,
+        onClick, openTab, tabButton, translated, project, plural, duration, root, address, fileAddress, thumbnail, TABS,
         visible: (element) => element.isConnected && element.offsetParent !== null,
     };
 })();

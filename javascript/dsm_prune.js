@@ -145,7 +145,7 @@
             undoButton.disabled = !acts.undo;
             redoButton.disabled = !acts.redo;
             const done = acts.acts.find((item) => item.state === "done");
-            undoButton.title = done ? `Undo: ${done.title} (u)` : "Nothing to undo";
+            undoButton.title = done ? `Undo: ${done.title} (u)` : DSM.translated("Nothing to undo");
             folderName.textContent = folder().split(/[\\/]/).pop();
             fillSet.disabled = !captions;
             if (top) currentIndex = anchor = 0;
@@ -444,7 +444,7 @@
             for (const element of [removeAll, removeShown, renameButton, clear]) element.hidden = !any;
             characterButton.hidden = any;
             const filter = where();
-            addField.placeholder = chosen.size > 1 ? `Add tags to the ${chosen.size} selected` : filter ? `Add tags to the ${total} shown` : "Add tags to all captions";
+            addField.placeholder = chosen.size > 1 ? `Add tags to the ${chosen.size} selected` : filter ? `Add tags to the ${total} shown` : DSM.translated("Add tags to all captions");
             if (!any) {
                 said.textContent = "or select tags to remove or replace them.";
                 return;

@@ -22,7 +22,8 @@
 
     const demoButton = () => h("button", {class: "dsm-button", onclick: makeDemo, title: "Draws 26 small pictures of a cartoon character, to try every tab with"}, "Make a small demo project");
     const tourButton = () => h("button", {class: "dsm-button", onclick: showTour}, "Show the way");
-    const goButton = (label) => h("button", {class: "dsm-button dsm-small", onclick: () => DSM.openTab(label)}, `Go to ${label}`);
+    const GO_TO = {Dataset: "Go to Dataset", Crop: "Go to Crop", Tag: "Go to Tag", Prune: "Go to Prune", Train: "Go to Train", LoRA: "Go to LoRA"};
+    const goButton = (label) => h("button", {class: "dsm-button dsm-small", onclick: () => DSM.openTab(label)}, GO_TO[label]);
 
     const steps = (leave) => h("ol", {class: "dsm-tour-steps"}, WAY.filter(([tab]) => !DSM.state.hidden.includes(tab)).map(([tab, name, text]) => h("li", {},
         h("button", {class: "dsm-tour-step", onclick: () => { leave(); DSM.openTab(tab); }}, h("b", {}, name), h("span", {}, text)))));

@@ -67,7 +67,7 @@
             go.disabled = run.busy;
             use.textContent = step === run.published ? `Step ${step} is in use` : `Use step ${step}`;
             go.textContent = `Continue from ${step}…`;
-            use.title = go.title = run.busy ? "When the run has ended" : "";
+            use.title = go.title = run.busy ? DSM.translated("When the run has ended") : "";
             strip.replaceChildren(...known().map((item) => h("button", {
                 class: `dsm-compare-thumb${item === step ? " dsm-chosen" : ""}${item === other ? " dsm-other" : ""}`, role: "option", "aria-selected": String(item === step),
                 onclick: (event) => { if (event.shiftKey || (other !== null && event.altKey)) other = item; else step = item; draw(); },

@@ -68,7 +68,7 @@
         function refresh() {
             const preset = presets.find((item) => item.name === select.value);
             drop.disabled = !preset || !preset.own;
-            drop.title = preset && !preset.own ? "A given preset stays" : "";
+            drop.title = preset && !preset.own ? DSM.translated("A given preset stays") : "";
             note.textContent = preset ? preset.help || "" : "";
         }
 

@@ -184,7 +184,7 @@
             stop.disabled = now.cancelling;
             if (!until.value || document.activeElement !== until && !until.dataset.touched) until.value = now.total || "";
             if (!rate.value && document.activeElement !== rate) rate.value = data.learning_rate || "";
-            again.title = now.done >= (Number(until.value) || 0) ? "Raise the step to go on" : "Go on after the last saved step";
+            again.title = DSM.translated(now.done >= (Number(until.value) || 0) ? "Raise the step to go on" : "Go on after the last saved step");
             log.update(now.lines);
             const found = JSON.stringify([data.findings, now.state, now.error, data.published, data.problems]);
             const fresh = running && told !== null ? (data.findings || []).slice(told) : [];

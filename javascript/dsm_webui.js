@@ -6,8 +6,11 @@
     const {h, get, post, attempt, toast} = DSM;
     const GALLERIES = ["txt2img", "img2img", "extras"];
 
-    function openTop(label) {
-        const button = [...gradioApp().querySelectorAll("#tabs > .tab-nav > button")].find((item) => item.textContent.trim() === label);
+    // One of the WebUI's own tabs, by the id of its content: what its button says may be translated, and the order is the
+    // person's choice.
+    function openTop(name) {
+        const place = [...gradioApp().querySelectorAll("#tabs > .tabitem")].findIndex((item) => item.id === `tab_${name}`);
+        const button = gradioApp().querySelectorAll("#tabs > .tab-nav > button")[place];
         if (button) button.click();
     }
 
@@ -22,6 +25,9 @@
         prompt.value = found.parameters;
         updateInput(prompt);
         paste.click();
+        openTop("txt2img");
+        // The button goes to the WebUI's first tab as well, which is another one where the person has put them in order.
+        for (let tries = 0; tries < 40 && prompt.value === found.parameters; tries += 1) await new Promise((done) => setTimeout(done, 50));
         openTop("txt2img");
         return true;
     }
@@ -41,14 +47,14 @@
         if (!picture) return toast("No picture is shown here yet; generate one first.", "error");
         if (!DSM.state.project) {
             toast("No project is open to put the picture into. Open one or make one with New.", "error");
-            return openTop("DSM");
+            return openTop("dsm");
         }
         const answer = await attempt(() => post("project/take", {path: DSM.state.project.path, picture}));
         if (!answer) return undefined;
         toast(answer.new ? `${answer.name} is in IMGS of ${answer.project.name}.` : `${answer.name} is in IMGS of ${answer.project.name} already.`);
         await DSM.project.refresh();
         if (tab) {
-            openTop("DSM");
+            openTop("dsm");
             DSM.openTab(tab);
         }
         return undefined;
@@ -82,9 +88,9 @@
         const places = DSM.state.hidden.map((label) => `#dsm_tabs > .tab-nav > button:nth-child(${DSM.TABS.indexOf(label) + 1})`);
         rules.textContent = places.length ? `${places.join(", ")} { display: none; }` : "";
         if (!rules.isConnected) document.head.append(rules);
-        const selected = gradioApp().querySelector("#dsm_tabs > .tab-nav > button.selected");
-        if (selected && DSM.state.hidden.includes(selected.textContent.trim())) {
-            const other = [...gradioApp().querySelectorAll("#dsm_tabs > .tab-nav > button")].find((item) => !DSM.state.hidden.includes(item.textContent.trim()));
+        const selected = (label) => DSM.tabButton(label) && DSM.tabButton(label).classList.contains("selected");
+        if (DSM.state.hidden.some(selected)) {
+            const other = DSM.tabButton(DSM.TABS.find((label) => !DSM.state.hidden.includes(label)));
             if (other) other.click();
         }
     }

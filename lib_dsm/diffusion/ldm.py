@@ -17,12 +17,12 @@ from lib_dsm.diffusion.attention import attend_in_float32
 from lib_dsm.diffusion.contexts import ContextMap, context_widths, contexts_changed
 from lib_dsm.diffusion.fingerprint import autoencoder_hash
 from lib_dsm.diffusion.gate import gated
+from lib_dsm.diffusion.hypertile import wrapped_parts
 from lib_dsm.diffusion.protocol import Replacements
 from lib_dsm.diffusion.recompute import Recomputation
 
 Forwards = Mapping[type, Callable[..., Any]]
 _CHECKPOINT_FLAGS = ("use_checkpoint", "checkpoint")  # of ldm's ResBlock and BasicTransformerBlock
-_HYPERTILE_PARAMETERS = "__webui_hypertile_params"
 _READ_OPTIONS = ("modules.sd_hijack_clip", "modules.processing", "modules_forge.forge_clip")  # the last is reForge's
 _MISSING = object()
 
@@ -172,13 +172,14 @@ class LdmModel:
         from modules import devices
 
         autoencoder = self._sd_model.first_stage_model
-        dtype = next(autoencoder.parameters()).dtype
-        autoencoder.to(torch.float32)
+        before = next(autoencoder.parameters())
+        device, dtype = before.device, before.dtype  # it may be away to spare memory
+        autoencoder.to(self.device, torch.float32)
         try:
             with devices.without_autocast():
                 yield autoencoder
         finally:
-            autoencoder.to(dtype)  # exact: the values came from this type
+            autoencoder.to(device, dtype)  # exact: the values came from this type
 
 
 def _blocks(unet: torch.nn.Module) -> list[torch.nn.Module]:
@@ -265,14 +266,12 @@ def pinned(values: MutableMapping[str, Any], changes: Mapping[str, Any]) -> Iter
 def fit_for_training(sd_model: Any) -> Iterator[None]:
     """While the context lasts the model's weights are frozen, in evaluation mode, and nothing of it is recomputed.
 
-    ldm's own recomputation fails on frozen weights, and HyperTile's tiles depend on the last picture's size and on
-    chance; both are switched off.
+    ldm's own recomputation fails on frozen weights.
     """
     modules = list(sd_model.modules())
     trainable = [parameter for parameter in sd_model.parameters() if parameter.requires_grad]
     training = [module for module in modules if module.training]
     recomputed = [(module, flag) for module in modules for flag in _CHECKPOINT_FLAGS if vars(module).get(flag) is True]
-    tiles = [tile for module in modules if (tile := vars(module).get(_HYPERTILE_PARAMETERS)) and tile.enabled]
 
     def switch(on: bool) -> None:
         for parameter in trainable:
@@ -281,8 +280,6 @@ def fit_for_training(sd_model: Any) -> Iterator[None]:
             module.training = on
         for module, flag in recomputed:
             setattr(module, flag, on)
-        for tile in tiles:
-            tile.enabled = on
 
     try:
         switch(False)
@@ -291,21 +288,12 @@ def fit_for_training(sd_model: Any) -> Iterator[None]:
         switch(True)
 
 
-def is_tiled(sd_model: Any) -> bool:
-    """Whether HyperTile cuts some of the model's attention into tiles."""
-    return any(vars(module)[_HYPERTILE_PARAMETERS].enabled for module in _tiled(sd_model))
-
-
 def patches(unet: torch.nn.Module) -> tuple[str, ...]:
     """Where the code comes from that replaced functions of the U-Net's single parts; HyperTile's is passed over."""
     changed = [module for module in unet.modules() if "forward" in vars(module)]
-    hyper = set(_tiled(unet))
+    hyper = set(wrapped_parts(unet))
     names = [_origin(vars(module)["forward"]) for module in changed if module not in hyper]
     return tuple(dict.fromkeys(names))
-
-
-def _tiled(model: Any) -> list[torch.nn.Module]:
-    return [module for module in model.modules() if vars(module).get(_HYPERTILE_PARAMETERS)]
 
 
 def _origin(function: Any) -> str:

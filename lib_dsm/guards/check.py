@@ -175,6 +175,8 @@ RULES: tuple[Guard, ...] = (
     Guard(rules_session.hypertile, ("hypertile",), "Attention is not cut into tiles"),
     Guard(rules_session.tiling, ("tiling",), "Convolutions do not wrap around"),
     Guard(rules_session.model_unloaded, ("model-in-ram",), "The model lies where it computes"),
+    Guard(rules_session.offloaded, ("medvram",), "The model's parts stay where they compute"),
+    Guard(rules_session.eight_bits, ("fp8-weights",), "The weights are in their own precision"),
     Guard(rules_session.patched_unet, ("patched-unet",), "No extension has its hands in the U-Net"),
     Guard(rules_storage.unwritable, ("output-unwritable",), "All folders can be written"),
     Guard(rules_storage.disk_full, ("disk-full",), "The disk has room for the run"),

@@ -75,6 +75,29 @@ def model_unloaded(facts: RunFacts) -> Iterator[Finding]:
         )
 
 
+def offloaded(facts: RunFacts) -> Iterator[Finding]:
+    """Parts that leave the graphics card after their forward pass are not there for the backward pass."""
+    if facts.set_aside.offloaded:
+        yield Finding(
+            "medvram",
+            Severity.FIX,
+            "--medvram or --lowvram keeps one part of the model at a time on the graphics card; while training, the "
+            "U-Net and the text encoder both stay there.",
+            "Previews and later pictures are made as before. If memory runs out, choose smaller pictures.",
+        )
+
+
+def eight_bits(facts: RunFacts) -> Iterator[Finding]:
+    """A network that is trained on rounded weights learns their rounding with it."""
+    if facts.set_aside.eight_bits:
+        yield Finding(
+            "fp8-weights",
+            Severity.FIX,
+            "The WebUI keeps the weights in 8 bits; training loads them in their own precision, previews too.",
+            "They are in 8 bits again afterwards, so pictures then differ a little from the previews.",
+        )
+
+
 def patched_unet(facts: RunFacts) -> Iterator[Finding]:
     """What an extension put in the place of the U-Net's own functions takes part in the training."""
     if facts.set_aside.patches:

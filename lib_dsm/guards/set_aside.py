@@ -16,6 +16,8 @@ class SetAside:
         hypertile: whether attention was cut into tiles.
         tiling: whether convolutions wrapped around the picture's edges.
         unloaded: whether the model lay in the computer's memory instead of the graphics card's.
+        offloaded: whether its parts come to the graphics card one at a time (--medvram, --lowvram).
+        eight_bits: whether the host keeps the weights in 8 bits.
         patches: whose functions stand in the place of the U-Net's own; these alone are left there.
     """
 
@@ -25,4 +27,6 @@ class SetAside:
     hypertile: bool = False
     tiling: bool = False
     unloaded: bool = False
+    offloaded: bool = False
+    eight_bits: bool = False
     patches: tuple[str, ...] = ()

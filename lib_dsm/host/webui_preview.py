@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lib_dsm.training.config import PreviewRequest
 
 AUTOMATIC = "Automatic"  # the schedule type that the WebUI takes for a sampler's name alone
+OWN_PRECISION = {"fp8_storage": "Disable"}  # the option with which the WebUI loads weights in more than 8 bits
 _STATE_KEPT = ("job", "job_no", "job_count", "sampling_step", "sampling_steps", "textinfo", "current_latent")
 
 
@@ -37,6 +38,7 @@ def generate(request: PreviewRequest, checkpoint_title: str, networks: bool = Fa
         # Those that the settings add to every prompt are not asked for.
         "sd_lora": "None",
         "sd_hypernetwork": "None",
+        **OWN_PRECISION,  # or it would load the weights anew
     }
     flags = {"no_prompt_history": True}  # the prompt that "read last generation" gives back stays the person's own
     processing = StableDiffusionProcessingTxt2Img(

@@ -6,7 +6,7 @@ import html
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from lib_dsm.host import webui_preview
 from lib_dsm.host.protocol import Checkpoint
 from lib_dsm.host.turn import Turns
 from lib_dsm.host.webui_kinds import why_no_training
+from lib_dsm.host.webui_offloading import Offloading, is_offloaded
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from lib_dsm.training.config import PreviewRequest
 
 logger = logging.getLogger("dsm")
+Way = Callable[[], AbstractContextManager[None]]
 _turns = Turns()
 _INTERRUPT_POLL = 0.2  # seconds
 
@@ -41,7 +43,7 @@ class WebUISession:
         info: Any,
         set_aside: SetAside,
         interrupted: threading.Event,
-        as_generating: Callable[[], AbstractContextManager[None]],
+        as_generating: Way,
     ) -> None:
         self.model = model
         self.set_aside = set_aside
@@ -106,7 +108,7 @@ class WebUISession:
             return f"The WebUI's model was changed from {self.checkpoint.name} while it was being trained on."
         if sd_vae.loaded_vae_file is not None:
             return f"The VAE {sd_vae.get_loaded_vae_name()} was loaded while {self.checkpoint.name} was trained on."
-        if next(sd_model.parameters()).device.type != devices.device.type:
+        if next(sd_model.model.parameters()).device.type != devices.device.type:
             return f"The WebUI's model {self.checkpoint.name} was unloaded while it was being trained on."
         return ""
 
@@ -155,6 +157,7 @@ def training_session(wanted: str, brief: bool = False) -> Iterator[WebUISession]
 def _open(wanted: str, stack: ExitStack) -> WebUISession:
     from modules import call_queue, sd_models, sd_unet, sd_vae, shared
 
+    from lib_dsm.diffusion.hypertile import WithoutHyperTile
     from lib_dsm.diffusion.ldm import LdmModel, fit_for_training
 
     info = find_checkpoint(wanted)
@@ -162,7 +165,7 @@ def _open(wanted: str, stack: ExitStack) -> WebUISession:
     stack.enter_context(call_queue.queue_lock)
     interrupted = stack.enter_context(_announced())
     stack.enter_context(_model_put_back())
-    _load(info)
+    _load_in_own_precision(info)
     sd_model = shared.sd_model
     reason = why_not_trainable(sd_model)
     if reason:
@@ -175,34 +178,44 @@ def _open(wanted: str, stack: ExitStack) -> WebUISession:
     _remove_networks(sd_model)
     stack.enter_context(_without_tiling())
     stack.enter_context(fit_for_training(sd_model))
+    offloading, hypertile = Offloading(sd_model), WithoutHyperTile(sd_model)
+    stack.enter_context(offloading)
+    stack.enter_context(hypertile)
     model = LdmModel(sd_model)
-    as_generating = _computing_for_training(model, sd_model.model.diffusion_model, stack)
+    as_usual = (offloading.resumed, hypertile.suspended)
+    as_generating = _computing_for_training(model, sd_model.model.diffusion_model, as_usual, stack)
     return WebUISession(model, sd_model, info, set_aside, interrupted, as_generating)
 
 
 def _beside_the_weights(sd_model: Any) -> SetAside:
     """What the model has beside its own weights, before it is taken off."""
-    from modules import devices, sd_hijack, sd_unet, sd_vae, shared
+    from modules import devices, sd_hijack, sd_models, sd_unet, sd_vae, shared
 
-    from lib_dsm.diffusion.ldm import is_tiled, patches
+    from lib_dsm.diffusion.hypertile import is_tiled
+    from lib_dsm.diffusion.ldm import patches
 
     left = [*getattr(sys.modules.get("networks"), "loaded_networks", ()), *shared.loaded_hypernetworks]
     unet = sd_unet.current_unet_option
+    offloaded = is_offloaded(sd_model)
+    check_fp8 = getattr(sd_models, "check_fp8", lambda sd_model: False)  # what the settings ask for
     return SetAside(
         vae=sd_vae.get_loaded_vae_name() or "",
         networks=tuple(dict.fromkeys(str(network.name) for network in left)),
         unet=str(unet.label) if unet is not None else "",
         hypertile=is_tiled(sd_model),
         tiling=bool(sd_hijack.model_hijack.circular_enabled),
-        unloaded=next(sd_model.parameters()).device.type != devices.device.type,
+        unloaded=not offloaded and next(sd_model.parameters()).device.type != devices.device.type,
+        offloaded=offloaded,
+        eight_bits=bool(check_fp8(sd_model)),
         patches=patches(sd_model.model.diffusion_model),
     )
 
 
-def _computing_for_training(
-    model: LdmModel, unet: torch.nn.Module, stack: ExitStack
-) -> Callable[[], AbstractContextManager[None]]:
-    """Until `stack` is closed the U-Net computes as is best for training; gives the way back for a picture."""
+def _computing_for_training(model: LdmModel, unet: torch.nn.Module, as_usual: Sequence[Way], stack: ExitStack) -> Way:
+    """Until `stack` is closed the U-Net computes as is best for training; gives the way back for a picture.
+
+    Each of `as_usual` gives such a way back from something else that was changed for the training.
+    """
     from lib_dsm.diffusion.ldm import ChannelsLast, attention, attention_forwards, scaled_dot_product_forwards
 
     own = attention_forwards()
@@ -214,7 +227,10 @@ def _computing_for_training(
 
     @contextmanager
     def as_generating() -> Iterator[None]:
-        with attention(own), layout.suspended() if layout else nullcontext():
+        with ExitStack() as back:
+            back.enter_context(attention(own))
+            for way in (*as_usual, *([layout.suspended] if layout else [])):
+                back.enter_context(way())
             yield
 
     return as_generating
@@ -258,8 +274,6 @@ def find_checkpoint(wanted: str) -> Any:
 
 def why_not_trainable(sd_model: Any) -> tuple[str, str] | None:
     """Problem and remedy where this model cannot be trained on, else None."""
-    from modules import devices
-
     if sd_model is None:
         return "The WebUI has no model loaded.", "Choose a checkpoint that loads."
     if getattr(sd_model, "cond_stage_model", None) is None and not hasattr(sd_model, "conditioner"):
@@ -274,23 +288,30 @@ def why_not_trainable(sd_model: Any) -> tuple[str, str] | None:
         return f"{name} is an inpainting, depth or other model that wants more than a prompt.", other
     if sd_model.parameterization not in ("eps", "v"):
         return f'{name} predicts "{sd_model.parameterization}", which cannot be trained on.', other
-    if getattr(sd_model, "lowvram", False):
-        return (
-            "The WebUI runs with --medvram or --lowvram, which moves the model away between the passes of a step.",
-            "Start it without these.",
-        )
-    if getattr(devices, "fp8", False):
-        return "The WebUI keeps the weights in 8 bits, too coarse for training.", 'Set "FP8 weight" to Disable.'
     return None
 
 
-def _load(info: Any) -> None:
+def _load_in_own_precision(info: Any) -> None:
+    """As `_load`, also where the settings ask for weights in 8 bits."""
+    from modules import devices, shared
+
+    from lib_dsm.diffusion.ldm import pinned
+
+    rounded = getattr(devices, "fp8", False)
+    with pinned(shared.opts.data, webui_preview.OWN_PRECISION):
+        _load(info)
+        if rounded and shared.cmd_opts.no_half:
+            # On the way out of 8 bits the WebUI reads weights of 32 into 16; from then on it reads them as they are.
+            _load(info, forced_reload=True)
+
+
+def _load(info: Any, **how: Any) -> None:
     from modules import sd_models
 
     try:
         # The checkpoint that the person chose in the WebUI stays chosen there.
         with sd_models.SkipWritingToConfig():
-            sd_models.reload_model_weights(info=info)
+            sd_models.reload_model_weights(info=info, **how)
     except Exception as error:
         raise ModelError(
             f"The checkpoint {info.name} cannot be loaded: {type(error).__name__}: {error}.", "Choose another one."

@@ -20,6 +20,8 @@ from tests.guards.known import facts, finding_of, found
         (SetAside(hypertile=True), "hypertile", "tiles"),
         (SetAside(tiling=True), "tiling", "tiling"),
         (SetAside(unloaded=True), "model-in-ram", "unloaded"),
+        (SetAside(offloaded=True), "medvram", "--medvram"),
+        (SetAside(eight_bits=True), "fp8-weights", "8 bits"),
     ],
 )
 def test_what_the_session_puts_right_is_said(set_aside, expected, told):

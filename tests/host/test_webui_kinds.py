@@ -20,7 +20,6 @@ def modules(monkeypatch):
     package.sd_models = SimpleNamespace(model_data=SimpleNamespace(sd_model=None))
     package.sd_vae = SimpleNamespace(get_loaded_vae_name=lambda: None)
     package.shared = SimpleNamespace(opts=SimpleNamespace(CLIP_stop_at_last_layers=2))
-    package.devices = SimpleNamespace(fp8=False)
     monkeypatch.setitem(sys.modules, "modules", package)
     return package
 

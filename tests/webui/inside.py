@@ -21,7 +21,7 @@ from fastapi import Body
 from modules import call_queue, script_callbacks, sd_hijack, sd_models, sd_unet, sd_vae, shared
 from safetensors.torch import load_file
 
-from lib_dsm.diffusion.ldm import is_tiled
+from lib_dsm.diffusion.hypertile import is_tiled
 from lib_dsm.errors import Cancelled, DsmError
 from lib_dsm.host.webui import WebUIHost
 from lib_dsm.training.config import PreviewRequest, RunConfig
@@ -169,6 +169,11 @@ def embeddings_refreshed_meanwhile() -> bool:
             return bool(torch.equal(shared.sd_model.cond_stage_model([WORD]), expected))
 
 
+def reload_embeddings() -> None:
+    """Read the WebUI's embeddings anew, whoever has the model."""
+    sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
+
+
 def refusals() -> dict[str, str]:
     """What the host says to what it cannot train on."""
     said = {}
@@ -179,7 +184,6 @@ def refusals() -> dict[str, str]:
     for name, holder, attribute, value in (
         ("SDXL", model, "is_sdxl", True),
         ("inpainting", model.model, "conditioning_key", "hybrid"),
-        ("--medvram", model, "lowvram", True),
     ):
         before = getattr(holder, attribute)
         setattr(holder, attribute, value)
@@ -248,6 +252,7 @@ FUNCTIONS = {
         checkpoint_chosen_meanwhile,
         model_moved,
         embeddings_refreshed_meanwhile,
+        reload_embeddings,
         refusals,
         refusal,
         stale_networks,
@@ -274,5 +279,8 @@ def _refusal(checkpoint: str | None) -> str:
 def _weights_hash(module: torch.nn.Module) -> str:
     digest = hashlib.sha256()
     for _, tensor in sorted(module.state_dict().items()):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        tensor = tensor.detach().cpu().contiguous()
+        if tensor.element_size() == 1:  # NumPy knows no 8 bit floats
+            tensor = tensor.float()
+        digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()

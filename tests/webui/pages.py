@@ -75,6 +75,7 @@ def reload_ui(page, webui) -> list[str]:
     A request that comes while it adds its routes ends the WebUI, also its own page's, so that none is let through.
     """
     starts, asked = webui.starts(), []
+    page.wait_for_timeout(1500)  # what the page has asked for is answered: its server waits for that before it ends
 
     def hold(route) -> None:
         asked.append(urlsplit(route.request.url).path)

@@ -17,7 +17,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -115,16 +115,20 @@ class WebUI:
 
 
 @contextmanager
-def running(app: Path, data: Path) -> Iterator[WebUI]:
-    """The WebUI of the folder `app`, started with the empty data folder `data`."""
+def running(app: Path, data: Path, more: Sequence[str] = ()) -> Iterator[WebUI]:
+    """The WebUI of the folder `app`, started with the empty data folder `data` and with `more` flags.
+
+    In these {models} stands for the folder of models.
+    """
     app = app.resolve()
     _add_extension(data / "extensions" / "dsm")
     _add_checks(data / "extensions" / "dsm-checks" / "scripts")
     checkpoint = _add_models(data / "models")
     port, log = _free_port(), data / "log.txt"
+    flags = [*FLAGS, *(flag.format(models=data / "models") for flag in more)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(_interpreter(app)), "launch.py", *FLAGS, "--data-dir", str(data), "--port", str(port)],
+            [str(_interpreter(app)), "launch.py", *flags, "--data-dir", str(data), "--port", str(port)],
             cwd=app, env={**os.environ, **OFFLINE, "COMMANDLINE_ARGS": ""}, stdout=output, stderr=output,
         )  # fmt: skip
     try:
@@ -147,7 +151,7 @@ def _interpreter(app: Path) -> Path:
 def _add_extension(folder: Path) -> None:
     # Without .git: the WebUI complains of a repository that has no remote.
     folder.mkdir(parents=True)
-    for name in ("scripts", "javascript", "lib_dsm", "style.css", "install.py"):
+    for name in ("scripts", "javascript", "localizations", "lib_dsm", "style.css", "install.py"):
         if (ROOT / name).exists():
             (folder / name).symlink_to(ROOT / name)
 

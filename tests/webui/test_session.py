@@ -161,6 +161,6 @@ def test_what_cannot_be_trained_is_refused_with_a_sentence(webui):
     said = webui.inside("refusals")
     assert said["second session"].startswith("BusyError: Another training")
     assert 'no checkpoint "nothing.safetensors"' in said["no such checkpoint"]
-    for reason in ("SDXL", "inpainting", "--medvram"):
+    for reason in ("SDXL", "inpainting"):
         assert said[reason].startswith("ModelError") and reason in said[reason]
     assert webui.inside("snapshot") == before

@@ -117,6 +117,27 @@ def test_what_the_person_moves_meanwhile_changes_no_bit(webui, run):
     assert {**after, "embeddings": []} == {**before, "embeddings": []}
 
 
+def test_pictures_that_wait_are_drawn_afterwards_and_embeddings_reloaded_meanwhile_change_no_bit(webui, run):
+    picture = webui.txt2img()
+    undisturbed = made(webui, webui.wait_for_job(webui.call("/dsm/v1/train/start", {"config": run})["job"]))
+    job = webui.call("/dsm/v1/train/start", {"config": run})["job"]
+    while webui.call(f"/dsm/v1/jobs/{job}")["done"] < 1:
+        pass
+    drawn: list[bytes] = []
+    waiting = [threading.Thread(target=lambda: drawn.append(webui.txt2img())) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+    reloads = 0
+    while webui.call(f"/dsm/v1/jobs/{job}")["state"] == "running":
+        webui.inside("reload_embeddings")  # as a program does that does not wait for the queue
+        reloads += 1
+    assert reloads > 1
+    assert made(webui, webui.wait_for_job(job)) == undisturbed
+    for thread in waiting:
+        thread.join()
+    assert drawn == [picture, picture]
+
+
 @pytest.mark.parametrize("end", ["interrupt", "skip", "cancel"])
 def test_a_run_that_is_ended_leaves_the_same_picture(webui, run, external_vae, end):
     picture, before = webui.txt2img(), webui.inside("snapshot")
