@@ -25,7 +25,7 @@ def test_there_are_some():
 def test_what_is_collected_is_what_the_page_says(texts):
     assert {
         "Learning rate",
-        "Optimiser steps to finish at.",
+        "Optimiser steps to finish at; guides: 5000, often less.",
         "Next: Crop →",
         "Two checkpoints",
         "Stop and save",
