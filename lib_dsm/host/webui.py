@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lib_dsm.errors import ModelError
-from lib_dsm.host import webui_kinds, webui_progress, webui_session, webui_settings
+from lib_dsm.host import webui_kinds, webui_progress, webui_reforge, webui_session, webui_settings
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
 from lib_dsm.host.webui_preview import AUTOMATIC
 from lib_dsm.host.webui_session import WebUISession
@@ -154,6 +154,7 @@ class WebUIHost:
         # One that the last prompt named would be used on as it was then, whatever its file holds now.
         shared.loaded_hypernetworks.clear()
         shared.reload_hypernetworks()
+        webui_reforge.forget_read_loras(sd_models.model_data.sd_model)
         list_lora = getattr(sys.modules.get("networks"), "list_available_networks", None)
         if list_lora is not None:
             list_lora()

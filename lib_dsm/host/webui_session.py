@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lib_dsm.errors import Cancelled, DsmError, ModelError
 from lib_dsm.files import sha256
 from lib_dsm.guards.set_aside import SetAside
-from lib_dsm.host import webui_preview
+from lib_dsm.host import webui_preview, webui_reforge
 from lib_dsm.host.protocol import Checkpoint
 from lib_dsm.host.turn import Turns
 from lib_dsm.host.webui_kinds import why_no_training
@@ -95,7 +95,7 @@ class WebUISession:
             return f"The WebUI's model was changed from {self.checkpoint.name} while it was being trained on."
         if sd_vae.loaded_vae_file is not None:
             return f"The VAE {sd_vae.get_loaded_vae_name()} was loaded while {self.checkpoint.name} was trained on."
-        if next(sd_model.parameters()).device.type != devices.device.type:
+        if _device_type(sd_model) != devices.device.type:
             return f"The WebUI's model {self.checkpoint.name} was unloaded while it was being trained on."
         return ""
 
@@ -144,7 +144,7 @@ def training_session(wanted: str, brief: bool = False) -> Iterator[WebUISession]
 def _open(wanted: str, stack: ExitStack) -> WebUISession:
     from modules import call_queue, sd_models, sd_unet, sd_vae, shared
 
-    from lib_dsm.diffusion.ldm import LdmModel, fit_for_training
+    from lib_dsm.diffusion.ldm import fit_for_training
 
     info = find_checkpoint(wanted)
     _demand_supported(info)
@@ -162,11 +162,25 @@ def _open(wanted: str, stack: ExitStack) -> WebUISession:
         sd_vae.reload_vae_weights(vae_file=None)
     sd_unet.apply_unet("None")
     _remove_networks(sd_model)
-    stack.enter_context(_without_tiling())
+    stack.enter_context(_without_tiling(sd_model))
+    model = _model_over(sd_model)
     stack.enter_context(fit_for_training(sd_model))
-    model = LdmModel(sd_model)
     as_generating = _computing_for_training(model, sd_model.model.diffusion_model, stack)
     return WebUISession(model, sd_model, info, set_aside, interrupted, as_generating)
+
+
+def _device_type(sd_model: Any) -> str:
+    return str(next(sd_model.model.diffusion_model.parameters()).device.type)
+
+
+def _model_over(sd_model: Any) -> LdmModel:
+    if webui_reforge.is_reforges(sd_model):
+        from lib_dsm.diffusion.patched_ldm import PatchedLdmModel
+
+        return PatchedLdmModel(sd_model)
+    from lib_dsm.diffusion.ldm import LdmModel
+
+    return LdmModel(sd_model)
 
 
 def _beside_the_weights(sd_model: Any) -> SetAside:
@@ -182,8 +196,9 @@ def _beside_the_weights(sd_model: Any) -> SetAside:
         networks=tuple(dict.fromkeys(str(network.name) for network in left)),
         unet=str(unet.label) if unet is not None else "",
         hypertile=is_tiled(sd_model),
-        tiling=bool(sd_hijack.model_hijack.circular_enabled),
-        unloaded=next(sd_model.parameters()).device.type != devices.device.type,
+        tiling=bool(sd_hijack.model_hijack.circular_enabled) or webui_reforge.is_tiling(sd_model),
+        # reForge moves its model away and back as it sees fit.
+        unloaded=not webui_reforge.is_reforges(sd_model) and _device_type(sd_model) != devices.device.type,
         patches=patches(sd_model.model.diffusion_model),
     )
 
@@ -192,19 +207,22 @@ def _computing_for_training(
     model: LdmModel, unet: torch.nn.Module, stack: ExitStack
 ) -> Callable[[], AbstractContextManager[None]]:
     """Until `stack` is closed the U-Net computes as is best for training; gives the way back for a picture."""
-    from lib_dsm.diffusion.ldm import ChannelsLast, attention, attention_forwards, scaled_dot_product_forwards
+    from lib_dsm.diffusion.ldm import ChannelsLast, attention
 
-    own = attention_forwards()
+    own = model.generating_attention()
     # The GPU's layout is the person's choice (--opt-channelslast): what it is worth differs from card to card.
     layout = ChannelsLast(unet) if model.device.type == "cpu" else None
-    stack.enter_context(attention(scaled_dot_product_forwards(model.attention_upcast)))
+    stack.enter_context(attention(model.training_attention()))
     stack.enter_context(layout or nullcontext())
     stack.callback(setattr, model, "recompute", False)
 
     @contextmanager
     def as_generating() -> Iterator[None]:
-        with attention(own), layout.suspended() if layout else nullcontext():
-            yield
+        try:
+            with attention(own), layout.suspended() if layout else nullcontext():
+                yield
+        finally:
+            model.ready()
 
     return as_generating
 
@@ -268,8 +286,17 @@ def why_not_trainable(sd_model: Any) -> tuple[str, str] | None:
             "The WebUI runs with --medvram or --lowvram, which moves the model away between the passes of a step.",
             "Start it without these.",
         )
-    if getattr(devices, "fp8", False):
-        return "The WebUI keeps the weights in 8 bits, too coarse for training.", 'Set "FP8 weight" to Disable.'
+    weight = next(sd_model.model.diffusion_model.parameters())
+    if getattr(devices, "fp8", False) or weight.element_size() == 1:
+        return (
+            "The WebUI keeps the weights in 8 bits, too coarse for training.",
+            'Set "FP8 weight" to Disable, or start reForge without the flags for fp8.',
+        )
+    if webui_reforge.is_reforges(sd_model) and (label := webui_reforge.foreign_text_encoder(sd_model)):
+        return (
+            f'reForge uses the text encoder "{label}" in the place of that of {name}.',
+            'Set "Text Encoder" to None in its settings and load the checkpoint again.',
+        )
     return None
 
 
@@ -361,10 +388,18 @@ def _remove_networks(sd_model: Any) -> None:
 
 
 @contextmanager
-def _without_tiling() -> Iterator[None]:
+def _without_tiling(sd_model: Any) -> Iterator[None]:
     """Convolutions do not wrap around, even if the last generation was a tiling one."""
     from modules import sd_hijack
 
+    if webui_reforge.is_reforges(sd_model):
+        tiling = webui_reforge.is_tiling(sd_model)
+        webui_reforge.set_tiling(sd_model, False)
+        try:
+            yield
+        finally:
+            webui_reforge.set_tiling(sd_model, tiling)
+        return
     hijack = sd_hijack.model_hijack
     before = hijack.circular_enabled
     hijack.apply_circular(False)

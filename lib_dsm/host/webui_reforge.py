@@ -1,0 +1,55 @@
+"""What reForge has beside AUTOMATIC1111's WebUI that a training or a changed file must know of."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def is_reforges(sd_model: Any) -> bool:
+    """Whether a loaded model is one of reForge's, whose parts a memory manager of its own keeps and moves."""
+    return hasattr(sd_model, "forge_objects_original")
+
+
+def foreign_text_encoder(sd_model: Any) -> str:
+    """The label of the text encoder that was loaded from another file than the checkpoint's, "" if it is its own.
+
+    "Automatic" takes that of the checkpoint's own name, which mostly is the checkpoint itself.
+    """
+    chosen = getattr(sys.modules.get("modules.sd_text_encoder"), "current_text_encoder", None)
+    clip = getattr(chosen, "clip_model", None)
+    if clip is None or clip is not sd_model.forge_objects_original.clip:
+        return ""
+    file = getattr(getattr(chosen, "te_info", None), "filename", None)
+    if file is not None and Path(file).resolve() == Path(sd_model.sd_checkpoint_info.filename).resolve():
+        return ""
+    return str(chosen.option.label)
+
+
+def is_tiling(sd_model: Any) -> bool:
+    """Whether convolutions wrap around since the last generation."""
+    return bool(getattr(sd_model, "tiling_enabled", False))
+
+
+def set_tiling(sd_model: Any, on: bool) -> None:
+    """Let convolutions wrap around or not."""
+    from modules_forge.forge_util import apply_circular_forge
+
+    apply_circular_forge(sd_model, on)
+
+
+def no_scripts() -> Any:
+    """What stands for the tab's scripts in a generation without any: reForge looks into it without asking."""
+    from modules import scripts
+
+    return scripts.ScriptRunner()
+
+
+def forget_read_loras(sd_model: Any) -> None:
+    """LoRA files are read again: reForge keeps what it has read by the file's name, and what it has put on by theirs."""
+    read = getattr(sys.modules.get("networks"), "load_lora_state_dict", None)
+    if hasattr(read, "cache_clear"):
+        read.cache_clear()
+    if hasattr(sd_model, "current_lora_hash"):
+        sd_model.current_lora_hash = ""
