@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int) -> torch.Tensor:
     """What `query` B×N×C sees in `key` and `value` B×M×C with so many heads, B×N×C."""
-    attended = F.scaled_dot_product_attention(*(_split(part, heads) for part in (query, key, value)))
-    return attended.transpose(1, 2).flatten(2)
+    q, k, v = (_split(part, heads) for part in (query, key, value))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 def attend_in_float32(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int) -> torch.Tensor:
@@ -22,4 +22,5 @@ def attend_in_float32(query: torch.Tensor, key: torch.Tensor, value: torch.Tenso
 
 
 def _split(part: torch.Tensor, heads: int) -> torch.Tensor:
-    return part.unflatten(-1, (heads, -1)).transpose(1, 2)
+    batch, length, width = part.shape
+    return part.reshape(batch, length, heads, width // heads).transpose(1, 2)

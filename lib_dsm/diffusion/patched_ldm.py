@@ -49,7 +49,7 @@ class PatchedLdmModel(LdmModel):
         whole = {"force_full_load": True} if "force_full_load" in inspect.signature(load).parameters else {}
         load([parts.unet, parts.clip.patcher], **whole)
         for part in (self._sd_model.model.diffusion_model, self._sd_model.cond_stage_model):
-            _make_ordinary(part)
+            make_ordinary(part)
 
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,7 +115,7 @@ def _attend_in_float32(module: Any, x: torch.Tensor, context: torch.Tensor | Non
     return output
 
 
-def _make_ordinary(module: torch.nn.Module) -> None:
+def make_ordinary(module: torch.nn.Module) -> None:
     """Put ordinary tensors of the same values in the places of parameters that were made in inference mode."""
     made: dict[int, torch.nn.Parameter] = {}
     for part in module.modules():

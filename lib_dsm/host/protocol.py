@@ -173,6 +173,10 @@ class Host(Protocol):
         """Whether the host itself made the picture of this file and shows it to the person, so that it may be read."""
         ...
 
+    def applies_hypernetworks(self) -> bool:
+        """Whether generation heeds a hypernetwork that the prompt names."""
+        ...
+
     def networks_changed(self) -> None:
         """Files in the network folders changed: make them usable at once."""
         ...

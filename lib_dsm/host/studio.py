@@ -145,6 +145,10 @@ class StudioHost:
         """See protocol.py; what the studio draws lies in its runs."""
         return False
 
+    def applies_hypernetworks(self) -> bool:
+        """See protocol.py; what the studio shows of them are a run's previews."""
+        return True
+
     def networks_changed(self) -> None:
         """Nothing to do: the studio looks into its folders each time."""
 

@@ -131,6 +131,10 @@ class WebUIHost:
 
         return bool(shared.demo is not None and ui_tempdir.check_tmp_file(shared.demo, str(path)))
 
+    def applies_hypernetworks(self) -> bool:
+        """See protocol.py."""
+        return not webui_kinds.is_reforge()
+
     def networks_changed(self) -> None:
         """See protocol.py."""
         from modules import call_queue

@@ -19,7 +19,7 @@ def foreign_text_encoder(sd_model: Any) -> str:
     """
     chosen = getattr(sys.modules.get("modules.sd_text_encoder"), "current_text_encoder", None)
     clip = getattr(chosen, "clip_model", None)
-    if clip is None or clip is not sd_model.forge_objects_original.clip:
+    if chosen is None or clip is None or clip is not sd_model.forge_objects_original.clip:
         return ""
     file = getattr(getattr(chosen, "te_info", None), "filename", None)
     if file is not None and Path(file).resolve() == Path(sd_model.sd_checkpoint_info.filename).resolve():
@@ -47,9 +47,9 @@ def no_scripts() -> Any:
 
 
 def forget_read_loras(sd_model: Any) -> None:
-    """LoRA files are read again: reForge keeps what it has read by the file's name, and what it has put on by theirs."""
+    """LoRA files are read again: reForge keeps what it has read and put on by their names, whatever they hold now."""
     read = getattr(sys.modules.get("networks"), "load_lora_state_dict", None)
-    if hasattr(read, "cache_clear"):
+    if read is not None and hasattr(read, "cache_clear"):
         read.cache_clear()
     if hasattr(sd_model, "current_lora_hash"):
         sd_model.current_lora_hash = ""

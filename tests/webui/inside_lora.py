@@ -69,10 +69,16 @@ def fitted(path: str, captions: str, name: str) -> dict[str, Any]:
     return {"file": str(out), "fit": report.fit, "fits": dict(report.fits), "changed": before != after}
 
 
+def networks_changed() -> None:
+    """Tell the host that files among its networks changed."""
+    WebUIHost().networks_changed()
+
+
 FUNCTIONS = {
     function.__name__: function
     for function in (
         lora,
         fitted,
+        networks_changed,
     )
 }

@@ -130,9 +130,10 @@ def running(app: Path, data: Path) -> Iterator[WebUI]:
     kind = kind_of(app)
     checkpoint = _add_models(data / "models", kind)
     port, log = _free_port(), data / "log.txt"
+    flags = [*FLAGS.split(), *ON_THE_CPU[kind].split(), "--data-dir", str(data), "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(_interpreter(app)), "launch.py", *FLAGS.split(), *ON_THE_CPU[kind].split(), "--data-dir", str(data), "--port", str(port)],
+            [str(_interpreter(app)), "launch.py", *flags],
             cwd=app, env={**os.environ, **OFFLINE, "COMMANDLINE_ARGS": ""}, stdout=output, stderr=output,
         )  # fmt: skip
     try:
