@@ -39,7 +39,7 @@ FLAGS = f"--skip-prepare-environment --skip-torch-cuda-test --no-download-sd-mod
 ON_THE_CPU = {
     A1111: "--use-cpu all --no-half --precision full",
     REFORGE: "--always-cpu --fp32-unet --vae-in-fp32 --clip-in-fp32",
-    FORGE: "--always-cpu --unet-in-fp32 --vae-in-fp32 --clip-in-fp32",
+    FORGE: "--always-cpu --all-in-fp32 --vae-in-fp32 --clip-in-fp32",
 }
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -193,12 +193,12 @@ def _add_checks(scripts: Path) -> None:
 def _add_models(models: Path, kind: str) -> Path:
     """The demo's checkpoint, another one, one of SD2, a VAE unlike the checkpoint's, a LoRA; returns the first.
 
-    Only AUTOMATIC1111's WebUI builds a text encoder and an autoencoder of the demo's sizes; others get a checkpoint of
-    random weights in whole sizes, and none of SD2, whose text encoder alone would be 1.4 GB.
+    Only AUTOMATIC1111's WebUI builds a text encoder and an autoencoder of the demo's sizes. reForge gets a checkpoint of
+    random weights in whole sizes, and none of SD2, whose text encoder alone would be 1.4 GB; in Forge no test generates.
     """
     checkpoints = models / "Stable-diffusion"
     checkpoints.mkdir(parents=True)
-    if kind == A1111:
+    if kind != REFORGE:
         checkpoint = install_checkpoint(checkpoints)
         # OpenCLIP's smallest text encoder: the WebUI can build no other sizes than those open_clip has a name for.
         write_sd2(checkpoints / SECOND_CHECKPOINT, width=256, blocks=10, arch="ViT-S-32-alt")
