@@ -193,8 +193,9 @@ def _add_checks(scripts: Path) -> None:
 def _add_models(models: Path, kind: str) -> Path:
     """The demo's checkpoint, another one, one of SD2, a VAE unlike the checkpoint's, a LoRA; returns the first.
 
-    Only AUTOMATIC1111's WebUI builds a text encoder and an autoencoder of the demo's sizes. reForge gets a checkpoint of
-    random weights in whole sizes, and none of SD2, whose text encoder alone would be 1.4 GB; in Forge no test generates.
+    Only AUTOMATIC1111's WebUI builds a text encoder and an autoencoder of the demo's sizes. reForge gets a checkpoint
+    of random weights in whole sizes, and none of SD2, whose text encoder alone would be 1.4 GB; in Forge no test
+    generates.
     """
     checkpoints = models / "Stable-diffusion"
     checkpoints.mkdir(parents=True)
