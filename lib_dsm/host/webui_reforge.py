@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from lib_dsm.errors import ModelError
+
+_AUTOENCODER = "first_stage_model."
 
 
 def is_reforges(sd_model: Any) -> bool:
@@ -25,6 +31,37 @@ def foreign_text_encoder(sd_model: Any) -> str:
     if file is not None and Path(file).resolve() == Path(sd_model.sd_checkpoint_info.filename).resolve():
         return ""
     return str(chosen.option.label)
+
+
+@contextmanager
+def own_autoencoder(sd_model: Any, external: bool) -> Iterator[bool]:
+    """While the context lasts the autoencoder has the weights of the checkpoint's file; gives whether it had others.
+
+    reForge forgets the checkpoint's own between two generations, and then leaves the weights of an external one in
+    place when it is told to use none. Those weights are put back afterwards, but where `external` says that the WebUI
+    has a VAE on record, whose file it will read again.
+
+    Raises:
+        ModelError: the file holds no autoencoder.
+    """
+    from modules import sd_models
+
+    autoencoder, info = sd_model.first_stage_model, sd_model.sd_checkpoint_info
+    read = sd_models.read_state_dict(info.filename, map_location="cpu")
+    own = {key[len(_AUTOENCODER) :]: tensor for key, tensor in read.items() if key.startswith(_AUTOENCODER)}
+    now = autoencoder.state_dict()
+    if not own.keys() >= now.keys():
+        raise ModelError(f"{info.name} holds no autoencoder of its own.", "Choose a checkpoint that does.")
+    own = {key: own[key].to(tensor) for key, tensor in now.items()}
+    foreign = any(not own[key].equal(tensor) for key, tensor in now.items())
+    before = {key: tensor.clone() for key, tensor in now.items()} if foreign and not external else {}
+    if foreign:
+        autoencoder.load_state_dict(own)
+    try:
+        yield foreign
+    finally:
+        if before:
+            autoencoder.load_state_dict(before)
 
 
 def is_tiling(sd_model: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import logging
 import sys
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dsm")
 _turns = Turns()
+_LEFT_VAE = "that was used before and left in place"
 _INTERRUPT_POLL = 0.2  # seconds
 
 
@@ -160,6 +162,10 @@ def _open(wanted: str, stack: ExitStack) -> WebUISession:
     sd_models.send_model_to_device(sd_model)  # it may have been unloaded to the memory
     if set_aside.vae:
         sd_vae.reload_vae_weights(vae_file=None)
+    if webui_reforge.is_reforges(sd_model):
+        left = stack.enter_context(webui_reforge.own_autoencoder(sd_model, bool(set_aside.vae)))
+        if left and not set_aside.vae:
+            set_aside = dataclasses.replace(set_aside, vae=_LEFT_VAE)
     sd_unet.apply_unet("None")
     _remove_networks(sd_model)
     stack.enter_context(_without_tiling(sd_model))

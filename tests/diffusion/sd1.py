@@ -47,6 +47,7 @@ def write_sd1(path: Path) -> State:
         unet = UNet2DConditionModel(**ldm_layout.unet_config(SIZES)).state_dict()
         autoencoder = AutoencoderKL(**ldm_layout.vae_config(SIZES)).state_dict()
         text = CLIPTextModel(CLIPTextConfig(**ldm_layout.text_config(SIZES))).state_dict()
+    text["final_layer_norm.bias"] += 0.3  # emphasis divides by the output's mean
     state = {
         **ldm_layout.to_ldm(unet, ldm_layout.unet_key_map(SIZES)),
         **ldm_layout.to_ldm(autoencoder, ldm_layout.vae_key_map(SIZES)),

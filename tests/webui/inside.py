@@ -117,7 +117,7 @@ def interrupted_preview() -> dict[str, Any]:
             return False
 
         whole = session.preview(request, {}, 1).tobytes()
-        script_callbacks.on_cfg_denoised(interrupt)
+        script_callbacks.on_cfg_denoiser(interrupt)
         try:
             early = given_up()
         finally:

@@ -130,7 +130,7 @@ def computing() -> dict[str, Any]:
             noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
             session.model.predict(noise, torch.tensor([300]), conditioning).square().mean().backward()
             gradients.append(vectors.grad)
-        script_callbacks.on_cfg_denoised(look)
+        script_callbacks.on_cfg_denoiser(look)
         try:
             session.preview(PreviewRequest(prompt="solo", width=64, height=64, steps=1), {}, 1)
         finally:

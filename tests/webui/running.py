@@ -204,7 +204,7 @@ def _add_models(models: Path, kind: str) -> Path:
         # OpenCLIP's smallest text encoder: the WebUI can build no other sizes than those open_clip has a name for.
         write_sd2(checkpoints / SECOND_CHECKPOINT, width=256, blocks=10, arch="ViT-S-32-alt")
     else:
-        checkpoint = checkpoints / "random-sd1.safetensors"
+        checkpoint = checkpoints / "dsm-random.safetensors"
         write_sd1(checkpoint)
     state = load_file(checkpoint)
     changed = {key: value * 1.02 if key.startswith("model.") else value for key, value in state.items()}
