@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lib_dsm.errors import ModelError
 
+Shapes = Mapping[str, tuple[int, ...]]
+_FIRST_LAYER, _USUAL_WIDTH = "model.diffusion_model.input_blocks.0.0.weight", 320
 _AUTOENCODER = "first_stage_model."
 
 
 def is_reforges(sd_model: Any) -> bool:
     """Whether a loaded model is one of reForge's, whose parts a memory manager of its own keeps and moves."""
     return hasattr(sd_model, "forge_objects_original")
+
+
+def demand_usual_sizes(shapes: Shapes, name: str) -> None:
+    """Refuse a checkpoint that reForge has no sizes for, which would cost it the model that is loaded.
+
+    Raises:
+        ModelError: the U-Net of a file with these shapes is of another width than Stable Diffusion's.
+    """
+    shape = shapes.get(_FIRST_LAYER)
+    if shape is not None and shape[0] != _USUAL_WIDTH:
+        raise ModelError(
+            f"{name} has a U-Net of width {shape[0]}, and reForge can load none but those of width {_USUAL_WIDTH}.",
+            "Train on it in AUTOMATIC1111's WebUI or in the studio.",
+        )
 
 
 def foreign_text_encoder(sd_model: Any) -> str:

@@ -18,7 +18,7 @@ from lib_dsm.guards.set_aside import SetAside
 from lib_dsm.host import webui_preview, webui_reforge
 from lib_dsm.host.protocol import Checkpoint
 from lib_dsm.host.turn import Turns
-from lib_dsm.host.webui_kinds import why_no_training
+from lib_dsm.host.webui_kinds import is_reforge, why_no_training
 
 if TYPE_CHECKING:
     import torch
@@ -244,6 +244,8 @@ def _demand_supported(info: Any) -> None:
         except DsmError:
             return  # the WebUI may read more than we do, and says so if not
         demand_supported(file.shapes, info.name)
+        if is_reforge():
+            webui_reforge.demand_usual_sizes(file.shapes, info.name)
 
 
 def find_checkpoint(wanted: str) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 
 from lib_dsm.diffusion.patched_ldm import make_ordinary
-from lib_dsm.host.webui_reforge import foreign_text_encoder, forget_read_loras, is_reforges
+from lib_dsm.errors import ModelError
+from lib_dsm.host.webui_reforge import foreign_text_encoder, forget_read_loras, is_reforges, own_autoencoder
 
 
 @pytest.fixture
@@ -78,3 +79,36 @@ def test_parameters_made_in_inference_mode_become_ordinary_and_stay_shared():
     assert inputs.grad is not None
     assert module[0].weight is module[1].weight and untouched.weight is weight
     assert all(torch.equal(one, other) for one, other in zip(before, module.parameters(), strict=True))
+
+
+@pytest.fixture
+def autoencoder(sd_model, monkeypatch):
+    """The model's autoencoder, whose weights are those of its file."""
+    sd_model.first_stage_model = torch.nn.Linear(2, 2)
+    own = {f"first_stage_model.{key}": value.clone() for key, value in sd_model.first_stage_model.state_dict().items()}
+    info = sd_model.sd_checkpoint_info
+    info.name = "one.safetensors"
+    package = ModuleType("modules")
+    files = {info.filename: own, "/models/bare.safetensors": {}}
+    package.sd_models = SimpleNamespace(read_state_dict=lambda file, map_location: files[file])
+    monkeypatch.setitem(sys.modules, "modules", package)
+    return sd_model.first_stage_model
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_weights_that_were_left_in_place_are_set_aside(sd_model, autoencoder, external):
+    own = autoencoder.weight.detach().clone()
+    with own_autoencoder(sd_model, external) as foreign:
+        assert not foreign
+    with torch.no_grad():
+        autoencoder.weight += 1
+    with own_autoencoder(sd_model, external) as foreign:
+        assert foreign and torch.equal(autoencoder.weight, own)
+    # The WebUI reads an external one again from its file.
+    assert torch.equal(autoencoder.weight, own if external else own + 1)
+
+
+def test_a_checkpoint_without_an_autoencoder_is_refused(sd_model, autoencoder):
+    sd_model.sd_checkpoint_info.filename = "/models/bare.safetensors"
+    with pytest.raises(ModelError, match=r"one\.safetensors"), own_autoencoder(sd_model, False):
+        raise AssertionError("nothing is trained")

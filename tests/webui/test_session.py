@@ -7,6 +7,7 @@ import threading
 import pytest
 from PIL import Image
 
+from lib_dsm.demo.install import install_checkpoint
 from tests.webui.running import A1111, REFORGE
 
 WORD = "zorgle"
@@ -167,4 +168,18 @@ def test_what_cannot_be_trained_is_refused_with_a_sentence(webui):
     assert 'no checkpoint "nothing.safetensors"' in said["no such checkpoint"]
     for reason in ("SDXL", "inpainting", "--medvram"):
         assert said[reason].startswith("ModelError") and reason in said[reason]
+    assert webui.inside("snapshot") == before
+
+
+@pytest.mark.hosts(REFORGE, why="AUTOMATIC1111's WebUI builds any sizes that a yaml names")
+def test_sizes_that_reforge_cannot_build_are_refused_before_they_are_loaded(webui):
+    before = webui.inside("snapshot")
+    demo = install_checkpoint(webui.checkpoint.parent)
+    try:
+        said = webui.inside("refusal", checkpoint=demo.name)
+    finally:
+        demo.unlink()
+        demo.with_suffix(".yaml").unlink()
+        webui.call("/sdapi/v1/refresh-checkpoints", {})
+    assert said.startswith(f"ModelError: {demo.name} has a U-Net of width 64")
     assert webui.inside("snapshot") == before
