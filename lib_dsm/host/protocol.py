@@ -177,6 +177,10 @@ class Host(Protocol):
         """Whether generation heeds a hypernetwork that the prompt names."""
         ...
 
+    def reads_bundled_embeddings(self) -> bool:
+        """Whether generation knows the embeddings that a LoRA's file holds beside its layers."""
+        ...
+
     def networks_changed(self) -> None:
         """Files in the network folders changed: make them usable at once."""
         ...

@@ -149,6 +149,10 @@ class StudioHost:
         """See protocol.py; what the studio shows of them are a run's previews."""
         return True
 
+    def reads_bundled_embeddings(self) -> bool:
+        """See protocol.py; its files are used in other programs."""
+        return True
+
     def networks_changed(self) -> None:
         """Nothing to do: the studio looks into its folders each time."""
 

@@ -133,7 +133,11 @@ class WebUIHost:
 
     def applies_hypernetworks(self) -> bool:
         """See protocol.py."""
-        return not webui_kinds.is_reforge()
+        return not webui_kinds.is_forked()
+
+    def reads_bundled_embeddings(self) -> bool:
+        """See protocol.py."""
+        return not webui_kinds.is_forked()
 
     def networks_changed(self) -> None:
         """See protocol.py."""

@@ -20,7 +20,12 @@ def why_no_training() -> tuple[str, str] | None:
 
 
 def is_reforge() -> bool:
-    """Whether this is reForge, whose attention asks no hypernetwork although its prompts may name one."""
+    """Whether this is reForge, which computes with modules of its own under the names of AUTOMATIC1111's WebUI."""
     from modules import sd_models
 
     return hasattr(sd_models, _PATCHED)
+
+
+def is_forked() -> bool:
+    """Whether this is reForge or Forge, whose generation knows neither hypernetworks nor a LoRA's embeddings."""
+    return is_reforge() or why_no_training() is not None

@@ -63,7 +63,11 @@ def test_another_webui_without_weights_says_so_too(modules):
 
 
 def test_reforge_is_told_by_its_loader_and_applies_no_hypernetworks(modules):
-    assert not is_reforge() and WebUIHost().applies_hypernetworks()
+    assert not is_reforge() and WebUIHost().applies_hypernetworks() and WebUIHost().reads_bundled_embeddings()
     modules.sd_models.forge_loader = SimpleNamespace()
     assert is_reforge() and why_no_training() is None
-    assert not WebUIHost().applies_hypernetworks()
+    assert not WebUIHost().applies_hypernetworks() and not WebUIHost().reads_bundled_embeddings()
+
+
+def test_forge_knows_neither_hypernetworks_nor_a_loras_embeddings(forge):
+    assert not WebUIHost().applies_hypernetworks() and not WebUIHost().reads_bundled_embeddings()

@@ -135,7 +135,9 @@ def test_the_whole_way_and_again_after_reload_ui(page, webui, tidy, problems, sh
     shot("8-lora")
     (webui.data / "embeddings" / f"{WORD}.safetensors").unlink()
     webui.call("/sdapi/v1/refresh-embeddings", {})
-    if webui.kind == A1111:  # no other WebUI reads the embedding in a LoRA
+    unread = page.locator("#dsm_lora_shown :text('does not read embeddings out of a LoRA')").count()
+    assert bool(unread) is (webui.kind != A1111)
+    if webui.kind == A1111:
         settings = {"seed": 3, "steps": 3, "cfg_scale": 7, "sampler_name": "Euler", "width": 64, "height": 64}
         assert webui.txt2img(prompt=f"solo, {WORD} <lora:{WORD}-lora:1>", **settings) == with_word
         assert webui.txt2img(prompt=f"solo, {WORD}", **settings) != with_word
