@@ -131,6 +131,8 @@ def running(app: Path, data: Path) -> Iterator[WebUI]:
     checkpoint = _add_models(data / "models", kind)
     port, log = _free_port(), data / "log.txt"
     flags = [*FLAGS.split(), *ON_THE_CPU[kind].split(), "--data-dir", str(data), "--port", str(port)]
+    if kind == FORGE:  # which with a data folder elsewhere forbids its own page its own scripts
+        flags += ["--gradio-allowed-path", str(app)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [str(_interpreter(app)), "launch.py", *flags],
