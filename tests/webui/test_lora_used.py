@@ -21,6 +21,7 @@ def lora(webui):
     yield path, f"{PROMPT} <lora:written:1>"
     path.unlink(missing_ok=True)
     webui.inside("networks_changed")
+    webui.txt2img()  # takes it off the weights
 
 
 def test_a_file_that_was_written_anew_is_used_as_it_is_now(webui, lora):
