@@ -23,6 +23,7 @@ from lib_dsm.diffusion.recompute import Recomputation
 
 Forwards = Mapping[type, Callable[..., Any]]
 _CHECKPOINT_FLAGS = ("use_checkpoint", "checkpoint")  # of ldm's ResBlock and BasicTransformerBlock
+_RECOMPUTED = ("ResBlock", "BasicTransformerBlock")
 _READ_OPTIONS = ("modules.sd_hijack_clip", "modules.processing", "modules_forge.forge_clip")  # the last is reForge's
 _MISSING = object()
 
@@ -64,6 +65,17 @@ class LdmModel:
     @recompute.setter
     def recompute(self, on: bool) -> None:
         self._recomputation.switch(on)
+
+    def ready(self) -> None:
+        """Make sure that the model can be trained on after a picture was generated; here it always can."""
+
+    def generating_attention(self) -> Forwards:
+        """The functions that compute attention and its gates now, by the class that uses them."""
+        return attention_forwards()
+
+    def training_attention(self) -> Forwards:
+        """Those that are fit for training, by the same classes."""
+        return scaled_dot_product_forwards(self.attention_upcast)
 
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -183,11 +195,8 @@ class LdmModel:
 
 
 def _blocks(unet: torch.nn.Module) -> list[torch.nn.Module]:
-    """The parts of the U-Net that are worth recomputing one at a time."""
-    from ldm.modules.attention import BasicTransformerBlock
-    from ldm.modules.diffusionmodules.openaimodel import ResBlock
-
-    return [module for module in unet.modules() if isinstance(module, (ResBlock, BasicTransformerBlock))]
+    """The parts of the U-Net that are worth recomputing one at a time, by the names all packages know them by."""
+    return [module for module in unet.modules() if type(module).__name__ in _RECOMPUTED]
 
 
 class _EmbeddingOverlay:
@@ -351,7 +360,7 @@ def attention_forwards() -> dict[type, Callable[..., Any]]:
 @contextmanager
 def attention(forwards: Forwards) -> Iterator[None]:
     """While the context lasts attention is computed by `forwards`."""
-    before = attention_forwards()
+    before = {cls: cls.forward for cls in forwards}  # type: ignore[attr-defined]
     try:
         _set_forwards(forwards)
         yield

@@ -102,6 +102,12 @@ RULES: tuple[Guard, ...] = (
     ),
     Guard(rules_hypernetwork.name_taken, ("hyper-name-taken",), "The name is free", kinds=_HYPERNETWORK),
     Guard(
+        rules_hypernetwork.not_applied,
+        ("hyper-not-applied",),
+        "The WebUI applies hypernetworks",
+        kinds=_HYPERNETWORK,
+    ),
+    Guard(
         rules_hypernetwork.unloadable_structure,
         ("hyper-unloadable",),
         "The WebUI can load what is built so",

@@ -46,6 +46,7 @@ class RunFacts:
     has_clip_skip: bool = True  # whether the model's text encoder knows it
     attention_upcast: bool = False  # whether the session computes attention in float32 for the model's sake
     set_aside: SetAside = field(default_factory=SetAside)  # what the session took off the host's model for the training
+    applies_hypernetworks: bool = True  # whether the host's generation heeds them
     unsuitable: str = ""  # the entry of the list of unsuitable models that means this checkpoint
     unsuitable_note: str = ""  # a sentence where the person's own list cannot be read
     data_folder: Path | None = None  # where the host keeps what is ours

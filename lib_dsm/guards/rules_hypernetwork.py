@@ -69,6 +69,18 @@ def optimizer_missing(facts: RunFacts) -> Iterator[Finding]:
         )
 
 
+def not_applied(facts: RunFacts) -> Iterator[Finding]:
+    """reForge takes a hypernetwork's name out of the prompt and does nothing with it."""
+    if not facts.applies_hypernetworks:
+        yield Finding(
+            "hyper-not-applied",
+            Severity.WARN,
+            "This WebUI does not apply hypernetworks when it generates; of its pictures only the previews of the "
+            "training show them.",
+            "Make a LoRA of it in the tab LoRA when it is trained, or use it in AUTOMATIC1111's WebUI.",
+        )
+
+
 def unloadable_structure(facts: RunFacts) -> Iterator[Finding]:
     """The WebUI builds a hypernetwork without skip connections, whatever its file says, and cannot fill it in."""
     structure = _structure(facts)

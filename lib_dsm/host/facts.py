@@ -75,6 +75,7 @@ def run_facts(
         attention_upcast=session.model.attention_upcast,
         start=start,
         set_aside=session.set_aside,
+        applies_hypernetworks=host.applies_hypernetworks(),
         unsuitable=unsuitable,
         unsuitable_note=note,
         data_folder=data,

@@ -182,6 +182,14 @@ class Host(Protocol):
         """Whether the host itself made the picture of this file and shows it to the person, so that it may be read."""
         ...
 
+    def applies_hypernetworks(self) -> bool:
+        """Whether generation heeds a hypernetwork that the prompt names."""
+        ...
+
+    def reads_bundled_embeddings(self) -> bool:
+        """Whether generation knows the embeddings that a LoRA's file holds beside its layers."""
+        ...
+
     def networks_changed(self) -> None:
         """Files in the network folders changed: make them usable at once."""
         ...

@@ -152,6 +152,14 @@ class StudioHost:
 
         return lora_pictures.variants(what)
 
+    def applies_hypernetworks(self) -> bool:
+        """See protocol.py; what the studio shows of them are a run's previews."""
+        return True
+
+    def reads_bundled_embeddings(self) -> bool:
+        """See protocol.py; its files are used in other programs."""
+        return True
+
     def networks_changed(self) -> None:
         """Nothing to do: the studio looks into its folders each time."""
 

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_dsm.errors import ModelError
-from lib_dsm.host import webui_kinds, webui_pictures, webui_progress, webui_session, webui_settings
+from lib_dsm.host import (
+    webui_kinds,
+    webui_pictures,
+    webui_progress,
+    webui_reforge,
+    webui_session,
+    webui_settings,
+)
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
 from lib_dsm.host.webui_preview import AUTOMATIC
 from lib_dsm.host.webui_session import WebUISession
@@ -139,6 +146,14 @@ class WebUIHost:
         """See protocol.py; the WebUI's own model and its own way with a LoRA draw."""
         return webui_pictures.variants(what)
 
+    def applies_hypernetworks(self) -> bool:
+        """See protocol.py."""
+        return not webui_kinds.is_forked()
+
+    def reads_bundled_embeddings(self) -> bool:
+        """See protocol.py."""
+        return not webui_kinds.is_forked()
+
     def networks_changed(self) -> None:
         """See protocol.py."""
         from modules import call_queue
@@ -162,6 +177,7 @@ class WebUIHost:
         # One that the last prompt named would be used on as it was then, whatever its file holds now.
         shared.loaded_hypernetworks.clear()
         shared.reload_hypernetworks()
+        webui_reforge.forget_read_loras(sd_models.model_data.sd_model)
         list_lora = getattr(sys.modules.get("networks"), "list_available_networks", None)
         if list_lora is not None:
             list_lora()

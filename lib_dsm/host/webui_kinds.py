@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+_PATCHED = "forge_loader"  # in modules.sd_models of reForge
 _FORGES_OWN = "forge_model_reload"  # in modules.sd_models; reForge, whose weights can be trained, has no such function
 
 
@@ -16,3 +17,15 @@ def why_no_training() -> tuple[str, str] | None:
             "work.",
         )
     return None
+
+
+def is_reforge() -> bool:
+    """Whether this is reForge, which computes with modules of its own under the names of AUTOMATIC1111's WebUI."""
+    from modules import sd_models
+
+    return hasattr(sd_models, _PATCHED)
+
+
+def is_forked() -> bool:
+    """Whether this is reForge or Forge, whose generation knows neither hypernetworks nor a LoRA's embeddings."""
+    return is_reforge() or why_no_training() is not None

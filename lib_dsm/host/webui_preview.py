@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from lib_dsm.host import webui_reforge
 from lib_dsm.host.infotext import KEY
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def generate(request: PreviewRequest, checkpoint_title: str, networks: bool = Fa
         restore_faces=False,
         tiling=False,
     )
+    if webui_reforge.is_reforges(shared.sd_model):
+        processing.scripts = webui_reforge.no_scripts()
     processing.scheduler = request.scheduler or AUTOMATIC
     # The prompt's conditioning is remembered from picture to picture, but the vectors it names have moved.
     processing.cached_c, processing.cached_uc = [None, None], [None, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import logging
 import sys
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from lib_dsm.errors import Cancelled, DsmError, ModelError
 from lib_dsm.files import sha256
 from lib_dsm.guards.set_aside import SetAside
-from lib_dsm.host import webui_preview
+from lib_dsm.host import webui_preview, webui_reforge
 from lib_dsm.host.protocol import Checkpoint
 from lib_dsm.host.turn import Turns
-from lib_dsm.host.webui_kinds import why_no_training
+from lib_dsm.host.webui_kinds import is_reforge, why_no_training
 from lib_dsm.host.webui_offloading import Offloading, is_offloaded
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dsm")
 Way = Callable[[], AbstractContextManager[None]]
 _turns = Turns()
+_LEFT_VAE = "that was used before and left in place"
 _INTERRUPT_POLL = 0.2  # seconds
 
 
@@ -108,7 +110,7 @@ class WebUISession:
             return f"The WebUI's model was changed from {self.checkpoint.name} while it was being trained on."
         if sd_vae.loaded_vae_file is not None:
             return f"The VAE {sd_vae.get_loaded_vae_name()} was loaded while {self.checkpoint.name} was trained on."
-        if next(sd_model.model.parameters()).device.type != devices.device.type:
+        if _device_type(sd_model) != devices.device.type:
             return f"The WebUI's model {self.checkpoint.name} was unloaded while it was being trained on."
         return ""
 
@@ -158,7 +160,7 @@ def _open(wanted: str, stack: ExitStack) -> WebUISession:
     from modules import call_queue, sd_models, sd_unet, sd_vae, shared
 
     from lib_dsm.diffusion.hypertile import WithoutHyperTile
-    from lib_dsm.diffusion.ldm import LdmModel, fit_for_training
+    from lib_dsm.diffusion.ldm import fit_for_training
 
     info = find_checkpoint(wanted)
     _demand_supported(info)
@@ -174,17 +176,35 @@ def _open(wanted: str, stack: ExitStack) -> WebUISession:
     sd_models.send_model_to_device(sd_model)  # it may have been unloaded to the memory
     if set_aside.vae:
         sd_vae.reload_vae_weights(vae_file=None)
+    if webui_reforge.is_reforges(sd_model):
+        left = stack.enter_context(webui_reforge.own_autoencoder(sd_model, bool(set_aside.vae)))
+        if left and not set_aside.vae:
+            set_aside = dataclasses.replace(set_aside, vae=_LEFT_VAE)
     sd_unet.apply_unet("None")
     _remove_networks(sd_model)
-    stack.enter_context(_without_tiling())
+    stack.enter_context(_without_tiling(sd_model))
+    model = _model_over(sd_model)
     stack.enter_context(fit_for_training(sd_model))
     offloading, hypertile = Offloading(sd_model), WithoutHyperTile(sd_model)
     stack.enter_context(offloading)
     stack.enter_context(hypertile)
-    model = LdmModel(sd_model)
     as_usual = (offloading.resumed, hypertile.suspended)
     as_generating = _computing_for_training(model, sd_model.model.diffusion_model, as_usual, stack)
     return WebUISession(model, sd_model, info, set_aside, interrupted, as_generating)
+
+
+def _device_type(sd_model: Any) -> str:
+    return str(next(sd_model.model.diffusion_model.parameters()).device.type)
+
+
+def _model_over(sd_model: Any) -> LdmModel:
+    if webui_reforge.is_reforges(sd_model):
+        from lib_dsm.diffusion.patched_ldm import PatchedLdmModel
+
+        return PatchedLdmModel(sd_model)
+    from lib_dsm.diffusion.ldm import LdmModel
+
+    return LdmModel(sd_model)
 
 
 def _beside_the_weights(sd_model: Any) -> SetAside:
@@ -203,8 +223,11 @@ def _beside_the_weights(sd_model: Any) -> SetAside:
         networks=tuple(dict.fromkeys(str(network.name) for network in left)),
         unet=str(unet.label) if unet is not None else "",
         hypertile=is_tiled(sd_model),
-        tiling=bool(sd_hijack.model_hijack.circular_enabled),
-        unloaded=not offloaded and next(sd_model.parameters()).device.type != devices.device.type,
+        tiling=bool(sd_hijack.model_hijack.circular_enabled) or webui_reforge.is_tiling(sd_model),
+        # reForge moves its model away and back as it sees fit.
+        unloaded=not offloaded
+        and not webui_reforge.is_reforges(sd_model)
+        and _device_type(sd_model) != devices.device.type,
         offloaded=offloaded,
         eight_bits=bool(check_fp8(sd_model)),
         patches=patches(sd_model.model.diffusion_model),
@@ -216,22 +239,25 @@ def _computing_for_training(model: LdmModel, unet: torch.nn.Module, as_usual: Se
 
     Each of `as_usual` gives such a way back from something else that was changed for the training.
     """
-    from lib_dsm.diffusion.ldm import ChannelsLast, attention, attention_forwards, scaled_dot_product_forwards
+    from lib_dsm.diffusion.ldm import ChannelsLast, attention
 
-    own = attention_forwards()
+    own = model.generating_attention()
     # The GPU's layout is the person's choice (--opt-channelslast): what it is worth differs from card to card.
     layout = ChannelsLast(unet) if model.device.type == "cpu" else None
-    stack.enter_context(attention(scaled_dot_product_forwards(model.attention_upcast)))
+    stack.enter_context(attention(model.training_attention()))
     stack.enter_context(layout or nullcontext())
     stack.callback(setattr, model, "recompute", False)
 
     @contextmanager
     def as_generating() -> Iterator[None]:
-        with ExitStack() as back:
-            back.enter_context(attention(own))
-            for way in (*as_usual, *([layout.suspended] if layout else [])):
-                back.enter_context(way())
-            yield
+        try:
+            with ExitStack() as back:
+                back.enter_context(attention(own))
+                for way in (*as_usual, *([layout.suspended] if layout else [])):
+                    back.enter_context(way())
+                yield
+        finally:
+            model.ready()
 
     return as_generating
 
@@ -247,6 +273,8 @@ def _demand_supported(info: Any) -> None:
         except DsmError:
             return  # the WebUI may read more than we do, and says so if not
         demand_supported(file.shapes, info.name)
+        if is_reforge():
+            webui_reforge.demand_usual_sizes(file.shapes, info.name)
 
 
 def find_checkpoint(wanted: str) -> Any:
@@ -288,6 +316,17 @@ def why_not_trainable(sd_model: Any) -> tuple[str, str] | None:
         return f"{name} is an inpainting, depth or other model that wants more than a prompt.", other
     if sd_model.parameterization not in ("eps", "v"):
         return f'{name} predicts "{sd_model.parameterization}", which cannot be trained on.', other
+    if webui_reforge.is_reforges(sd_model):
+        if next(sd_model.model.diffusion_model.parameters()).element_size() == 1:
+            return (
+                "reForge keeps the weights in 8 bits, too coarse for training.",
+                "Start it without the flags for fp8.",
+            )
+        if label := webui_reforge.foreign_text_encoder(sd_model):
+            return (
+                f'reForge uses the text encoder "{label}" in the place of that of {name}.',
+                'Set "Text Encoder" to None in its settings and load the checkpoint again.',
+            )
     return None
 
 
@@ -393,10 +432,18 @@ def _remove_networks(sd_model: Any) -> None:
 
 
 @contextmanager
-def _without_tiling() -> Iterator[None]:
+def _without_tiling(sd_model: Any) -> Iterator[None]:
     """Convolutions do not wrap around, even if the last generation was a tiling one."""
     from modules import sd_hijack
 
+    if webui_reforge.is_reforges(sd_model):
+        tiling = webui_reforge.is_tiling(sd_model)
+        webui_reforge.set_tiling(sd_model, False)
+        try:
+            yield
+        finally:
+            webui_reforge.set_tiling(sd_model, tiling)
+        return
     hijack = sd_hijack.model_hijack
     before = hijack.circular_enabled
     hijack.apply_circular(False)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lib_dsm.extraction.about import About
 
 TAB = "lora"
+_UNREAD = "This WebUI does not read embeddings out of a LoRA: keep their own files among its embeddings."
 Work = Callable[[Job], dict[str, Any]]
 
 
@@ -90,6 +91,8 @@ def start(service: Service, title: str, unit: str, work: Work, out: Path | None 
         if facts.get("file"):
             service.host.networks_changed()
             facts.setdefault("prompt", f"<lora:{Path(facts['file']).stem}:1>")
+        if facts.get("words") and not service.host.reads_bundled_embeddings():
+            facts["notes"] = [*facts.get("notes", []), _UNREAD]
         job.data["lora"] = facts
 
     jobs = service.host.jobs

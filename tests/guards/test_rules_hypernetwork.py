@@ -23,6 +23,7 @@ IDS = {
     rules.deadly_rate: "hyper-rate",
     rules.rate_as_factor: "adaptive-rate",
     rules.optimizer_missing: "optimizer-missing",
+    rules.not_applied: "hyper-not-applied",
     rules.unloadable_structure: "hyper-unloadable",
     rules.widths_of_another_model: "hyper-widths",
     rules.across_pictures: "hyper-across-batch",
@@ -153,3 +154,9 @@ def test_a_run_goes_on_with_its_optimizer():
     found = only(rules.optimizer_changed, given)
     assert found.apply == {"optimizer": "adamw"} and not list(rules.optimizer_changed(mended(given, found)))
     assert not list(rules.optimizer_changed(hyper(record={"config": {}})))
+
+
+def test_a_webui_that_applies_none_is_warned_of():
+    finding = only(rules.not_applied, hyper(applies_hypernetworks=False))
+    assert finding.severity is Severity.WARN and "LoRA" in finding.remedy
+    assert not list(rules.not_applied(hyper()))

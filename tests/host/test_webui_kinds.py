@@ -9,7 +9,7 @@ import pytest
 
 from lib_dsm.errors import ModelError
 from lib_dsm.host.webui import WebUIHost
-from lib_dsm.host.webui_kinds import why_no_training
+from lib_dsm.host.webui_kinds import is_reforge, why_no_training
 from lib_dsm.training.config import RunConfig
 
 
@@ -59,3 +59,14 @@ def test_counting_tokens_there_is_refused_in_a_sentence(forge):
 def test_another_webui_without_weights_says_so_too(modules):
     modules.sd_models.model_data.sd_model = SimpleNamespace(cond_stage_model=None)
     assert "cannot be trained" in WebUIHost().status().note
+
+
+def test_reforge_is_told_by_its_loader_and_applies_no_hypernetworks(modules):
+    assert not is_reforge() and WebUIHost().applies_hypernetworks() and WebUIHost().reads_bundled_embeddings()
+    modules.sd_models.forge_loader = SimpleNamespace()
+    assert is_reforge() and why_no_training() is None
+    assert not WebUIHost().applies_hypernetworks() and not WebUIHost().reads_bundled_embeddings()
+
+
+def test_forge_knows_neither_hypernetworks_nor_a_loras_embeddings(forge):
+    assert not WebUIHost().applies_hypernetworks() and not WebUIHost().reads_bundled_embeddings()

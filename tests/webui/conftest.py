@@ -9,7 +9,7 @@ import pytest
 
 from lib_dsm.demo import world
 from tests.webui.pages import page, problems  # noqa: F401 - fixtures
-from tests.webui.running import OTHER_VAE, running
+from tests.webui.running import OTHER_VAE, kind_of, running
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,16 @@ def webui(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def no_trouble_in_the_log(webui):
+def fitting_host(request):
+    """`@pytest.mark.hosts(A1111, …, why=…)` names the WebUIs that a test can hold in; elsewhere it is skipped."""
+    marker = request.node.get_closest_marker("hosts")
+    folder = os.environ.get("DSM_WEBUI")
+    if marker and folder and kind_of(Path(folder)) not in marker.args:
+        pytest.skip(marker.kwargs["why"])
+
+
+@pytest.fixture(autouse=True)
+def no_trouble_in_the_log(webui, fitting_host):
     """No test may make the WebUI print a trace or a complaint that names us."""
     before = webui.log.stat().st_size
     yield

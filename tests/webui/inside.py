@@ -48,7 +48,6 @@ def modules() -> list[str]:
 def snapshot() -> dict[str, Any]:
     """All of the WebUI's state that a training could change."""
     model = shared.sd_model
-    attention = sd_hijack.ldm.modules.attention.CrossAttention.forward
     return {
         "checkpoint": model.sd_checkpoint_info.name,
         "vae": sd_vae.loaded_vae_file,
@@ -56,7 +55,7 @@ def snapshot() -> dict[str, Any]:
         "autoencoder": _weights_hash(model.first_stage_model),
         "trainable": sum(parameter.requires_grad for parameter in model.parameters()),
         "gradients": sum(parameter.grad is not None for parameter in model.parameters()),
-        "attention": attention.__name__,
+        "attention": attention_class().forward.__name__,
         "circular": sd_hijack.model_hijack.circular_enabled,
         "embeddings": sorted(sd_hijack.model_hijack.embedding_db.word_embeddings),
         "database": type(sd_hijack.model_hijack.embedding_db).__name__,
@@ -64,6 +63,12 @@ def snapshot() -> dict[str, Any]:
         "job": shared.state.job,
         "locked": call_queue.queue_lock._lock.locked(),
     }
+
+
+def attention_class() -> type:
+    """The class of the U-Net's attention layers; it has the same name in every WebUI's package."""
+    modules = shared.sd_model.model.diffusion_model.modules()
+    return next(type(module) for module in modules if type(module).__name__ == "CrossAttention")
 
 
 def preview(prompt: str, negative: str, sampler: str, clip_skip: int, vectors: str, out: str) -> None:
@@ -112,7 +117,7 @@ def interrupted_preview() -> dict[str, Any]:
             return False
 
         whole = session.preview(request, {}, 1).tobytes()
-        script_callbacks.on_cfg_denoised(interrupt)
+        script_callbacks.on_cfg_denoiser(interrupt)
         try:
             early = given_up()
         finally:
@@ -185,12 +190,14 @@ def refusals() -> dict[str, str]:
         ("SDXL", model, "is_sdxl", True),
         ("inpainting", model.model, "conditioning_key", "hybrid"),
     ):
-        before = getattr(holder, attribute)
+        had, before = hasattr(holder, attribute), getattr(holder, attribute, None)
         setattr(holder, attribute, value)
         try:
             said[name] = _refusal(None)
         finally:
             setattr(holder, attribute, before)
+            if not had:
+                delattr(holder, attribute)
     return said
 
 

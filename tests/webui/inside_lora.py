@@ -81,11 +81,17 @@ def drawable(base: str, lora: str) -> str:
     return ""
 
 
+def networks_changed() -> None:
+    """Tell the host that files among its networks changed."""
+    WebUIHost().networks_changed()
+
+
 FUNCTIONS = {
     function.__name__: function
     for function in (
         lora,
         fitted,
         drawable,
+        networks_changed,
     )
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dsm_checks import WORD, begin_session
+from dsm_checks import WORD, attention_class, begin_session
 from modules import devices, script_callbacks, sd_hijack, shared
 from modules.hypernetworks import hypernetwork
 from modules.textual_inversion.textual_inversion import Embedding
@@ -130,7 +130,7 @@ def computing() -> dict[str, Any]:
             noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
             session.model.predict(noise, torch.tensor([300]), conditioning).square().mean().backward()
             gradients.append(vectors.grad)
-        script_callbacks.on_cfg_denoised(look)
+        script_callbacks.on_cfg_denoiser(look)
         try:
             session.preview(PreviewRequest(prompt="solo", width=64, height=64, steps=1), {}, 1)
         finally:
@@ -143,7 +143,7 @@ def computing() -> dict[str, Any]:
 
 def attention_in_half_precision() -> dict[str, Any]:
     """How attention is computed in a session on half precision and in its previews, and what it gives."""
-    unet, kind = shared.sd_model.model.diffusion_model, sd_hijack.ldm.modules.attention.CrossAttention
+    unet, kind = shared.sd_model.model.diffusion_model, attention_class()
     module = next(module for module in unet.modules() if isinstance(module, kind))
     hidden = torch.randn(2, 6, module.to_q.in_features, generator=torch.Generator().manual_seed(0))
     seen: dict[str, Any] = {"before": kind.forward.__name__}

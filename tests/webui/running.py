@@ -27,14 +27,20 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from lib_dsm.demo.install import install_checkpoint
+from tests.diffusion.sd1 import write_sd1
 from tests.diffusion.sd2 import write_sd2
 
 ROOT = Path(__file__).resolve().parents[2]
 CREDENTIALS = "tester:secret"
-FLAGS = (
-    "--skip-prepare-environment --skip-torch-cuda-test --no-half --precision full --use-cpu all --api "
-    f"--no-download-sd-model --api-auth {CREDENTIALS}"
-).split()
+A1111, REFORGE, FORGE = "AUTOMATIC1111's WebUI", "reForge", "Forge"
+FLAGS = f"--skip-prepare-environment --skip-torch-cuda-test --no-download-sd-model --api --api-auth {CREDENTIALS}"
+# The two others have a memory manager of their own, with its own words for the processor and for whole precision; left
+# alone, it keeps the text encoder in half precision even on the processor.
+ON_THE_CPU = {
+    A1111: "--use-cpu all --no-half --precision full",
+    REFORGE: "--always-cpu --fp32-unet --vae-in-fp32 --clip-in-fp32",
+    FORGE: "--always-cpu --all-in-fp32 --vae-in-fp32 --clip-in-fp32",
+}
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -62,7 +68,8 @@ _TROUBLE = re.compile(r"\s*Traceback|\*\*\* |.*(?:WARN|ERROR).*dsm", re.IGNORECA
 class WebUI:
     """The running WebUI, as a program sees it."""
 
-    def __init__(self, port: int, data: Path, log: Path, checkpoint: Path) -> None:
+    def __init__(self, kind: str, port: int, data: Path, log: Path, checkpoint: Path) -> None:
+        self.kind = kind
         self.url = f"http://127.0.0.1:{port}"
         self.data = data
         self.log = log
@@ -123,23 +130,34 @@ def running(app: Path, data: Path, more: Sequence[str] = ()) -> Iterator[WebUI]:
     app = app.resolve()
     _add_extension(data / "extensions" / "dsm")
     _add_checks(data / "extensions" / "dsm-checks" / "scripts")
-    checkpoint = _add_models(data / "models")
+    kind = kind_of(app)
+    checkpoint = _add_models(data / "models", kind)
     port, log = _free_port(), data / "log.txt"
-    flags = [*FLAGS, *(flag.format(models=data / "models") for flag in more)]
+    flags = [*FLAGS.split(), *ON_THE_CPU[kind].split(), *(flag.format(models=data / "models") for flag in more)]
+    flags += ["--data-dir", str(data), "--port", str(port)]
+    if kind == FORGE:  # which with a data folder elsewhere forbids its own page its own scripts
+        flags += ["--gradio-allowed-path", str(app)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(_interpreter(app)), "launch.py", *flags, "--data-dir", str(data), "--port", str(port)],
+            [str(_interpreter(app)), "launch.py", *flags],
             cwd=app, env={**os.environ, **OFFLINE, "COMMANDLINE_ARGS": ""}, stdout=output, stderr=output,
         )  # fmt: skip
     try:
         _wait(process, log)
-        webui = WebUI(port, data, log, checkpoint)
+        webui = WebUI(kind, port, data, log, checkpoint)
         # A setting that was never saved is not put back after a picture that overrides it; the WebUI's own slip.
         webui.set_options(CLIP_stop_at_last_layers=1)
         yield webui
     finally:
         process.terminate()
         process.wait(30)
+
+
+def kind_of(app: Path) -> str:
+    """Which WebUI lies in a folder."""
+    if not (app / "modules_forge").is_dir():
+        return A1111
+    return FORGE if (app / "backend").is_dir() else REFORGE
 
 
 def _interpreter(app: Path) -> Path:
@@ -178,17 +196,26 @@ def _add_checks(scripts: Path) -> None:
     )
 
 
-def _add_models(models: Path) -> Path:
-    """The demo's checkpoint, another one, one of SD2, a VAE unlike the checkpoint's, a LoRA; returns the first."""
+def _add_models(models: Path, kind: str) -> Path:
+    """The demo's checkpoint, another one, one of SD2, a VAE unlike the checkpoint's, a LoRA; returns the first.
+
+    Only AUTOMATIC1111's WebUI builds a text encoder and an autoencoder of the demo's sizes. reForge gets a checkpoint
+    of random weights in whole sizes, and none of SD2, whose text encoder alone would be 1.4 GB; in Forge no test
+    generates.
+    """
     checkpoints = models / "Stable-diffusion"
     checkpoints.mkdir(parents=True)
-    checkpoint = install_checkpoint(checkpoints)
+    if kind != REFORGE:
+        checkpoint = install_checkpoint(checkpoints)
+        # OpenCLIP's smallest text encoder: the WebUI can build no other sizes than those open_clip has a name for.
+        write_sd2(checkpoints / SECOND_CHECKPOINT, width=256, blocks=10, arch="ViT-S-32-alt")
+    else:
+        checkpoint = checkpoints / "dsm-random.safetensors"
+        write_sd1(checkpoint)
     state = load_file(checkpoint)
     changed = {key: value * 1.02 if key.startswith("model.") else value for key, value in state.items()}
     save_file(changed, checkpoints / OTHER_CHECKPOINT)
     (checkpoints / OTHER_CHECKPOINT).with_suffix(".yaml").write_bytes(checkpoint.with_suffix(".yaml").read_bytes())
-    # OpenCLIP's smallest text encoder: the WebUI can build no other sizes than those open_clip has a name for.
-    write_sd2(checkpoints / SECOND_CHECKPOINT, width=256, blocks=10, arch="ViT-S-32-alt")
     random, prefix = torch.Generator().manual_seed(0), "first_stage_model."
     (models / "VAE").mkdir()
     save_file(

@@ -13,7 +13,9 @@ from lib_dsm.host.studio import load_model
 from lib_dsm.networks.hypernetwork import Hypernetwork, facts_of, load_hypernetwork, save_pt
 from lib_dsm.networks.hypernetwork_structure import Structure
 from lib_dsm.networks.hypernetwork_training import HypernetworkTraining, drawn_start
+from tests.webui.running import A1111
 
+pytestmark = pytest.mark.hosts(A1111, why="only AUTOMATIC1111's WebUI applies hypernetworks when it generates")
 STRENGTHS = [0.5, 1.0]
 KINDS = list(itertools.product(["linear", "relu", "swish"], [False, True]))
 

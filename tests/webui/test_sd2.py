@@ -6,7 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.webui.running import A1111
+
 WORD = "zorgle"
+SECOND = pytest.mark.hosts(A1111, why="the others know Stable Diffusion 2 by a text encoder of 1.4 GB alone")
 
 
 @pytest.fixture
@@ -19,6 +22,7 @@ def second_loaded(webui):
     webui.set_options(sd_model_checkpoint=titles[str(webui.checkpoint)])
 
 
+@SECOND
 def test_it_is_trained_on_and_given_back(webui, second_loaded, tmp_path):
     picture, before = webui.txt2img(), webui.inside("snapshot")
     assert before["checkpoint"] == webui.second_checkpoint.name
@@ -37,10 +41,12 @@ def test_it_is_trained_on_and_given_back(webui, second_loaded, tmp_path):
         webui.call("/sdapi/v1/refresh-embeddings", {})
 
 
+@SECOND
 def test_a_text_is_cut_into_tokens_with_either_encoder(webui, second_loaded):
     assert webui.inside("tokens", text="red hair, zorgle")[:3] == ["red", "hair", ","]
 
 
+@SECOND
 def test_attention_is_computed_in_float32_where_the_weights_are_not(webui, second_loaded):
     seen = webui.inside("attention_in_half_precision")
     assert seen["inside"] == "_forward_in_float32"
