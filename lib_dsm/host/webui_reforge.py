@@ -60,7 +60,7 @@ def own_autoencoder(sd_model: Any, external: bool) -> Iterator[bool]:
     Raises:
         ModelError: the file holds no autoencoder.
     """
-    from modules import sd_models, sd_vae
+    from modules import sd_models
 
     autoencoder, info = sd_model.first_stage_model, sd_model.sd_checkpoint_info
     read = sd_models.read_state_dict(info.filename, map_location="cpu")
@@ -78,9 +78,6 @@ def own_autoencoder(sd_model: Any, external: bool) -> Iterator[bool]:
     finally:
         if before:
             autoencoder.load_state_dict(before)
-        if external:
-            # Otherwise it takes what it has on record, which may be nothing, for the checkpoint's own from now on.
-            sd_vae.delete_base_vae()
 
 
 def is_tiling(sd_model: Any) -> bool:

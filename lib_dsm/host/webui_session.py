@@ -406,6 +406,9 @@ def _model_put_back() -> Iterator[None]:
                 if vae is not None and not Path(vae).is_file():
                     raise ModelError(f"The VAE {vae} has gone.", "Generation uses the checkpoint's own.")
                 if sd_vae.loaded_vae_file != vae:
+                    if is_reforge():
+                        # Else it takes what it has on record, which may be nothing, for the checkpoint's own.
+                        sd_vae.delete_base_vae()
                     sd_vae.reload_vae_weights(vae_file=vae)
         except Exception as error:
             # Nothing that the training did may be lost because a file of the WebUI has gone meanwhile.
