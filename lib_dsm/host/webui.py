@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from lib_dsm.errors import ModelError
 from lib_dsm.host import webui_kinds, webui_progress, webui_reforge, webui_session, webui_settings
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
+from lib_dsm.host.vocabulary import CLIP, cut
 from lib_dsm.host.webui_preview import AUTOMATIC
 from lib_dsm.host.webui_session import WebUISession
 from lib_dsm.jobs import Job, Jobs
@@ -111,7 +111,7 @@ class WebUIHost:
         sd_model = sd_models.model_data.sd_model
         encoder = getattr(sd_model, "cond_stage_model", None)
         if encoder is None or not hasattr(encoder, "tokenize"):
-            raise ModelError("The WebUI has no Stable Diffusion 1 or 2 model loaded.", "Generate a picture once.")
+            return cut(text, CLIP)  # none is loaded yet, or it is one of Forge's
         from modules import sd_hijack_open_clip
 
         tokenizer = getattr(encoder, "tokenizer", sd_hijack_open_clip.tokenizer)

@@ -52,9 +52,8 @@ def test_training_there_is_refused_before_anything_is_touched(forge, tmp_path):
         raise AssertionError("there is no session")
 
 
-def test_counting_tokens_there_is_refused_in_a_sentence(forge):
-    with pytest.raises(ModelError, match="no Stable Diffusion 1 or 2 model"):
-        WebUIHost().tokens("solo", "any.safetensors")
+def test_tokens_are_counted_there_too(forge):
+    assert WebUIHost().tokens("solo, red hair", "any.safetensors") == ["solo", ",", "red", "hair"]
 
 
 def test_another_webui_without_weights_says_so_too(modules):
