@@ -94,7 +94,12 @@ class WebUIHost:
         sd_model = sd_models.model_data.sd_model
         reason = webui_kinds.why_no_training()
         if reason is None and sd_model is not None:
-            reason = webui_session.why_not_trainable(sd_model)
+            try:
+                reason = webui_session.why_not_trainable(sd_model)
+            except (AttributeError, TypeError):
+                if not webui_kinds.is_reforge():
+                    raise
+                sd_model = None  # reForge takes the last model apart while it loads another
         info = getattr(sd_model, "sd_checkpoint_info", None)  # Forge has a stand-in before a model is loaded
         return ModelStatus(
             checkpoint=info.name if info is not None else "",
@@ -109,7 +114,10 @@ class WebUIHost:
         from modules import sd_models
 
         sd_model = sd_models.model_data.sd_model
-        encoder = getattr(sd_model, "cond_stage_model", None)
+        try:
+            encoder = getattr(sd_model, "cond_stage_model", None)
+        except TypeError:  # as in `status`
+            encoder = None
         if encoder is None or not hasattr(encoder, "tokenize"):
             return cut(text, CLIP)  # none is loaded yet, or it is one of Forge's
         from modules import sd_hijack_open_clip

@@ -6,6 +6,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 
 from lib_dsm.errors import ModelError
 from lib_dsm.host.webui import WebUIHost
@@ -70,3 +71,15 @@ def test_reforge_is_told_by_its_loader_and_applies_no_hypernetworks(modules):
 
 def test_forge_knows_neither_hypernetworks_nor_a_loras_embeddings(forge):
     assert not WebUIHost().applies_hypernetworks() and not WebUIHost().reads_bundled_embeddings()
+
+
+def test_a_model_that_reforge_is_taking_apart_counts_as_none(modules):
+    torn = torch.nn.Module()
+    torn.sd_checkpoint_info = SimpleNamespace(name="old.safetensors")
+    torn._parameters = None
+    modules.sd_models.model_data.sd_model = torn
+    with pytest.raises(TypeError):
+        WebUIHost().status()  # in another WebUI it is a fault to be seen
+    modules.sd_models.forge_loader = SimpleNamespace()
+    assert WebUIHost().status().checkpoint == ""
+    assert WebUIHost().tokens("red hair", "any.safetensors") == ["red", "hair"]
