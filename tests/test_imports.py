@@ -38,7 +38,9 @@ LIBRARIES = {
     "ldm": ("host/webui*.py", "diffusion/ldm.py"),
     "gradio": ("ui/*",),
     "diffusers": STUDIO_MODEL,
-    "transformers": STUDIO_MODEL,
+    "transformers": (*STUDIO_MODEL, "host/vocabulary.py"),
+    "ldm_patched": ("diffusion/patched_ldm.py",),  # these two are reForge's
+    "modules_forge": ("host/webui*.py",),
 }
 
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

@@ -148,9 +148,6 @@ class Host(Protocol):
         """The pieces into which the tokenizer of that checkpoint cuts a text, as a person reads them.
 
         Loads no weights; an unknown checkpoint is taken for one with CLIP's own vocabulary.
-
-        Raises:
-            ModelError: the host has no tokenizer before a model is loaded.
         """
         ...
 

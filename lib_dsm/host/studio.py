@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import gc
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -17,13 +15,13 @@ from lib_dsm.guards.set_aside import SetAside
 from lib_dsm.host.infotext import KEY, infotext
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
 from lib_dsm.host.turn import Turns
+from lib_dsm.host.vocabulary import cut
 from lib_dsm.jobs import Job, Jobs
 from lib_dsm.training.config import PreviewRequest, RunConfig
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
-    from transformers import CLIPTokenizer
 
     from lib_dsm.diffusion.diffusers import DiffusersModel
     from lib_dsm.host.lora_pictures import Compared, Variant
@@ -35,7 +33,6 @@ MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
 MICRO = MODELS / "micro.safetensors"
 SAMPLERS = ("Euler a", "Euler", "DDIM", "DPM++ 2M")
 _SUFFIXES = (".safetensors", ".ckpt")
-_counting = threading.Lock()
 
 
 @dataclass
@@ -123,10 +120,7 @@ class StudioHost:
     def tokens(self, text: str, checkpoint: str) -> list[str]:
         """See protocol.py."""
         path = next((known.path for known in self.checkpoints() if known.name == checkpoint), MICRO)
-        with _counting:  # tokenizers, and their library's first import, are not made for several threads
-            tokenizer = _tokenizer(tokenizer_folder(path))
-            ids = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
-            return [tokenizer.decode([token]).strip() for token in ids]
+        return cut(text, tokenizer_folder(path))
 
     @contextmanager
     def training_session(self, config: RunConfig, brief: bool = False) -> Iterator[StudioSession]:
@@ -226,13 +220,6 @@ class _Tensors(Mapping[str, "torch.Tensor"]):
 
     def __len__(self) -> int:
         return len(self._file.shapes)
-
-
-@functools.lru_cache(maxsize=4)
-def _tokenizer(folder: Path) -> CLIPTokenizer:
-    from transformers import CLIPTokenizer
-
-    return CLIPTokenizer.from_pretrained(folder)
 
 
 def tokenizer_folder(checkpoint: Path) -> Path:

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_dsm.errors import ModelError
 from lib_dsm.host import (
     webui_kinds,
     webui_pictures,
@@ -18,6 +17,7 @@ from lib_dsm.host import (
     webui_settings,
 )
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
+from lib_dsm.host.vocabulary import CLIP, cut
 from lib_dsm.host.webui_preview import AUTOMATIC
 from lib_dsm.host.webui_session import WebUISession
 from lib_dsm.jobs import Job, Jobs
@@ -105,7 +105,12 @@ class WebUIHost:
         sd_model = sd_models.model_data.sd_model
         reason = webui_kinds.why_no_training()
         if reason is None and sd_model is not None:
-            reason = webui_session.why_not_trainable(sd_model)
+            try:
+                reason = webui_session.why_not_trainable(sd_model)
+            except (AttributeError, TypeError):
+                if not webui_kinds.is_reforge():
+                    raise
+                sd_model = None  # reForge takes the last model apart while it loads another
         info = getattr(sd_model, "sd_checkpoint_info", None)  # Forge has a stand-in before a model is loaded
         return ModelStatus(
             checkpoint=info.name if info is not None else "",
@@ -120,9 +125,12 @@ class WebUIHost:
         from modules import sd_models
 
         sd_model = sd_models.model_data.sd_model
-        encoder = getattr(sd_model, "cond_stage_model", None)
+        try:
+            encoder = getattr(sd_model, "cond_stage_model", None)
+        except TypeError:  # as in `status`
+            encoder = None
         if encoder is None or not hasattr(encoder, "tokenize"):
-            raise ModelError("The WebUI has no Stable Diffusion 1 or 2 model loaded.", "Generate a picture once.")
+            return cut(text, CLIP)  # none is loaded yet, or it is one of Forge's
         from modules import sd_hijack_open_clip
 
         tokenizer = getattr(encoder, "tokenizer", sd_hijack_open_clip.tokenizer)

@@ -6,6 +6,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 
 from lib_dsm.errors import ModelError
 from lib_dsm.host.webui import WebUIHost
@@ -51,9 +52,8 @@ def test_training_there_is_refused_before_anything_is_touched(forge, tmp_path):
         raise AssertionError("there is no session")
 
 
-def test_counting_tokens_there_is_refused_in_a_sentence(forge):
-    with pytest.raises(ModelError, match="no Stable Diffusion 1 or 2 model"):
-        WebUIHost().tokens("solo", "any.safetensors")
+def test_tokens_are_counted_there_too(forge):
+    assert WebUIHost().tokens("solo, red hair", "any.safetensors") == ["solo", ",", "red", "hair"]
 
 
 def test_another_webui_without_weights_says_so_too(modules):
@@ -70,3 +70,15 @@ def test_reforge_is_told_by_its_loader_and_applies_no_hypernetworks(modules):
 
 def test_forge_knows_neither_hypernetworks_nor_a_loras_embeddings(forge):
     assert not WebUIHost().applies_hypernetworks() and not WebUIHost().reads_bundled_embeddings()
+
+
+def test_a_model_that_reforge_is_taking_apart_counts_as_none(modules):
+    torn = torch.nn.Module()
+    torn.sd_checkpoint_info = SimpleNamespace(name="old.safetensors")
+    torn._parameters = None
+    modules.sd_models.model_data.sd_model = torn
+    with pytest.raises(TypeError):
+        WebUIHost().status()  # in another WebUI it is a fault to be seen
+    modules.sd_models.forge_loader = SimpleNamespace()
+    assert WebUIHost().status().checkpoint == ""
+    assert WebUIHost().tokens("red hair", "any.safetensors") == ["red", "hair"]
