@@ -7,19 +7,20 @@ import json
 import pytest
 
 from tests.browser.helpers import train_settings
-from tests.webui.pages import at_our_tab, reload_ui, tab, top
+from tests.webui.pages import reload_ui, tab, top
 
 STEPS = "dsm/Max steps/value"
 
 
 @pytest.fixture
-def defaults(webui, page):
+def defaults(webui, page, problems):
     """The file of saved defaults, put back afterwards."""
     path = webui.data / "ui-config.json"
     before = path.read_bytes()
     yield path
     path.write_bytes(before)
     reload_ui(page, webui)
+    problems.clear()  # while the server is gone, the WebUI's page asks in vain
 
 
 def shown(page) -> list[list[str]]:
@@ -48,7 +49,7 @@ def test_a_default_of_ours_is_shown_applied_and_there_after_reload_ui(page, webu
     page.evaluate("localStorage.clear(); sessionStorage.clear()")  # where our page keeps what was written into the form
     reload_ui(page, webui)
     problems.clear()  # while the server is gone, the WebUI's page asks in vain
-    at_our_tab(page, webui.url)
+    top(page, "DSM")
     page.evaluate("DSM.openTab('Train')")
     page.wait_for_function("DSM.train.ready")
     assert page.evaluate("DSM.train.read().then((values) => values.max_steps)") == 123
