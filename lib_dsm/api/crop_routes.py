@@ -25,6 +25,7 @@ from lib_dsm.cropping.write import CropReport, write_plan
 from lib_dsm.dataset import history
 from lib_dsm.dataset.acts import REMOVED
 from lib_dsm.dataset.listing import list_pictures, require_pictures
+from lib_dsm.dataset.locks import demand_own
 from lib_dsm.dataset.one_sided import not_mirrored
 from lib_dsm.dataset.pictures import Picture, may_be_transparent, picture_size, read_picture
 from lib_dsm.dataset.project import Project
@@ -208,7 +209,9 @@ def judge(service: Service, call: Call) -> Any:
     """What the caption of the picture `name` says to its frames in `boxes`: the tags that each makes impossible, and
     those that a mirrored copy would contradict."""
     source = _source(service, _project(service, call))
-    path = inside(source / call.text("name"), source)
+    path = source / call.text("name")
+    inside(path.parent, source)
+    path = service.picture(str(path))
     size, tags = picture_size(path), service.caption(path).tags
     boxes = [options.from_json(CropItem, value, "frame") for value in call.objects("items")]
     drop = [impossible_tags(tags, _box(item), size, item.part) for item in boxes]
@@ -330,6 +333,7 @@ def _out(service: Service, project: Project) -> Path:
 
 
 def _draft(project: Project) -> Draft:
+    demand_own(project.root)
     return Draft(project.metadata / DRAFT)
 
 

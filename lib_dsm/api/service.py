@@ -12,7 +12,7 @@ from lib_dsm.api.thumbnails import Thumbnails
 from lib_dsm.dataset.captions import Caption, caption_path, read_caption
 from lib_dsm.dataset.index_store import IndexStore
 from lib_dsm.dataset.links import links_in
-from lib_dsm.dataset.listing import is_picture
+from lib_dsm.dataset.listing import is_picture, require_folder
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.files import exists, is_folder
 from lib_dsm.host.protocol import Host
@@ -111,8 +111,9 @@ class Service:
 
         Raises:
             ForbiddenError: there is one.
-            InputError: the folder cannot be read.
+            InputError: there is no such folder, or it cannot be read.
         """
+        require_folder(folder)
         root = folder.resolve()
         out = [path for path in links_in(folder, recursive) if not self.may_read(path) and not _leads_into(path, root)]
         if out:
@@ -141,9 +142,12 @@ class Service:
         return any(resolved == root or root in resolved.parents for root in roots)
 
     def picture(self, text: str) -> Path:
-        """Like `path`, for a picture."""
-        path = self.path(text)
-        if not is_picture(path):
+        """Like `path`, for a picture; one that is a link keeps its name and place, beside which its caption lies."""
+        resolved = self.path(text)
+        path = Path(text).parent.resolve() / Path(text).name
+        if not self._is_open(path):
+            path = resolved
+        if not (is_picture(path) and is_picture(resolved)):
             raise InputError(f"{path.name} is no picture.", "Choose one from the list.")
         return path
 
