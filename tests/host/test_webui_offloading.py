@@ -1,4 +1,4 @@
-"""Parts that the WebUI moves about stay on the card for the training, and are away again afterwards, whatever happens."""
+"""Parts that the WebUI moves about stay on the card for a training and are away afterwards, whatever happens."""
 
 from __future__ import annotations
 
