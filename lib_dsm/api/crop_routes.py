@@ -24,6 +24,7 @@ from lib_dsm.cropping.tags import impossible_tags
 from lib_dsm.cropping.write import CropReport, write_plan
 from lib_dsm.dataset import history
 from lib_dsm.dataset.acts import REMOVED
+from lib_dsm.dataset.captions import caption_path
 from lib_dsm.dataset.listing import list_pictures, require_pictures
 from lib_dsm.dataset.locks import demand_own
 from lib_dsm.dataset.one_sided import not_mirrored
@@ -174,6 +175,10 @@ def write(service: Service, call: Call) -> Any:
             items=tuple(item for item in plan.items if item.source in there),
             pictures=tuple(picture for picture in plan.pictures if picture.source in there),
         )
+    for named in {source / item.source for item in plan.items}:  # a given plan's may lie where no list looks
+        service.demand_readable(named)
+        if named.name:
+            service.demand_readable(caption_path(named))
 
     def work(job: Job) -> CropReport:
         job.data["tab"] = "crop"

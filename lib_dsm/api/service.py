@@ -128,10 +128,17 @@ class Service:
             ForbiddenError: it is a link that leads out of the opened folders.
             InputError: it cannot be read, or is no text.
         """
-        path = caption_path(picture)
+        self.demand_readable(caption_path(picture))
+        return read_caption(picture)
+
+    def demand_readable(self, path: Path) -> None:
+        """See `may_read`.
+
+        Raises:
+            ForbiddenError: it may not.
+        """
         if not self.may_read(path):
             raise ForbiddenError(f"{path} is a link that leads out of the opened folders.", FORBIDDEN_LINK)
-        return read_caption(picture)
 
     def _is_open(self, resolved: Path) -> bool:
         with self._lock:

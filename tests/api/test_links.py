@@ -135,6 +135,31 @@ def test_a_folder_inside_counts_where_the_work_goes_there(client, opened, outsid
         assert client.post(V1 + "tag/look", json={"folder": str(opened), "options": options}).status_code == status
 
 
+@pytest.mark.parametrize("place", [".hidden", ".dsm/removed"])
+@pytest.mark.parametrize("ending", ["png", "txt"])
+def test_a_plan_names_no_link_that_the_lists_pass_over(client, service, opened, outside, place, ending):
+    """What lies in hidden folders is in no list, and so is what was taken out of the set."""
+    (opened / place).mkdir(parents=True)
+    (opened / place / "x.png").write_bytes((opened / "a.png").read_bytes())
+    (opened / place / f"x.{ending}").unlink(missing_ok=True)
+    (opened / place / f"x.{ending}").symlink_to(outside / f"secret.{ending}")
+    item = {"source": f"{place}/x.png", "mode": "center", "box": [0, 0, 64, 64], "width": 32, "height": 32}
+    asked = {"project": str(opened.parent), "options": {}, "plan": {"items": [item]}}
+    assert client.post(V1 + "crop/write", json=asked).status_code == 403
+    assert not service.host.jobs.all()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "a/..", "a\nb", "x" * 300])
+def test_a_plan_with_a_name_that_is_none_fails_in_a_sentence(client, service, opened, name):
+    item = {"source": name, "mode": "center", "box": [0, 0, 64, 64], "width": 32, "height": 32}
+    asked = {"project": str(opened.parent), "options": {}, "plan": {"items": [item]}}
+    answer = client.post(V1 + "crop/write", json=asked)
+    assert answer.status_code in (200, 400), answer.text
+    if answer.status_code == 200:
+        job = service.host.jobs.get(answer.json()["job"])
+        assert job.wait(60) and "1 failed" in job.data["summary"]
+
+
 @pytest.mark.parametrize("name", ["IMGS", "DATASET_IMGS", "SET"])
 def test_a_projects_own_folder_that_leads_out_is_refused(client, tmp_path, outside, name):
     project = tmp_path / "foreign"
