@@ -47,7 +47,8 @@ def show(service: Service, call: Call) -> Any:
     pictures, problems = [], [draft.note] if draft.note else []
     for path in list_pictures(source)[0] if source.is_dir() else ():
         try:
-            width, height = picture_size(service.picture(str(path)))
+            service.demand_readable(path)
+            width, height = picture_size(path)
         except DsmError as error:
             problems.append(str(error))
             continue
@@ -234,7 +235,8 @@ def sizes(service: Service, call: Call) -> Any:
     small = 0
     for path in list_pictures(source)[0] if source.is_dir() else ():
         try:
-            size = picture_size(service.picture(str(path)))
+            service.demand_readable(path)
+            size = picture_size(path)
         except DsmError:
             continue
         target = training_size(size, asked, step, True, False)

@@ -150,10 +150,10 @@ class Service:
 
     def picture(self, text: str) -> Path:
         """Like `path`, for a picture; one that is a link keeps its name and place, beside which its caption lies."""
-        resolved = self.path(text)
-        path = Path(text).parent.resolve() / Path(text).name
-        if not self._is_open(path):
-            path = resolved
+        path = resolved = self.path(text)
+        link = Path(text)
+        if link.is_symlink() and self._is_open(link.parent.resolve()):
+            path = link.parent.resolve() / link.name
         if not (is_picture(path) and is_picture(resolved)):
             raise InputError(f"{path.name} is no picture.", "Choose one from the list.")
         return path

@@ -197,6 +197,22 @@ def test_the_list_tells_of_a_picture_that_is_a_link_and_does_not_open_it(client,
     assert [picture["name"] for picture in shown["pictures"]] == ["a.png", "c.png"]
 
 
+@pytest.mark.parametrize("route", ["crop/open", "crop/sizes"])
+def test_of_a_picture_that_is_no_link_it_is_not_found_out_where_it_leads(client, service, opened, monkeypatch, route):
+    """That takes several times as long as reading its size."""
+    asked: list[Path] = []
+    is_open = service._is_open
+    monkeypatch.setattr(service, "_is_open", lambda path: asked.append(path) or is_open(path))
+    counts = []
+    for number in range(2):
+        asked.clear()
+        answer = client.post(V1 + route, json={"project": str(opened.parent)}).json()
+        assert len(answer["pictures"]) == 3 + number
+        counts.append(len(asked))
+        (opened / "d.png").write_bytes((opened / "a.png").read_bytes())
+    assert counts[0] == counts[1]
+
+
 def test_a_cache_that_was_made_with_more_rights_tells_nothing(client, opened, outside, monkeypatch):
     from lib_dsm.dataset import tag_index
 
