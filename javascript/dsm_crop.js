@@ -115,13 +115,14 @@
             if (!DSM.state.project) return;
             const project = DSM.state.project.path;
             if (saver) await saver.end();
-            await DSM.cropSaving.resume(project);
+            const rest = await DSM.cropSaving.resume(project);
             const answer = await attempt(() => post("crop/open", {project}));
             if (!answer || DSM.state.project.path !== project) return;
             const last = current() && current().name;
             past.length = 0;
             saver = DSM.cropSaving(project, other);
             pictures = answer.pictures.map((picture) => ({...picture, ...unfolded(picture.items)}));
+            saver.takeUp(pictures, rest);
             problems = answer.problems;
             recall();
             options.detector = detector.list(answer.detectors, answer.detector_folder, options.detector);

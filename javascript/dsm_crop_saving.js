@@ -89,21 +89,34 @@
             if (rest.pictures.length && JSON.stringify(rest).length < KEEPALIVE_MOST) post("crop/save", rest, true).catch(() => {});
         }
 
+        // What `resume` could not save is decided here as well, unless the picture or what is saved of it is another one by now.
+        function takeUp(pictures, decisions) {
+            for (const {source, state, stamp, mark: seen, items} of decisions) {
+                const picture = pictures.find((one) => one.name === source && one.stamp === stamp && (seen === undefined || seen === one.mark));
+                if (!picture) continue;
+                Object.assign(picture, unfolded(items), {state});
+                changed(picture);
+            }
+        }
+
         window.addEventListener("pagehide", leave);
-        return {changed, flush, end: () => { window.removeEventListener("pagehide", leave); return flush(); }};
+        return {changed, takeUp, flush, end: () => { window.removeEventListener("pagehide", leave); return flush(); }};
     };
 
-    // Save what an earlier page of this tab had decided and could not save.
+    // Save what an earlier page of this tab had decided and could not save; gives what cannot be saved now either.
     DSM.cropSaving.resume = async (project) => {
-        const text = sessionStorage.getItem(kept(project));
-        if (!text) return;
+        const decisions = JSON.parse(sessionStorage.getItem(kept(project)) || "[]");
+        if (!decisions.length) return [];
         try {
-            const answer = await post("crop/save", {project, pictures: JSON.parse(text)});
+            const answer = await post("crop/save", {project, pictures: decisions});
             sessionStorage.removeItem(kept(project));
             if (answer.left.length) toast(told(answer.left.length));
+            return [];
         } catch (error) {
             toast(error.message, "error");
-            if (error.status >= 400 && error.status < 500) sessionStorage.removeItem(kept(project)); // nor will it be taken later
+            if (error.status !== 400) return decisions;
+            sessionStorage.removeItem(kept(project)); // what is wrong with it now is wrong later
+            return [];
         }
     };
 })();

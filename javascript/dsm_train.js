@@ -54,10 +54,19 @@
         return fields.map((field, index) => (field.name in wanted ? wanted[field.name] : list[index]));
     };
 
-    const read = () => new Promise((done) => {
+    const readNow = () => new Promise((done) => {
         readers.push(done);
-        if (values) press("dsm_train_gather"); // else the first reading, which is under way, answers
+        press("dsm_train_gather");
     });
+
+    let restore;
+    const restored = new Promise((done) => { restore = done; });
+
+    // Whoever asks before what was written last is in the form again gets that, and not what the form begins with.
+    const read = async () => {
+        await restored;
+        return readNow();
+    };
 
     let timer = null;
     function look() {
@@ -232,9 +241,10 @@
         if (draft) {
             for (const note of write(draft)) DSM.toast(`From before the page was loaded anew: ${note}`, "error");
             await until("dsm_train_restore", () => !waiting);
-            await read();
+            await readNow();
         }
         train.ready = true;
+        restore();
         changed();
         refreshLists();
     };

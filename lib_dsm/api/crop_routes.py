@@ -24,7 +24,9 @@ from lib_dsm.cropping.tags import impossible_tags
 from lib_dsm.cropping.write import CropReport, write_plan
 from lib_dsm.dataset import history
 from lib_dsm.dataset.acts import REMOVED
+from lib_dsm.dataset.captions import caption_path
 from lib_dsm.dataset.listing import list_pictures, require_pictures
+from lib_dsm.dataset.locks import demand_own
 from lib_dsm.dataset.one_sided import not_mirrored
 from lib_dsm.dataset.pictures import Picture, may_be_transparent, picture_size, read_picture
 from lib_dsm.dataset.project import Project
@@ -45,7 +47,8 @@ def show(service: Service, call: Call) -> Any:
     pictures, problems = [], [draft.note] if draft.note else []
     for path in list_pictures(source)[0] if source.is_dir() else ():
         try:
-            width, height = picture_size(service.picture(str(path)))
+            service.demand_readable(path)
+            width, height = picture_size(path)
         except DsmError as error:
             problems.append(str(error))
             continue
@@ -173,6 +176,10 @@ def write(service: Service, call: Call) -> Any:
             items=tuple(item for item in plan.items if item.source in there),
             pictures=tuple(picture for picture in plan.pictures if picture.source in there),
         )
+    for named in {source / item.source for item in plan.items}:  # a given plan's may lie where no list looks
+        service.demand_readable(named)
+        if named.name:
+            service.demand_readable(caption_path(named))
 
     def work(job: Job) -> CropReport:
         job.data["tab"] = "crop"
@@ -208,7 +215,9 @@ def judge(service: Service, call: Call) -> Any:
     """What the caption of the picture `name` says to its frames in `boxes`: the tags that each makes impossible, and
     those that a mirrored copy would contradict."""
     source = _source(service, _project(service, call))
-    path = inside(source / call.text("name"), source)
+    path = source / call.text("name")
+    inside(path.parent, source)
+    path = service.picture(str(path))
     size, tags = picture_size(path), service.caption(path).tags
     boxes = [options.from_json(CropItem, value, "frame") for value in call.objects("items")]
     drop = [impossible_tags(tags, _box(item), size, item.part) for item in boxes]
@@ -226,7 +235,8 @@ def sizes(service: Service, call: Call) -> Any:
     small = 0
     for path in list_pictures(source)[0] if source.is_dir() else ():
         try:
-            size = picture_size(service.picture(str(path)))
+            service.demand_readable(path)
+            size = picture_size(path)
         except DsmError:
             continue
         target = training_size(size, asked, step, True, False)
@@ -330,6 +340,7 @@ def _out(service: Service, project: Project) -> Path:
 
 
 def _draft(project: Project) -> Draft:
+    demand_own(project.root)
     return Draft(project.metadata / DRAFT)
 
 

@@ -12,7 +12,7 @@ from lib_dsm.api.thumbnails import Thumbnails
 from lib_dsm.dataset.captions import Caption, caption_path, read_caption
 from lib_dsm.dataset.index_store import IndexStore
 from lib_dsm.dataset.links import links_in
-from lib_dsm.dataset.listing import is_picture
+from lib_dsm.dataset.listing import is_picture, require_folder
 from lib_dsm.errors import DsmError, InputError
 from lib_dsm.files import exists, is_folder
 from lib_dsm.host.protocol import Host
@@ -111,8 +111,9 @@ class Service:
 
         Raises:
             ForbiddenError: there is one.
-            InputError: the folder cannot be read.
+            InputError: there is no such folder, or it cannot be read.
         """
+        require_folder(folder)
         root = folder.resolve()
         out = [path for path in links_in(folder, recursive) if not self.may_read(path) and not _leads_into(path, root)]
         if out:
@@ -127,10 +128,17 @@ class Service:
             ForbiddenError: it is a link that leads out of the opened folders.
             InputError: it cannot be read, or is no text.
         """
-        path = caption_path(picture)
+        self.demand_readable(caption_path(picture))
+        return read_caption(picture)
+
+    def demand_readable(self, path: Path) -> None:
+        """See `may_read`.
+
+        Raises:
+            ForbiddenError: it may not.
+        """
         if not self.may_read(path):
             raise ForbiddenError(f"{path} is a link that leads out of the opened folders.", FORBIDDEN_LINK)
-        return read_caption(picture)
 
     def _is_open(self, resolved: Path) -> bool:
         with self._lock:
@@ -141,9 +149,12 @@ class Service:
         return any(resolved == root or root in resolved.parents for root in roots)
 
     def picture(self, text: str) -> Path:
-        """Like `path`, for a picture."""
-        path = self.path(text)
-        if not is_picture(path):
+        """Like `path`, for a picture; one that is a link keeps its name and place, beside which its caption lies."""
+        path = resolved = self.path(text)
+        link = Path(text)
+        if link.is_symlink() and self._is_open(link.parent.resolve()):
+            path = link.parent.resolve() / link.name
+        if not (is_picture(path) and is_picture(resolved)):
             raise InputError(f"{path.name} is no picture.", "Choose one from the list.")
         return path
 

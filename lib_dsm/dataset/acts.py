@@ -165,7 +165,12 @@ def read_summary(path: Path) -> Summary:
 
 
 def act_files(folder: Path) -> list[Path]:
-    found = [path for path in history_folder(folder).glob("*.jsonl") if path.stem.isdecimal() and path.is_file()]
+    """The records of a folder's acts, in order; what is behind a link is none of them."""
+    place = history_folder(folder)
+    if place.is_symlink() or place.parent.is_symlink():
+        return []
+    found = [path for path in place.glob("*.jsonl") if path.stem.isdecimal() and path.is_file()]
+    found = [path for path in found if not path.is_symlink()]
     return sorted(found, key=lambda path: int(path.stem))
 
 

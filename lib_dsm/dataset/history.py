@@ -26,7 +26,6 @@ from lib_dsm.dataset.acts import (
     begin_act,
     change_to_json,
     cut_off_records,
-    history_folder,
     now,
     read_file,
     read_summary,
@@ -94,10 +93,10 @@ def read_act(folder: Path, act: int) -> Act:
     Raises:
         InputError: there is none of that number, or its file is damaged.
     """
-    path = history_folder(folder) / f"{act:06d}.jsonl"
-    if not path.is_file():
-        raise InputError(f"There is no act {act} in the history of {folder}.", "Look at the list again.")
-    return read_file(path)
+    for path in act_files(folder):
+        if int(path.stem) == act:
+            return read_file(path)
+    raise InputError(f"There is no act {act} in the history of {folder}.", "Look at the list again.")
 
 
 def recover(folder: Path) -> list[str]:

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from lib_dsm.dataset.locks import METADATA_FOLDER
+from lib_dsm.dataset.locks import METADATA_FOLDER, demand_own
+from lib_dsm.errors import StorageError
 from lib_dsm.files import open_to_read, parse_json
 
 _VERSION = 1
@@ -34,6 +35,10 @@ def save(folder: Path, recursive: bool, values: dict[str, Any]) -> None:
     path = _path(folder, recursive)
     temporary = path.with_name(f".dsm-{os.getpid()}-index.part")
     try:
+        demand_own(folder)
+    except (OSError, StorageError):
+        return
+    try:
         path.parent.mkdir(exist_ok=True)
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:
@@ -51,6 +56,7 @@ def save(folder: Path, recursive: bool, values: dict[str, Any]) -> None:
 def load(folder: Path, recursive: bool) -> dict[str, Any] | None:
     """What was kept, None where there is nothing that can be used."""
     try:
+        demand_own(folder)
         with open_to_read(_path(folder, recursive)) as file:
             content = file.read()
         if zlib.crc32(memoryview(content)[:-4]) != int.from_bytes(content[-4:], "little"):
@@ -78,7 +84,7 @@ def load(folder: Path, recursive: bool) -> dict[str, Any] | None:
         values["raw"] = raw
         counted = [len(values["names"]), len(values["captions"]), len(raw), len(values["starts"]) - 1]
         return values if counted == [rows] * 4 else None
-    except (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError):
+    except (OSError, StorageError, ValueError, KeyError, IndexError, TypeError, OverflowError):
         return None
 
 

@@ -26,9 +26,7 @@ def writing_in(folder: Path, wait: float = _WAIT_SECONDS) -> Iterator[None]:
     """
     path = folder / METADATA_FOLDER / "lock"
     try:
-        linked = next(own_links(folder), None)
-        if linked is not None:
-            raise StorageError(f"{linked} is a link; what is kept there must lie there itself.", "Remove the link.")
+        demand_own(folder)
         path.parent.mkdir(exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
@@ -46,6 +44,18 @@ def writing_in(folder: Path, wait: float = _WAIT_SECONDS) -> Iterator[None]:
         yield
     finally:
         os.close(handle)  # which gives the lock back
+
+
+def demand_own(folder: Path) -> None:
+    """See that what is kept in `.dsm` of a folder lies there itself.
+
+    Raises:
+        OSError: it cannot be looked into.
+        StorageError: it, or something in it, is a link.
+    """
+    linked = next(own_links(folder), None)
+    if linked is not None:
+        raise StorageError(f"{linked} is a link; what is kept there must lie there itself.", "Remove the link.")
 
 
 def own_links(folder: Path) -> Iterator[Path]:

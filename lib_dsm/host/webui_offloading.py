@@ -50,8 +50,12 @@ class Offloading:
 
         lowvram.send_everything_to_cpu()
         present = _AllPresent([tensor for part in self._parts for tensor in _away(part, self._device)])
-        present.to(self._device)
         lowvram.module_in_gpu = present
+        try:
+            present.to(self._device)
+        except BaseException:  # a card that has no room for them all is not left full of some
+            lowvram.send_everything_to_cpu()
+            raise
 
     def _send_away(self) -> None:
         if not self._parts:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from lib_dsm.demo.install import CHECKPOINT, TAGGER
+from lib_dsm.errors import InputError
 from lib_dsm.tagging.options import TagOptions
 from lib_dsm.tagging.run import tag_folder
 
@@ -134,6 +135,31 @@ def test_a_folder_inside_counts_where_the_work_goes_there(client, opened, outsid
         assert client.post(V1 + "tag/look", json={"folder": str(opened), "options": options}).status_code == status
 
 
+@pytest.mark.parametrize("place", [".hidden", ".dsm/removed"])
+@pytest.mark.parametrize("ending", ["png", "txt"])
+def test_a_plan_names_no_link_that_the_lists_pass_over(client, service, opened, outside, place, ending):
+    """What lies in hidden folders is in no list, and so is what was taken out of the set."""
+    (opened / place).mkdir(parents=True)
+    (opened / place / "x.png").write_bytes((opened / "a.png").read_bytes())
+    (opened / place / f"x.{ending}").unlink(missing_ok=True)
+    (opened / place / f"x.{ending}").symlink_to(outside / f"secret.{ending}")
+    item = {"source": f"{place}/x.png", "mode": "center", "box": [0, 0, 64, 64], "width": 32, "height": 32}
+    asked = {"project": str(opened.parent), "options": {}, "plan": {"items": [item]}}
+    assert client.post(V1 + "crop/write", json=asked).status_code == 403
+    assert not service.host.jobs.all()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "a/..", "a\nb", "x" * 300])
+def test_a_plan_with_a_name_that_is_none_fails_in_a_sentence(client, service, opened, name):
+    item = {"source": name, "mode": "center", "box": [0, 0, 64, 64], "width": 32, "height": 32}
+    asked = {"project": str(opened.parent), "options": {}, "plan": {"items": [item]}}
+    answer = client.post(V1 + "crop/write", json=asked)
+    assert answer.status_code in (200, 400), answer.text
+    if answer.status_code == 200:
+        job = service.host.jobs.get(answer.json()["job"])
+        assert job.wait(60) and "1 failed" in job.data["summary"]
+
+
 @pytest.mark.parametrize("name", ["IMGS", "DATASET_IMGS", "SET"])
 def test_a_projects_own_folder_that_leads_out_is_refused(client, tmp_path, outside, name):
     project = tmp_path / "foreign"
@@ -171,6 +197,22 @@ def test_the_list_tells_of_a_picture_that_is_a_link_and_does_not_open_it(client,
     assert [picture["name"] for picture in shown["pictures"]] == ["a.png", "c.png"]
 
 
+@pytest.mark.parametrize("route", ["crop/open", "crop/sizes"])
+def test_of_a_picture_that_is_no_link_it_is_not_found_out_where_it_leads(client, service, opened, monkeypatch, route):
+    """That takes several times as long as reading its size."""
+    asked: list[Path] = []
+    is_open = service._is_open
+    monkeypatch.setattr(service, "_is_open", lambda path: asked.append(path) or is_open(path))
+    counts = []
+    for number in range(2):
+        asked.clear()
+        answer = client.post(V1 + route, json={"project": str(opened.parent)}).json()
+        assert len(answer["pictures"]) == 3 + number
+        counts.append(len(asked))
+        (opened / "d.png").write_bytes((opened / "a.png").read_bytes())
+    assert counts[0] == counts[1]
+
+
 def test_a_cache_that_was_made_with_more_rights_tells_nothing(client, opened, outside, monkeypatch):
     from lib_dsm.dataset import tag_index
 
@@ -182,6 +224,60 @@ def test_a_cache_that_was_made_with_more_rights_tells_nothing(client, opened, ou
     counts = client.get(V1 + "tags", params={"folder": str(opened)}).json()
     assert SECRET not in {item["tag"] for item in counts["tags"]}
     assert any("b.txt" in note for note in counts["notes"])
+
+
+def test_what_is_kept_of_a_project_is_not_looked_for_behind_a_link(client, opened, outside, monkeypatch):
+    """Of the projects' own `.dsm` and of the folders': the draft of the crops, the index of the tags, the history."""
+    from lib_dsm.dataset import tag_index
+
+    monkeypatch.setattr(tag_index, "_WORTH_A_CACHE", 1)
+    project = opened.parent
+    (outside / "crop-plan.json").write_text("no plan", encoding="utf-8")
+    (outside / "history").mkdir()
+    act = [{"version": 1, "title": SECRET, "time": "2026-01-01T00:00:00+00:00"}, {"state": "done"}]
+    (outside / "history" / "000001.jsonl").write_text("".join(json.dumps(line) + "\n" for line in act))
+    for folder in (project, opened):
+        (folder / ".dsm").symlink_to(outside)
+    before = state(outside)
+    decided = [{"source": "a.png", "state": "skipped", "stamp": ""}]
+    for route in ("crop/open", "crop/save", "crop/write"):
+        answer = client.post(V1 + route, json={"project": str(project), "pictures": decided})
+        assert answer.status_code in (403, 507), route
+        assert "is a link" in answer.json()["error"]["problem"]
+    assert client.get(V1 + "tags", params={"folder": str(opened)}).status_code == 200
+    assert client.get(V1 + "history", params={"folder": str(opened)}).json()["acts"] == []
+    assert client.get(V1 + "history/act", params={"folder": str(opened), "act": 1}).status_code == 400
+    assert state(outside) == before
+
+
+def test_a_picture_that_is_a_link_into_an_opened_folder_has_its_own_caption(client, opened, outside):
+    client.post(V1 + "project/open", json={"path": str(outside)})
+    (opened / "d.png").symlink_to(outside / "secret.png")
+    (opened / "d.txt").write_text("1girl, shoes", encoding="utf-8")
+    where = {"path": str(opened / "d.png")}
+    listed = client.get(V1 + "pictures", params={"folder": str(opened)}).json()["pictures"][3]
+    changed = client.put(V1 + "caption", json={**where, "tags": ["1girl"], "digest": listed["digest"]})
+    assert changed.status_code == 200, changed.text
+    assert (opened / "d.txt").read_text(encoding="utf-8") == "1girl"
+    assert (outside / "secret.txt").read_text(encoding="utf-8") == SECRET
+    item = {"source": "d.png", "mode": "center", "box": [0, 0, 64, 64], "width": 32, "height": 32}
+    asked = {"project": str(opened.parent), "name": "d.png", "items": [item]}
+    assert client.post(V1 + "crop/judge", json=asked).status_code == 200
+    assert client.post(V1 + "crop/judge", json={**asked, "name": "../IMGS/../a.png"}).status_code == 400
+
+
+def test_a_link_from_elsewhere_to_an_opened_picture_brings_no_caption_of_there(client, opened, outside):
+    (outside / "e.png").symlink_to(opened / "a.png")
+    (outside / "e.txt").write_text(SECRET, encoding="utf-8")
+    answer = client.get(V1 + "caption", params={"path": str(outside / "e.png")})
+    assert SECRET not in answer.text
+
+
+@pytest.mark.parametrize("name", ["nowhere", "a\0b", "f.txt"])
+def test_a_folder_that_is_none_is_said_to_be_none(service, tmp_path, name):
+    (tmp_path / "f.txt").touch()
+    with pytest.raises(InputError, match=r"does not exist|is a file"):
+        service.without_ways_out(tmp_path / name)
 
 
 def test_a_run_that_is_a_link_out_is_none_of_the_list(client, service, tmp_path):

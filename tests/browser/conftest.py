@@ -81,7 +81,7 @@ def open_page(chromium, studio_url, shots, request) -> Iterator[Callable]:
         def on_console(message) -> None:
             address = message.location.get("url", "")
             source = urlsplit(address).netloc
-            if refusing in address and "400" in message.text:
+            if refusing in address and "responded with a status of" in message.text:
                 return
             if message.type == "error" and source in ("", own):
                 problems.append(f"{message.text} ({message.location.get('url')})")

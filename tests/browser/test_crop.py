@@ -261,6 +261,32 @@ def test_what_was_decided_last_outlives_a_page_that_is_taken_away(crop_page, fol
     counted(page, "1 of 5 confirmed")
 
 
+@pytest.mark.parametrize(("status", "confirmed"), [(403, "1 of 5"), (507, "1 of 5"), (400, "0 of 5")])
+def test_what_was_decided_last_is_kept_until_it_is_taken_or_cannot_be(crop_page, folder, status, confirmed):
+    """Also while the page that came next cannot save either, and has more to save, as a full disk makes it."""
+    page = crop_page(refusing="crop/save")
+    page.wait_for_function("!Object.keys(sessionStorage).some((key) => key.includes('unsaved'))")
+    (folder / "IMGS" / "6 new.png").write_bytes((folder / "IMGS" / "4 odd.png").read_bytes())
+    page.evaluate(f"() => {{ {CONFIRM} document.body.innerHTML = ''; }}")
+    refused: list[str] = []
+
+    def refuse(route) -> None:
+        refused.append(route.request.post_data)
+        route.fulfill(status=status, json={"error": {"problem": "Not now.", "remedy": ""}})
+
+    page.route("**/dsm/v1/crop/save", refuse)
+    page.reload()
+    counted(page, confirmed.replace("5", "6"))
+    while "6 new.png" not in refused[-1]:
+        page.wait_for_timeout(100)
+    page.wait_for_timeout(300)
+    page.unroute("**/dsm/v1/crop/save")
+    page.reload()
+    counted(page, f"{confirmed.replace('5', '6')} confirmed")
+    due = {item.source for item in Draft(folder / ".dsm" / "crop-plan.json").load().due()}
+    assert due == (set() if status == 400 else {"1 figure.png"})
+
+
 def test_a_page_that_is_left_at_once_saves_what_was_decided(crop_page, folder):
     page = crop_page()
     page.evaluate(f"() => {{ Storage.prototype.setItem = () => {{}}; {CONFIRM} location.href = 'about:blank'; }}")

@@ -77,6 +77,25 @@ def test_a_click_before_gradio_listens_counts(open_page):
     page.wait_for_selector("#dsm_train_panel .dsm-error:has-text('no name')")
 
 
+def test_a_click_before_the_form_is_as_it_was_left_waits_for_that(open_page, project):
+    page = open_page()
+    open_project(page, project)
+    tab(page, "Train")
+    page.fill("#dsm_train_name textarea, #dsm_train_name input", "early")
+    page.wait_for_function("(sessionStorage.getItem('dsm.train.draft') || '').includes('early')")
+    page.add_init_script(
+        """new MutationObserver((changes, self) => {
+            const button = document.querySelector("#dsm_train_check");
+            if (button) { self.disconnect(); button.click(); }
+        }).observe(document, {childList: true, subtree: true});"""
+    )
+    page.reload()
+    page.wait_for_selector("#dsm_tabs")
+    tab(page, "Train")
+    said = page.wait_for_selector("#dsm_train_findings .dsm-check-findings, #dsm_train_panel .dsm-error").inner_text()
+    assert "has no name" not in said
+
+
 def test_cropping_by_keyboard_and_mouse(open_page, project, shots):
     Image.new("RGB", (400, 200), "teal").save(project / "IMGS" / "000 first.png")
     page = open_page()
