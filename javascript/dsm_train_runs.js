@@ -34,7 +34,7 @@
                 return train.say("error", error.problem || error.message, error.remedy);
             }
             if (mine !== turn) return;
-            messages.replaceChildren();
+            if (!quiet) messages.replaceChildren(); // what was said meanwhile stays
             const view = train.panel(job, null);
             view.update(job);
             stage.replaceChildren(view.element);
@@ -53,7 +53,7 @@
             try {
                 const {job, stamp, begun} = await get("train/run", {run: name});
                 if (mine !== turn) return;
-                messages.replaceChildren();
+                if (!quiet) messages.replaceChildren();
                 const view = train.panel(job, {name, stamp, begun});
                 view.update(job);
                 stage.replaceChildren(view.element);

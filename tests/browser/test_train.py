@@ -568,6 +568,25 @@ def test_remarks_of_a_run_act_on_that_run_and_not_on_the_form(train_page, shots)
     assert "3 / 3" in page.inner_text("#dsm_train_panel .dsm-job-numbers")
 
 
+def test_a_run_that_is_found_by_looking_does_not_hide_what_was_said(train_page, open_page):
+    page = train_page()
+    train_settings(page, **SMALL, name="foundzorg", max_steps=1, previews=[])
+    page.click("#dsm_train_start")
+    assert trained(page, "foundzorg") == "done", page.inner_text("#dsm_train_panel")
+    page, held = open_page(), []
+    page.route("**/dsm/v1/train/run?*", lambda route: held.append(route))
+    tab(page, "Train")
+    page.wait_for_function("DSM.train.ready")
+    page.click("#dsm_train_start")
+    said = "#dsm_train_panel .dsm-error:has-text('no name')"
+    page.wait_for_selector(said)
+    while not held:
+        page.wait_for_timeout(50)
+    held.pop().continue_()
+    page.wait_for_selector("#dsm_train_panel .dsm-job-panel")
+    assert page.locator(said).is_visible()
+
+
 def test_a_start_that_was_refused_leaves_nothing_to_resume(train_page):
     page = train_page()
     train_settings(page, **SMALL, name="smile", max_steps=2, previews=[])
