@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import weakref
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.browser.chromium import WAIT
 
+_opened: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 TABS = ("Dataset", "Crop", "Tag", "Prune", "Train", "LoRA")
 
 
@@ -42,8 +44,24 @@ def page(chromium, webui, shots, problems, request):
     context.close()
 
 
+def settled(page) -> None:
+    """Wait until nothing of gradio's runs for the page: what a page leaves behind keeps Reload UI from ever ending."""
+    for socket in _sockets(page):
+        while not (socket.is_closed() or page.is_closed()):
+            page.wait_for_timeout(50)
+
+
+def _sockets(page) -> list:
+    """The web sockets of a page from the first call on, by which gradio 3 runs what takes time."""
+    if page not in _opened:
+        _opened[page] = []
+        page.on("websocket", lambda socket: _opened[page].append(socket))
+    return _opened[page]
+
+
 def at_our_tab(page, url: str) -> None:
     """Load the WebUI's page and wait until our tab is shown."""
+    settled(page)
     page.goto(f"{url}?__theme={os.environ.get('DSM_THEME', 'light')}")
     page.wait_for_function("window.DSM && DSM.state.token")
     top(page, "DSM")
@@ -75,6 +93,7 @@ def reload_ui(page, webui) -> list[str]:
     A request that comes while it adds its routes ends the WebUI, also its own page's, so that none is let through.
     """
     starts, asked = webui.starts(), []
+    settled(page)
     page.wait_for_timeout(1500)  # what the page has asked for is answered: its server waits for that before it ends
 
     def hold(route) -> None:
@@ -89,4 +108,5 @@ def reload_ui(page, webui) -> list[str]:
         page.wait_for_timeout(100)
     page.unroute("**/*", hold)
     page.wait_for_function("!window.before && window.DSM && DSM.state.token")
+    settled(page)
     return [path for path in asked if path.startswith("/dsm/")]

@@ -65,6 +65,12 @@ PICTURE = {
 _TROUBLE = re.compile(r"\s*Traceback|\*\*\* |.*(?:WARN|ERROR).*dsm", re.IGNORECASE)  # "***": the WebUI's own reports
 
 
+_LEFT = re.compile(
+    r"Traceback \(most recent call last\):\n(?:[ \t].*\n)+starlette\.websockets\.WebSocketDisconnect: \d+\n"
+)
+"""What gradio says of a page that left while it loaded."""
+
+
 class WebUI:
     """The running WebUI, as a program sees it."""
 
@@ -107,7 +113,7 @@ class WebUI:
 
     def trouble_after(self, offset: int = 0) -> list[str]:
         """The lines that the log should not have, from `offset` bytes on."""
-        added = self.log.read_bytes()[offset:].decode(errors="replace")
+        added = _LEFT.sub("", self.log.read_bytes()[offset:].decode(errors="replace"))
         return [line for line in added.splitlines() if _TROUBLE.match(line)]
 
     def starts(self) -> int:

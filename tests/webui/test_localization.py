@@ -6,7 +6,7 @@ import pytest
 
 from tests.browser.helpers import train_settings, trained
 from tests.ui.strings import translation
-from tests.webui.pages import TABS, at_our_tab, reload_ui
+from tests.webui.pages import TABS, at_our_tab, reload_ui, settled
 
 WORD = "zorgsprache"
 ORDER = ["DSM", "PNG Info", "txt2img"]
@@ -38,8 +38,7 @@ def language(request, webui, chromium):
         page = context.new_page()
         at_our_tab(page, webui.url)
         reload_ui(page, webui)
-        page.wait_for_load_state("networkidle")  # a page that goes while it loads keeps the next reload from ending
-        page.wait_for_timeout(2000)
+        settled(page)
         context.close()
 
     use(request.param, ORDER, HIDDEN)
@@ -79,8 +78,9 @@ def test_our_tab_speaks_the_language_and_works_in_it(language, page, webui, made
 
     # The form's values are what they are in English, and so is what is chosen of translated words.
     page.evaluate("DSM.openTab('Train')")
+    word = f"{WORD}{language[:2]}"  # of its own: the run of the other language is shown as it ended
     settings = {
-        "kind": "embedding", "name": WORD, "checkpoint": webui.checkpoint.name, "vectors": 2, "init_text": "solo",
+        "kind": "embedding", "name": word, "checkpoint": webui.checkpoint.name, "vectors": 2, "init_text": "solo",
         "learning_rate": "0.01", "max_steps": 2, "batch_size": 1, "gradient_accumulation": 1, "width": 64,
         "height": 64, "save_every": 0, "preview_every": 2, "validate_every": 0, "validation_share": 0,
         "overwrite": True,
@@ -88,7 +88,7 @@ def test_our_tab_speaks_the_language_and_works_in_it(language, page, webui, made
     preview = {"prompt": "solo, [name]", "width": 64, "height": 64, "steps": 2, "seed": 3, "sampler": "Euler"}
     train_settings(page, **settings, previews=[preview])
     page.click("#dsm_train_start")
-    assert trained(page, WORD) == "done", page.inner_text("#dsm_train_panel")
+    assert trained(page, word) == "done", page.inner_text("#dsm_train_panel")
     page.screenshot(path=shots / f"webui-{language}-trained.png")
     page.evaluate("DSM.openTab('LoRA')")
     page.locator("#dsm_lora_kind label").nth(2).click()
@@ -99,7 +99,7 @@ def test_our_tab_speaks_the_language_and_works_in_it(language, page, webui, made
     page.locator("#dsm_previews .dsm-preview").last.click()
     problems.clear()  # the WebUI's own tab stumbles whenever its sizes change
     page.click("#dsm_send_txt2img")
-    page.wait_for_function(f"document.querySelector('#txt2img_prompt textarea').value === 'solo, {WORD}'")
+    page.wait_for_function(f"document.querySelector('#txt2img_prompt textarea').value === 'solo, {word}'")
     page.wait_for_selector("#tab_txt2img", state="visible")
     page.wait_for_timeout(2500)  # the WebUI's own way there, to whatever tab is the first, comes later
     assert page.locator("#tab_txt2img").is_visible() and not page.locator("#tab_dsm").is_visible()
