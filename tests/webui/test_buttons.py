@@ -54,7 +54,9 @@ def test_our_tab_shows_how_far_it_is_and_the_webui_too(page, webui, training):
     assert page.eval_on_selector(f"{training} .dsm-bar-fill", "element => parseFloat(element.style.width)") > 0
     progress = webui.call("/sdapi/v1/progress")
     assert progress["state"]["job"] == "DSM training" and progress["eta_relative"] > 0 and 0 < progress["progress"] < 1
-    assert progress["current_image"], "the WebUI's live preview is the newest preview"
+    while not progress["current_image"]:  # the WebUI's live preview is the newest preview, once there is one
+        assert webui.call("/dsm/v1/jobs")["jobs"][-1]["state"] == "running"
+        progress = webui.call("/sdapi/v1/progress")
 
 
 def test_skip_lets_the_training_go_on_and_interrupt_ends_it_with_a_checkpoint(page, webui, training, problems, shots):
