@@ -7,7 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from PIL import Image
@@ -100,9 +100,7 @@ class Thumbnails:
         return None if larger is None else self._keep(key, side, _smaller(larger, side))
 
     def _made(self, key: _Key, side: int) -> bytes:
-        if _pixels(key[0]) <= _LARGE:
-            return self._keep(key, side, thumbnail_bytes(key[0], side))
-        with self._large:
+        with self._large if _pixels(key[0]) > _LARGE else nullcontext():
             return self._keep(key, side, thumbnail_bytes(key[0], side))
 
     def _keep(self, key: _Key, side: int, content: bytes) -> bytes:

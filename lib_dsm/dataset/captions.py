@@ -139,6 +139,16 @@ def read_caption_file(path: Path) -> Caption:
     return caption_of(path, raw)
 
 
+def caption_texts(folder: Path) -> list[str]:
+    """What the `.txt` files of a folder say, each text once, in the order of their names; empty ones are left out.
+
+    Whatever is no text in them is replaced, for what is read here is drawn or encoded and never written back.
+    """
+    files = (path for path in sorted(folder.glob("*.txt")) if path.is_file())
+    texts = (path.read_text(encoding="utf-8", errors="replace").strip() for path in files)
+    return list(dict.fromkeys(text for text in texts if text))
+
+
 def caption_of(path: Path, raw: bytes | None) -> Caption:
     """The caption that these bytes are, None where there is no file; see `read_caption`.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib_dsm.dataset.captions import caption_texts
 from lib_dsm.errors import InputError
 from lib_dsm.host.protocol import Host
 from lib_dsm.jobs import Job
@@ -38,14 +39,7 @@ def captured_contexts(
     hypernetwork = load_hypernetwork(file)
     if hypernetwork.structure.linear or captions is None:
         return None
-    texts = sorted(
-        {
-            path.read_text(encoding="utf-8", errors="replace").strip()
-            for path in captions.glob("*.txt")
-            if path.is_file()
-        }
-    )
-    texts = [text for text in texts if text]
+    texts = sorted(caption_texts(captions))
     if len(texts) < 2:
         raise InputError(f"{captions} has {len(texts)} captions.", "Name a folder with the captions of the training.")
     texts = texts[:: max(1, len(texts) // _MOST)][:_MOST]

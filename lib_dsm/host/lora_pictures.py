@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lib_dsm.dataset.captions import caption_texts
 from lib_dsm.errors import InputError
 from lib_dsm.extraction.options import ExtractionOptions, PictureOptions
 from lib_dsm.files import write_bytes
@@ -124,9 +125,7 @@ def compare_pictures(
 
 def prompts_from(captions: Path | None, count: int) -> list[str]:
     """Captions of a folder to draw, spread over it; one empty prompt if there are none."""
-    files = sorted(captions.glob("*.txt")) if captions is not None and captions.is_dir() else []
-    texts = [file.read_text(encoding="utf-8", errors="replace").strip() for file in files if file.is_file()]
-    texts = list(dict.fromkeys(text for text in texts if text))
+    texts = caption_texts(captions) if captions is not None and captions.is_dir() else []
     return texts[:: max(1, len(texts) // max(1, count))][:count] or [""]
 
 

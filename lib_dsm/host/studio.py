@@ -15,7 +15,7 @@ from lib_dsm.guards.set_aside import SetAside
 from lib_dsm.host.infotext import KEY, infotext
 from lib_dsm.host.protocol import Checkpoint, Folders, ModelStatus
 from lib_dsm.host.turn import Turns
-from lib_dsm.host.vocabulary import cut
+from lib_dsm.host.vocabulary import CLIP, cut
 from lib_dsm.jobs import Job, Jobs
 from lib_dsm.training.config import PreviewRequest, RunConfig
 
@@ -225,4 +225,4 @@ class _Tensors(Mapping[str, "torch.Tensor"]):
 def tokenizer_folder(checkpoint: Path) -> Path:
     """The folder with CLIP's vocabulary: beside the checkpoint, or the one the demo world ships, which is the same."""
     beside = checkpoint.parent / "clip"
-    return beside if (beside / "vocab.json").is_file() else MODELS / "clip"
+    return beside if (beside / "vocab.json").is_file() else CLIP

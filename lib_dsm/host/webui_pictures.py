@@ -68,10 +68,7 @@ def variants(what: Compared) -> list[Variant]:
 
 
 def _drawing(session: webui_session.WebUISession, replacements: Mapping[str, torch.Tensor]) -> Draw:
-    def draw(request: PreviewRequest, clip_skip: int, check: Callable[[], None]) -> Image:
-        return session.preview(request, replacements, clip_skip, check)
-
-    return draw
+    return lambda request, clip_skip, check: session.preview(request, replacements, clip_skip, check)
 
 
 def _listed(path: Path | None) -> str:
