@@ -19,6 +19,15 @@ def micro():
     return load_model(MICRO)
 
 
+def untagged_project(folder: Path) -> Path:
+    """A project with a few pictures without captions."""
+    (folder / "IMGS").mkdir(parents=True)
+    world.draw_dataset(folder / "IMGS", world.character_of(10), count=4, seed=2)
+    for caption in (folder / "IMGS").glob("*.txt"):
+        caption.unlink()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def character_folder(tmp_path_factory) -> Path:
     """Twelve pictures of one character that was held out, in three shapes, with true tags."""

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from lib_dsm.api.app import PREFIX, routes
-from lib_dsm.demo import world
 from lib_dsm.demo.install import TAGGER
 from lib_dsm.networks.inspect import describe
+from tests.micro import untagged_project
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "docs" / "api_example.py"
@@ -25,12 +25,7 @@ QUICK = '{"size_step": 8, "save_every": 1, "preview_every": 0, "learning_rate": 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A few pictures without captions."""
-    folder = tmp_path_factory.mktemp("api") / "character"
-    (folder / "IMGS").mkdir(parents=True)
-    world.draw_dataset(folder / "IMGS", world.character_of(10), count=4, seed=2)
-    for caption in (folder / "IMGS").glob("*.txt"):
-        caption.unlink()
-    return folder
+    return untagged_project(tmp_path_factory.mktemp("api") / "character")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,12 @@ def tab(page, label: str) -> None:
     page.locator("#dsm_tabs").get_by_role("tab", name=label, exact=True).click()
 
 
+def assert_fits(page, label: str) -> None:
+    """Nothing of the page is out of the window to the right."""
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0, f"{label} is wider than the window by {wide}"
+
+
 def fill(page, elem_id: str, value: object) -> None:
     field = page.locator(f"#{elem_id} textarea, #{elem_id} input[type=number], #{elem_id} input[type=text]").first
     field.fill(str(value))

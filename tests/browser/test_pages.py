@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from lib_dsm.tagging.registry import MODELS
-from tests.browser.helpers import choose, ended, fill, open_project, tab, unfold
+from tests.browser.helpers import assert_fits, choose, ended, fill, open_project, tab, unfold
 
 TABS = ("Dataset", "Crop", "Tag", "Prune", "Train", "LoRA")
 
@@ -29,8 +29,7 @@ def test_every_tab_in_both_themes_and_two_sizes(open_page, project, shots):
             tab(page, label)
             page.wait_for_timeout(400)
             page.screenshot(path=shots / f"{label.lower()}-{theme}-{width}.png", full_page=True)
-            wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            assert wide <= 0, f"{label} is wider than the window of {width} by {wide}"
+            assert_fits(page, label)
         assert ("dark" in page.evaluate("document.body.className")) == (theme == "dark")
 
 
@@ -62,18 +61,23 @@ def test_mistakes_are_told_in_sentences(open_page, tmp_path, project):
     assert "Traceback" not in page.inner_text("body")
 
 
-def test_a_click_before_gradio_listens_counts(open_page):
-    page = open_page()
-    page.evaluate("localStorage.clear(); sessionStorage.clear()")
+def train_tab_pressing(page, button: str) -> None:
+    """Load the page anew and open Train, where the button is pressed the moment it is there."""
     page.add_init_script(
-        """new MutationObserver((changes, self) => {
-            const button = document.querySelector("#dsm_train_start");
-            if (button) { self.disconnect(); button.click(); }
-        }).observe(document, {childList: true, subtree: true});"""
+        f"""new MutationObserver((changes, self) => {{
+            const button = document.querySelector("#{button}");
+            if (button) {{ self.disconnect(); button.click(); }}
+        }}).observe(document, {{childList: true, subtree: true}});"""
     )
     page.reload()
     page.wait_for_selector("#dsm_tabs")
     tab(page, "Train")
+
+
+def test_a_click_before_gradio_listens_counts(open_page):
+    page = open_page()
+    page.evaluate("localStorage.clear(); sessionStorage.clear()")
+    train_tab_pressing(page, "dsm_train_start")
     page.wait_for_selector("#dsm_train_panel .dsm-error:has-text('no name')")
 
 
@@ -83,15 +87,7 @@ def test_a_click_before_the_form_is_as_it_was_left_waits_for_that(open_page, pro
     tab(page, "Train")
     page.fill("#dsm_train_name textarea, #dsm_train_name input", "early")
     page.wait_for_function("(sessionStorage.getItem('dsm.train.draft') || '').includes('early')")
-    page.add_init_script(
-        """new MutationObserver((changes, self) => {
-            const button = document.querySelector("#dsm_train_check");
-            if (button) { self.disconnect(); button.click(); }
-        }).observe(document, {childList: true, subtree: true});"""
-    )
-    page.reload()
-    page.wait_for_selector("#dsm_tabs")
-    tab(page, "Train")
+    train_tab_pressing(page, "dsm_train_check")
     said = page.wait_for_selector("#dsm_train_findings .dsm-check-findings, #dsm_train_panel .dsm-error").inner_text()
     assert "has no name" not in said
 

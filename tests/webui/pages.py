@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import weakref
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from lib_dsm.demo.install import TAGGER
 from tests.browser.chromium import WAIT
+from tests.browser.helpers import ended
 
 _opened: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 TABS = ("Dataset", "Crop", "Tag", "Prune", "Train", "LoRA")
@@ -85,6 +88,38 @@ def choose(page, elem_id: str, value: str) -> None:
     field.fill(value)
     page.locator(f"#{elem_id} ul.options li[aria-label='{value}']").click()
     field.press("Tab")
+
+
+def demo_project(page) -> Path:
+    """Have the demo project drawn, and wait for its pictures."""
+    page.locator("#dsm_dataset_page button:has-text('demo project')").click()
+    page.wait_for_function("document.querySelectorAll('#dsm_dataset_thumbs img').length === 26")
+    return Path(page.evaluate("DSM.state.project.path"))
+
+
+def accept_crops(page) -> None:
+    """Go on to Crop, and confirm what is proposed for the demo project."""
+    page.click("#dsm_next_crop")
+    page.wait_for_selector("#dsm_crop_counts:has-text('of 26 confirmed')")
+    page.click("#dsm_crop_accept")
+    page.wait_for_selector("#dsm_crop_counts:has-text('26 of 26 confirmed')")
+
+
+def write_crops(page, project: Path) -> int:
+    """Write what is confirmed; the number of crops."""
+    page.click("#dsm_crop_write")
+    assert ended(page, "dsm_crop_panel") == "done"
+    crops = len(list((project / "DATASET_IMGS").glob("*.png")))
+    assert crops >= 26
+    return crops
+
+
+def tag_crops(page) -> None:
+    """Go on to Tag, and have the demo's tagger tag."""
+    page.click("#dsm_next_tag")
+    choose(page, "dsm_tag_model", str(TAGGER))
+    page.click("#dsm_tag_start")
+    assert ended(page, "dsm_tag_panel") == "done"
 
 
 def reload_ui(page, webui) -> list[str]:

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from lib_dsm.demo import world
 from lib_dsm.demo.install import TAGGER
 from lib_dsm.networks.inspect import describe
+from tests.micro import untagged_project
 from tests.webui.running import CREDENTIALS, ROOT
 
 V1 = "/dsm/v1/"
@@ -28,12 +28,7 @@ USER, PASSWORD = CREDENTIALS.split(":")
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A few pictures without captions."""
-    folder = tmp_path_factory.mktemp("api") / "character"
-    (folder / "IMGS").mkdir(parents=True)
-    world.draw_dataset(folder / "IMGS", world.character_of(10), count=4, seed=2)
-    for caption in (folder / "IMGS").glob("*.txt"):
-        caption.unlink()
-    return folder
+    return untagged_project(tmp_path_factory.mktemp("api") / "character")
 
 
 @pytest.fixture

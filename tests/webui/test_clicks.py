@@ -7,7 +7,7 @@ from PIL import Image
 
 from lib_dsm.demo import world
 from lib_dsm.networks.embedding import load_embedding
-from tests.browser.helpers import fill, open_project, train_settings, trained, unfold
+from tests.browser.helpers import assert_fits, fill, open_project, train_settings, trained, unfold
 from tests.webui.pages import TABS, choose, tab, top
 
 WORD = "zorgclick"
@@ -36,8 +36,7 @@ def test_an_embedding_is_trained_by_clicking(page, project, webui, problems, sho
         tab(page, label)
         page.wait_for_timeout(400)
         page.screenshot(path=shots / f"webui-{label.lower()}.png", full_page=True)
-        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide <= 0, f"{label} is wider than the window by {wide}"
+        assert_fits(page, label)
 
     # A preset, then less of everything.
     tab(page, "Train")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from lib_dsm.demo.install import TAGGER
 from lib_dsm.networks.inspect import describe
-from tests.browser.helpers import choose, ended, fill, forget_ended
-from tests.webui.pages import TABS, at_our_tab, tab
+from tests.browser.helpers import assert_fits, choose, ended, fill, forget_ended
+from tests.webui.pages import TABS, accept_crops, at_our_tab, demo_project, tab, tag_crops, write_crops
 from tests.webui.running import FORGE
 
 pytestmark = pytest.mark.hosts(FORGE, why="what holds in Forge alone")
@@ -21,8 +18,7 @@ def test_every_part_opens_and_training_says_why_not(page, webui, problems, shots
         tab(page, label)
         page.wait_for_timeout(500)
         page.screenshot(path=shots / f"forge-{label.lower()}.png", full_page=True)
-        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide <= 0, f"{label} is wider than the window by {wide}"
+        assert_fits(page, label)
     tab(page, "Train")
     page.wait_for_selector(f"#dsm_train_status :text('{REASON}')")
     page.screenshot(path=shots / "forge-train.png", full_page=True)
@@ -37,22 +33,11 @@ def test_a_training_that_is_started_all_the_same_is_refused(webui, character):
 
 
 def test_crop_tag_prune_and_extract_by_clicking(page, webui, problems, shots):
-    page.locator("#dsm_dataset_page button:has-text('demo project')").click()
-    page.wait_for_function("document.querySelectorAll('#dsm_dataset_thumbs img').length === 26")
-    project = Path(page.evaluate("DSM.state.project.path"))
-    page.click("#dsm_next_crop")
-    page.wait_for_selector("#dsm_crop_counts:has-text('of 26 confirmed')")
-    page.click("#dsm_crop_accept")
-    page.wait_for_selector("#dsm_crop_counts:has-text('26 of 26 confirmed')")
-    page.click("#dsm_crop_write")
-    assert ended(page, "dsm_crop_panel") == "done"
-    crops = len(list((project / "DATASET_IMGS").glob("*.png")))
-    assert crops >= 26
+    project = demo_project(page)
+    accept_crops(page)
+    crops = write_crops(page, project)
 
-    page.click("#dsm_next_tag")
-    choose(page, "dsm_tag_model", str(TAGGER))
-    page.click("#dsm_tag_start")
-    assert ended(page, "dsm_tag_panel") == "done"
+    tag_crops(page)
     captions = {path: path.read_text("utf-8") for path in (project / "DATASET_IMGS").glob("*.txt")}
     assert len(captions) == crops
     page.screenshot(path=shots / "forge-tagged.png", full_page=True)

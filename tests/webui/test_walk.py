@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from lib_dsm.demo.install import TAGGER
-from tests.browser.helpers import ended, fill, forget_ended, train_settings, trained
-from tests.webui.pages import choose, reload_ui, tab, top
+from tests.browser.helpers import fill, forget_ended, train_settings, trained
+from tests.webui.pages import accept_crops, choose, demo_project, reload_ui, tab, tag_crops, top, write_crops
 from tests.webui.running import A1111
 
 WORD, AGAIN, STYLE = "zorgwalk", "zorgagain", "stylewalk"
@@ -65,25 +63,14 @@ def test_the_whole_way_and_again_after_reload_ui(page, webui, tidy, problems, sh
     def shot(name: str) -> None:
         page.screenshot(path=shots / f"walk-{name}.png")
 
-    page.locator("#dsm_dataset_page button:has-text('demo project')").click()
-    page.wait_for_function("document.querySelectorAll('#dsm_dataset_thumbs img').length === 26")
-    project = Path(page.evaluate("DSM.state.project.path"))
+    project = demo_project(page)
     shot("1-dataset")
 
-    page.click("#dsm_next_crop")
-    page.wait_for_selector("#dsm_crop_counts:has-text('of 26 confirmed')")
-    page.click("#dsm_crop_accept")
-    page.wait_for_selector("#dsm_crop_counts:has-text('26 of 26 confirmed')")
+    accept_crops(page)
     shot("2-crop")
-    page.click("#dsm_crop_write")
-    assert ended(page, "dsm_crop_panel") == "done"
-    crops = len(list((project / "DATASET_IMGS").glob("*.png")))
-    assert crops >= 26
+    crops = write_crops(page, project)
 
-    page.click("#dsm_next_tag")
-    choose(page, "dsm_tag_model", str(TAGGER))
-    page.click("#dsm_tag_start")
-    assert ended(page, "dsm_tag_panel") == "done"
+    tag_crops(page)
     shot("3-tag")
     captions = {path: path.read_text("utf-8") for path in (project / "DATASET_IMGS").glob("*.txt")}
     assert len(captions) == crops
